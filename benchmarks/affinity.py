@@ -21,7 +21,7 @@ import common
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from tests.nights import night_of, simulated
+from tests.support.nights import night_of, simulated
 
 SWITCH, IMAGE = 5.0, 1.0
 LIMITS = (None, 10.0, 30.0, 60.0, 120.0, 600.0)

@@ -23,7 +23,7 @@ from typing import TypeAlias
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from tests.every_point import IN_PROCESS, NIGHTS, BrokenPromiseError, How, count, disturb
+from tests.support.every_point import IN_PROCESS, NIGHTS, BrokenPromiseError, How, count, disturb
 
 Case: TypeAlias = tuple[Path, str, int, How]
 """A folder for it, the name of the night, the point and what happens there."""

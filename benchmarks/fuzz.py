@@ -2,15 +2,15 @@
 
 `python benchmarks/fuzz.py` makes three things by seed; `--seed` makes others of them.
 
-- 100,000 job files that tests/mutations.py makes of the example jobs and some tricky ones, with
-  lists of prompts, tables, wildcards and defaults beside and above them. Each must end in a job, or
-  in an error whose every problem has a file, a line, a column and a message of one line; memory
-  must not grow.
+- 100,000 job files that tests/support/mutations.py makes of the example jobs and some tricky ones,
+  with lists of prompts, tables, wildcards and defaults beside and above them. Each must end in a
+  job, or in an error whose every problem has a file, a line, a column and a message of one line;
+  memory must not grow.
 - 1,000 inboxes with links, junctions, pipes, devices and odd names in them, some exchanged while
-  they are looked at (tests/hostile_trees.py), scanned and claimed: nothing outside of the spool may
-  be read, moved or written to, and every plain job must be found.
-- 20,000 arguments of scripts (tests/hostile_arguments.py): what names a place on the WebUI's disk
-  must be refused, and names, wildcards and prompts must not.
+  they are looked at (tests/support/hostile_trees.py), scanned and claimed: nothing outside of the
+  spool may be read, moved or written to, and every plain job must be found.
+- 20,000 arguments of scripts (tests/support/hostile_arguments.py): what names a place on the
+  WebUI's disk must be refused, and names, wildcards and prompts must not.
 
 Workers do it, so that the death of one, or what takes forever, is an answer too. What broke
 something is kept as a file.
@@ -41,10 +41,10 @@ import yaml
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from sdwatch.policy.job import document
-from tests.hostile_arguments import argument, judge_argument
-from tests.hostile_trees import judge_tree, listing_of, make_tree
-from tests.mutations import beside, images_of, mutated, outside, parses_safely
+from sdwatch.policy.job.text import document
+from tests.support.hostile_arguments import argument, judge_argument
+from tests.support.hostile_trees import judge_tree, listing_of, make_tree
+from tests.support.mutations import beside, images_of, mutated, outside, parses_safely
 
 _WARM_UP = 20_000
 """Files of one worker before its memory counts: caches are full by then, and what the rare files of

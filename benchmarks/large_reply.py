@@ -24,11 +24,11 @@ import common
 import requests
 from PIL import Image
 
-from sdwatch.policy.job.payload import Call
+from sdwatch.policy.job.calls.payload import Call
 from sdwatch.spool.run import Run
 from sdwatch.system.clock import SystemClock
+from sdwatch.webui.http.checked_reply import ReplyChecks
 from sdwatch.webui.http.client import SDWebUIClient
-from sdwatch.webui.http.reply_checks import ReplyChecks
 
 _ENCODED = 16 << 20
 _PIXEL = 4  # bytes of a pixel that Pillow has decoded

@@ -21,7 +21,7 @@ import psutil
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from sdwatch.policy.job.job import parse_job
-from tests.many_points import ROWS, live_through, night_of
+from tests.support.many_points import ROWS, live_through, night_of
 
 
 def main() -> int:

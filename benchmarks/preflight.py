@@ -18,10 +18,10 @@ import common
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from sdwatch.errors import WebUIServerError
+from sdwatch.known_signatures import builtin_signatures
 from sdwatch.policy.failure.diagnosis import FailureFacts, diagnose
+from sdwatch.policy.job.calls.preflight import check_against
 from sdwatch.policy.job.job import parse_job
-from sdwatch.policy.job.preflight import check_against
-from sdwatch.signatures import builtin_signatures
 from tests.facts.catalogues import FOLDER, catalogue
 
 JOB = """\

@@ -8,8 +8,9 @@ import inspect
 from collections.abc import Iterator
 from pathlib import Path
 
-from sdwatch.cli import COMMANDS, exit_codes, parser
-from sdwatch.cli.exit_codes import ExitCode
+from sdwatch.cli import COMMANDS, parser
+from sdwatch.cli.shared import exit_codes
+from sdwatch.cli.shared.exit_codes import ExitCode
 
 PAGE = Path(__file__).parent / "cli.md"
 

@@ -19,9 +19,9 @@ from pydantic.fields import FieldInfo
 
 from sdwatch.config import Config, WebUIConfig
 from sdwatch.config_file import default_config_text
-from sdwatch.policy.job.forms import MAX_STAGES, LongForm
-from sdwatch.policy.job.schema import ONE_OR_MORE, Reading
-from sdwatch.policy.job.stage_kinds import STAGES, StageKind
+from sdwatch.policy.job.stage.stage_kinds import STAGES, StageKind
+from sdwatch.policy.job.text.typed_values import ONE_OR_MORE, Reading
+from sdwatch.policy.job.written_stages import MAX_STAGES, LongForm
 
 FOLDER = Path(__file__).parent
 JOBS = FOLDER / "job-reference.md"

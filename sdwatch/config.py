@@ -23,20 +23,20 @@ from pydantic import (
     model_validator,
 )
 
+from sdwatch.policy.config import config_paths, measures
 from sdwatch.policy.failure.reply_checks import LEVELS, Level
-from sdwatch.policy.job import config_paths, measures
-from sdwatch.policy.job.confinement import JobRules
-from sdwatch.policy.job.picture import MOST_PIXELS
-from sdwatch.policy.job.preflight import MAX_GENERATION
-from sdwatch.policy.job.result import Format, wrong_in_pattern
-from sdwatch.policy.job.schema import (
+from sdwatch.policy.job.calls.preflight import MAX_GENERATION
+from sdwatch.policy.job.outputs.picture import MOST_PIXELS
+from sdwatch.policy.job.outputs.result import Format, wrong_in_pattern
+from sdwatch.policy.job.stage.confinement import JobRules
+from sdwatch.policy.job.text.typed_values import (
     ONE_OR_MORE,
     WHOLE,
     Written,
     named_by,
     reading,
 )
-from sdwatch.policy.notify.settings import NOT_AN_ADDRESS, NotifyConfig
+from sdwatch.policy.notify.notify_settings import NOT_AN_ADDRESS, NotifyConfig
 from sdwatch.policy.privacy.config_secrets import Secret, in_file, secret_files, secrets_of
 from sdwatch.policy.report.command import words_on_windows
 

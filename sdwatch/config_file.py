@@ -10,9 +10,9 @@ from pathlib import Path
 from sdwatch import system
 from sdwatch.config import Config, WebUIConfig
 from sdwatch.errors import ConfigError, FileProblems, Problem
-from sdwatch.policy.job.document import MAX_BYTES, parse_document, too_large
-from sdwatch.policy.job.schema import locate, read_model, readable
-from sdwatch.signatures import own_signatures
+from sdwatch.known_signatures import own_signatures
+from sdwatch.policy.job.text.document import MAX_BYTES, parse_document, too_large
+from sdwatch.policy.job.text.typed_values import locate, read_model, readable
 from sdwatch.system import disk, resources
 
 

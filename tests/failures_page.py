@@ -6,13 +6,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+from sdwatch.known_signatures import builtin_signatures
 from sdwatch.policy.failure.advice import fitted
 from sdwatch.policy.failure.diagnosis import Diagnosis, advice_for
 from sdwatch.policy.failure.exits import exit_in_words
 from sdwatch.policy.failure.signatures import Signature, Way
 from sdwatch.policy.kinds.unknown import UNKNOWN
-from sdwatch.signatures import builtin_signatures
-from tests.truth_table import HOLD_ROWS, KINDS, NAMES, ROWS, Row
+from tests.support.truth_table import HOLD_ROWS, KINDS, NAMES, ROWS, Row
 
 _HEAD = """\
 # What becomes of each failure
@@ -24,7 +24,7 @@ them.
 
 ## What a job meets
 
-Printed from `tests/truth_table.py`. The test suite runs every row through the real monitor
+Printed from `tests/support/truth_table.py`. The test suite runs every row through the real monitor
 against a simulated WebUI of that kind. Here the job meets the fault each time it is sent, and the
 WebUI is otherwise healthy. If a fault strikes only once, the second attempt succeeds and the job
 is done.

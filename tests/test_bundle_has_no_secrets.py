@@ -20,13 +20,13 @@ import pytest
 from sdwatch import __version__
 from sdwatch.config import Config
 from sdwatch.config_file import parse_config
+from sdwatch.known_signatures import builtin_signatures
 from sdwatch.policy.privacy.log_for_others import log_for_others
-from sdwatch.signatures import builtin_signatures
 from sdwatch.spool.bundle import bundle, tails_for_others
 from sdwatch.stages.ending import Ending
 from sdwatch.webui.http.reply import error_for
 from sdwatch.webui.process.host_snapshot import HostSnapshots
-from tests.fakes import FakeClient, FakeProcess, Workplace, picture
+from tests.support.fakes import FakeClient, FakeProcess, Workplace, picture
 
 PROMPT = (
     "a Purple Hippopotamus under (seven silver moons:1.3), {sleeping|dreaming},\n"

@@ -13,9 +13,9 @@ import pytest
 from sdwatch.config import Config
 from sdwatch.config_file import default_config_text, load_config, parse_config
 from sdwatch.errors import ConfigError
+from sdwatch.known_signatures import load_signatures
 from sdwatch.policy.failure.reply_checks import LEVELS
-from sdwatch.policy.job.confinement import JobRules
-from sdwatch.signatures import load_signatures
+from sdwatch.policy.job.stage.confinement import JobRules
 from sdwatch.system import resources
 
 HEAD = "spool: spool\nstate: state\n"

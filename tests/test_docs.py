@@ -13,7 +13,7 @@ import pytest
 
 from docs import make_cli_page, make_picture, make_reference_pages
 from sdwatch.cli import COMMANDS, parser
-from sdwatch.cli.exit_codes import ExitCode
+from sdwatch.cli.shared.exit_codes import ExitCode
 from tests.test_structure import ROOT, files_of_the_repository
 
 PAGES = [path for path in files_of_the_repository() if path.suffix == ".md"]

@@ -13,13 +13,13 @@ from urllib.parse import quote
 
 import pytest
 
-from sdwatch.cli.log_files import set_up_logging
+from sdwatch.cli.shared.log_files import set_up_logging
 from sdwatch.monitor.once import Result
 from sdwatch.simulator.echo import ECHOES
 from sdwatch.system.state_folder import json_log
-from tests.helpers import wait_until
-from tests.monitored import Monitored, has, job, journal, monitored
 from tests.spool.spools import picture
+from tests.support.helpers import wait_until
+from tests.support.monitored import Monitored, has, job, journal, monitored
 
 TEXT = "a purple hippopotamus, sleeping under seven silver moons"
 WORDS = ("purple", "hippopotamus", "sleeping", "seven", "silver", "moons")

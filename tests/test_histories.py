@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sdwatch.policy.failure.recovery import SENT_AT_MOST
-from tests.examples import examples
-from tests.histories import ModelWebUI, night
+from tests.support.examples import examples
+from tests.support.histories import ModelWebUI, night
 
 INNOCENT = [f"good {name}" for name in "abcdef"]
 TWO_BAD = ["oom one", "oom two"]

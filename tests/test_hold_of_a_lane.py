@@ -14,10 +14,10 @@ from sdwatch.lane.lane import Lane
 from sdwatch.policy.failure.cooldown import Instant
 from sdwatch.policy.failure.facts import Diagnosis
 from sdwatch.policy.failure.hold_reason import Held, HoldCode, HoldKey, HoldReason, NoCall
-from sdwatch.policy.lane.holds import CrashSeen, Holding
+from sdwatch.policy.lane.lane_hold import CrashSeen, Holding
 from sdwatch.spool.hold_note import HoldNote
 from sdwatch.system.clock import SystemClock
-from tests.helpers import free_port, wait_until
+from tests.support.helpers import free_port, wait_until
 
 NOW = Instant(1_790_000_000.0, 1000.0, "boot")
 

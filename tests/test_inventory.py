@@ -9,8 +9,8 @@ from types import SimpleNamespace
 from typing import Any
 
 from sdwatch.lane.inventory import Inventory
-from sdwatch.policy.job.catalogue import Catalogue
-from tests.helpers import FakeClock, wait_until
+from sdwatch.policy.job.calls.catalogue import Catalogue
+from tests.support.helpers import FakeClock, wait_until
 
 
 def inventory_of_nothing() -> Inventory:

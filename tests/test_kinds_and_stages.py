@@ -11,8 +11,8 @@ import pytest
 
 import sdwatch
 from sdwatch.policy.failure import reply_checks
-from sdwatch.policy.job import size_checks
-from sdwatch.policy.job.stage_kinds import STAGE_NAMES, STAGES, Makes, StageKind
+from sdwatch.policy.job.calls import size_checks
+from sdwatch.policy.job.stage.stage_kinds import STAGE_NAMES, STAGES, Makes, StageKind
 from sdwatch.policy.kinds.kind import Kind
 from sdwatch.policy.kinds.table import KINDS, PLAYED, kind_by_files, kind_by_routes
 from sdwatch.policy.privacy.sanitise import IMAGE_KEYS
@@ -34,7 +34,7 @@ NAMES = {
     *STAGE_NAMES,
 }
 
-EXEMPT = ("simulator/", "policy/kinds/", "policy/job/stage_kinds.py")
+EXEMPT = ("simulator/", "policy/kinds/", "policy/job/stage/stage_kinds.py")
 """The rows themselves; and the simulator, which plays the kinds and imports nothing of the rest."""
 
 

@@ -14,7 +14,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from sdwatch.cli.log_files import set_up_logging
+from sdwatch.cli.shared.log_files import set_up_logging
 from sdwatch.policy.report.notice import Notice
 from sdwatch.system.line_follower import LineFollower
 from sdwatch.system.log_events import FACTS, LogEvent, about, bind, bound

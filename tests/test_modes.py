@@ -12,11 +12,11 @@ import pytest
 
 from sdwatch.config_file import load_config
 from sdwatch.errors import ConfigError
+from sdwatch.known_signatures import load_signatures
 from sdwatch.monitor.config_edits import ConfigEdits
-from sdwatch.signatures import load_signatures
 from sdwatch.system import disk
 from tests.functional.cli import sdwatch
-from tests.monitored import Monitored, job, monitored
+from tests.support.monitored import Monitored, job, monitored
 
 pytestmark = pytest.mark.posix_only("modes and pipes")
 

@@ -11,13 +11,13 @@ from typing import Any
 
 import pytest
 
-from tests.noise import MODES, PACKAGE, Noise
+from tests.support.noise import MODES, PACKAGE, Noise
 
 
 @cache
 def decided(mode: str) -> str:
     ran = subprocess.run(
-        [sys.executable, "-m", "tests.noise", mode],
+        [sys.executable, "-m", "tests.support.noise", mode],
         cwd=PACKAGE.parent,
         capture_output=True,
         text=True,

@@ -14,8 +14,8 @@ import yaml
 from sdwatch.config_file import parse_config
 from sdwatch.monitor.stop_request import longest_stop
 from tests.functional.cli import sdwatch
-from tests.helpers import wait_until
-from tests.monitored import EXTERNAL, monitored
+from tests.support.helpers import wait_until
+from tests.support.monitored import EXTERNAL, monitored
 from tests.test_structure import ROOT
 
 pytestmark = pytest.mark.posix_only("the image is of Linux")

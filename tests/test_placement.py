@@ -6,7 +6,7 @@ from collections.abc import Collection
 from dataclasses import dataclass, field
 
 from sdwatch.monitor.placement import Placement
-from sdwatch.policy.job.catalogue import Catalogue
+from sdwatch.policy.job.calls.catalogue import Catalogue
 from sdwatch.policy.job.job import Job, parse_job
 from sdwatch.policy.kinds.forge import FORGE
 

@@ -18,20 +18,20 @@ from sdwatch.errors import (
     WebUINotUsableError,
     WebUIServerError,
 )
+from sdwatch.known_signatures import builtin_signatures
 from sdwatch.lane.self_test import SelfTest, SelfTestSettings
 from sdwatch.policy.failure.diagnosis import Diagnosis, SizeTest
 from sdwatch.policy.failure.facts import FailureKey
 from sdwatch.policy.lane.knowledge import Knowledge
 from sdwatch.policy.privacy.redaction import Redactor
-from sdwatch.signatures import builtin_signatures
 from sdwatch.webui.http.call import wanted_of
 from sdwatch.webui.http.call_watch import CallWatch
 from sdwatch.webui.http.canary import Canary, SelfTestFailure, SelfTestFinding
 from sdwatch.webui.http.client import SDWebUIClient
 from sdwatch.webui.http.reply import Reply
 from sdwatch.webui.log.call_log import CallLog
-from tests.fakes import on_a_thread, picture, reply
-from tests.helpers import FakeClock
+from tests.support.fakes import on_a_thread, picture, reply
+from tests.support.helpers import FakeClock
 
 KEY_ERROR = FailureKey(Diagnosis.SERVER_ERROR, said=("KeyError", "'x'"))
 GOOD = {"prompt": "a purple hippopotamus", "width": 640, "height": 320, "steps": 9}

@@ -30,7 +30,7 @@ FLOORS = (
     ("webui.process",),
     ("webui.log",),
     ("config_file",),
-    ("config", "signatures"),
+    ("config", "known_signatures"),
     ("policy.cluster",),
     ("policy.lane",),
     ("policy.notify",),
@@ -39,9 +39,17 @@ FLOORS = (
     ("policy.failure",),
     ("policy.privacy",),
     ("policy.translation",),
+    ("policy.queue",),
+    ("policy.job.calls",),
     ("policy.job",),
+    ("policy.job.outputs",),
+    ("policy.job.points",),
+    ("policy.job.files",),
+    ("policy.job.stage",),
+    ("policy.job.text",),
     ("policy.workflow",),
     ("policy.kinds",),
+    ("policy.config",),
     ("policy.naming",),
     ("system",),
     ("errors",),
@@ -49,6 +57,9 @@ FLOORS = (
 
 HOUSES = ("policy", "webui")
 """Folders whose own folders, and single files, are rooms."""
+
+ROOMS_IN_HOUSES = {room for rooms in FLOORS for room in rooms if "." in room}
+"""Where a room has rooms of its own, what lies beside those is a room, too."""
 
 PURE = {
     "PIL", "__future__", "array", "ast", "base64", "binascii", "bisect", "codecs", "collections",
@@ -106,13 +117,17 @@ def ours(name: str) -> set[str]:
 
 
 def room(name: str) -> str:
-    """`spool` for sdwatch.spool.run, `policy.job` for sdwatch.policy.job.schema, '' for sdwatch."""
+    """`spool` for sdwatch.spool.run, `policy.job` for sdwatch.policy.job.graph, `policy.job.text`
+    for what lies in that folder, '' for sdwatch."""
     parts = name.split(".")[1:]
+    for number in range(len(parts), 1, -1):
+        if ".".join(parts[:number]) in ROOMS_IN_HOUSES:
+            return ".".join(parts[:number])
     return ".".join(parts[: 2 if parts[:1] and parts[0] in HOUSES else 1])
 
 
 def house(name: str) -> str:
-    """`policy` for sdwatch.policy.job.schema."""
+    """`policy` for sdwatch.policy.job.text.typed_values."""
     return room(name).split(".")[0]
 
 

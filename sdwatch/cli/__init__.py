@@ -75,7 +75,7 @@ def _ended(argv: Sequence[str], unwind: Callable[[], None]) -> int:
         return code
     except (KeyboardInterrupt, Exception) as error:  # noqa: BLE001
         # The main thread's outer edge: a message for people, the traceback only when asked for.
-        from sdwatch.cli.last_words import report
+        from sdwatch.cli.shared.last_words import report
 
         return report(error)
 

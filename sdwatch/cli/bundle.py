@@ -8,9 +8,9 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
-from sdwatch.cli.chosen_config import add_config_argument, choose_config
-from sdwatch.cli.exit_codes import ExitCode
-from sdwatch.cli.names import all_runs, find, run_named
+from sdwatch.cli.shared.chosen_config import add_config_argument, choose_config
+from sdwatch.cli.shared.exit_codes import ExitCode
+from sdwatch.cli.shared.run_by_name import all_runs, find, run_named
 from sdwatch.errors import NotFoundError
 from sdwatch.policy.privacy.printable import printable_text
 from sdwatch.spool.bundle import bundle, name_for_others, tails_for_others

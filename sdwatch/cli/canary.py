@@ -7,21 +7,21 @@ import time
 from contextlib import suppress
 from typing import Any
 
-from sdwatch.cli.call_output import log_of, said_of, shown
-from sdwatch.cli.chosen_config import ChosenConfig, add_config_argument, choose_config
-from sdwatch.cli.exclusive import STILL_BUSY
-from sdwatch.cli.exit_codes import ExitCode
-from sdwatch.cli.pictures import save
-from sdwatch.cli.webui_client import catalogue_of, client_of
+from sdwatch.cli.shared.call_output import log_of, said_of, shown
+from sdwatch.cli.shared.chosen_config import ChosenConfig, add_config_argument, choose_config
+from sdwatch.cli.shared.exclusive import STILL_BUSY
+from sdwatch.cli.shared.exit_codes import ExitCode
+from sdwatch.cli.shared.saved_pictures import save
+from sdwatch.cli.shared.webui_client import catalogue_of, client_of
 from sdwatch.config import Config, WebUIConfig
 from sdwatch.errors import NotFoundError, WebUIError
+from sdwatch.known_signatures import load_signatures
 from sdwatch.policy.failure.diagnosis import diagnose
 from sdwatch.policy.failure.facts import FailureFacts
 from sdwatch.policy.failure.signatures import Signature
-from sdwatch.policy.job.catalogue import Catalogue
-from sdwatch.policy.job.stage_kinds import TXT2IMG
+from sdwatch.policy.job.calls.catalogue import Catalogue
+from sdwatch.policy.job.stage.stage_kinds import TXT2IMG
 from sdwatch.policy.privacy.printable import printable_text
-from sdwatch.signatures import load_signatures
 from sdwatch.spool.archive import Spool
 from sdwatch.spool.heartbeat import is_alive_here, read_heartbeats
 from sdwatch.webui.http.canary import SIDE, flaw_in, payload

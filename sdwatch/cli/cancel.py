@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import argparse
 
-from sdwatch.cli.chosen_config import add_config_argument, choose_config
-from sdwatch.cli.exit_codes import ExitCode
-from sdwatch.cli.names import find, waiting_jobs, working_runs
+from sdwatch.cli.shared.chosen_config import add_config_argument, choose_config
+from sdwatch.cli.shared.exit_codes import ExitCode
+from sdwatch.cli.shared.run_by_name import find, waiting_jobs, working_runs
 from sdwatch.policy.privacy.printable import printable
 from sdwatch.spool import commands
 

@@ -7,20 +7,20 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from sdwatch.cli.check_calls import calls_in_order
-from sdwatch.cli.chosen_config import add_config_argument, choose_config, config_file
-from sdwatch.cli.exit_codes import ExitCode
-from sdwatch.cli.start_check import problems_of
-from sdwatch.cli.webui_client import catalogue_of, client_of, webui_at
+from sdwatch.cli.checks.check_calls import calls_in_order
+from sdwatch.cli.checks.start_check import problems_of
+from sdwatch.cli.shared.chosen_config import add_config_argument, choose_config, config_file
+from sdwatch.cli.shared.exit_codes import ExitCode
+from sdwatch.cli.shared.webui_client import catalogue_of, client_of, webui_at
 from sdwatch.config import Config
 from sdwatch.config_file import load_config
 from sdwatch.errors import ConfigError, JobError, JobUnfitError, Problem
-from sdwatch.policy.job.call_sizes import sizes_in
-from sdwatch.policy.job.confinement import JobRules
-from sdwatch.policy.job.estimate import CallTimes, estimate
+from sdwatch.policy.job.calls.call_sizes import sizes_in
+from sdwatch.policy.job.calls.estimate import CallTimes, estimate
+from sdwatch.policy.job.calls.plan import pictures_of
+from sdwatch.policy.job.calls.preflight import MAX_GENERATION, check_against
 from sdwatch.policy.job.job import Job
-from sdwatch.policy.job.plan import pictures_of
-from sdwatch.policy.job.preflight import MAX_GENERATION, check_against
+from sdwatch.policy.job.stage.confinement import JobRules
 from sdwatch.policy.job.when import waits_in_words
 from sdwatch.policy.page.times import duration
 from sdwatch.policy.privacy.printable import counted, printable_text

@@ -10,9 +10,9 @@ import threading
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sdwatch.cli.chosen_config import add_config_argument, choose_config
-from sdwatch.cli.exit_codes import ExitCode
-from sdwatch.cli.plain import say
+from sdwatch.cli.shared.chosen_config import add_config_argument, choose_config
+from sdwatch.cli.shared.exit_codes import ExitCode
+from sdwatch.cli.shared.plain_lines import say
 from sdwatch.errors import NotFoundError, SdwatchError
 from sdwatch.system import disk, signals
 from sdwatch.system.clock import SystemClock, wait

@@ -18,7 +18,7 @@ import argcomplete
 from argcomplete.completers import FilesCompleter
 from argcomplete.shell_integration import shellcode
 
-from sdwatch.cli.exit_codes import ExitCode
+from sdwatch.cli.shared.exit_codes import ExitCode
 
 SHELLS = ("bash", "zsh", "fish", "powershell")
 
@@ -80,7 +80,7 @@ def _runs_and_jobs(prefix: str, parsed_args: argparse.Namespace, **_: object) ->
 
 
 def _logs(prefix: str, parsed_args: argparse.Namespace, **_: object) -> dict[str, str]:
-    from sdwatch.cli.chosen_config import choose_config
+    from sdwatch.cli.shared.chosen_config import choose_config
 
     webuis = choose_config(getattr(parsed_args, "config", None)).config.webuis
     lanes = {webui.name: "WebUI" for webui in webuis}
@@ -88,8 +88,8 @@ def _logs(prefix: str, parsed_args: argparse.Namespace, **_: object) -> dict[str
 
 
 def _names(prefix: str, parsed_args: argparse.Namespace, *, jobs: bool) -> dict[str, str]:
-    from sdwatch.cli.chosen_config import choose_config
-    from sdwatch.cli.names import all_runs, waiting_jobs
+    from sdwatch.cli.shared.chosen_config import choose_config
+    from sdwatch.cli.shared.run_by_name import all_runs, waiting_jobs
 
     named: Path | None = getattr(parsed_args, "config", None)
     spool = choose_config(named).spool

@@ -12,11 +12,11 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from sdwatch.cli.chosen_config import CONFIG
-from sdwatch.cli.exit_codes import ExitCode
 from sdwatch.cli.init import FOR_YOUR_OWN
-from sdwatch.cli.plain import say
-from sdwatch.cli.session import Session
+from sdwatch.cli.shared.chosen_config import CONFIG
+from sdwatch.cli.shared.exit_codes import ExitCode
+from sdwatch.cli.shared.plain_lines import say
+from sdwatch.cli.shared.session import Session
 from sdwatch.config_file import load_config
 from sdwatch.monitor.once import Result
 from sdwatch.policy.privacy.printable import printable_text

@@ -6,11 +6,11 @@ import argparse
 import json
 from collections.abc import Iterable, Sequence
 
-from sdwatch.cli import check_machine, check_webuis
-from sdwatch.cli.chosen_config import ChosenConfig, add_config_argument, choose_config
-from sdwatch.cli.exit_codes import ExitCode
-from sdwatch.cli.findings import Area, DoctorFinding, Examination, Weight, examined, worst_of
-from sdwatch.cli.started_webuis import StartedWebUIs
+from sdwatch.cli.checks import check_machine, check_webuis
+from sdwatch.cli.checks.findings import Area, DoctorFinding, Examination, Weight, examined, worst_of
+from sdwatch.cli.checks.started_webuis import StartedWebUIs
+from sdwatch.cli.shared.chosen_config import ChosenConfig, add_config_argument, choose_config
+from sdwatch.cli.shared.exit_codes import ExitCode
 from sdwatch.policy.privacy.printable import printable_text
 
 _CODES = {Weight.WARNING: ExitCode.WARNINGS, Weight.PROBLEM: ExitCode.ERROR}

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import argparse
 
-from sdwatch.cli.chosen_config import add_config_argument, choose_config
-from sdwatch.cli.exit_codes import ExitCode
+from sdwatch.cli.shared.chosen_config import add_config_argument, choose_config
+from sdwatch.cli.shared.exit_codes import ExitCode
 from sdwatch.spool import commands
 
 

@@ -12,9 +12,15 @@ import threading
 from collections.abc import Sequence
 from pathlib import Path
 
-from sdwatch.cli.chosen_config import CONFIG
-from sdwatch.cli.exit_codes import ExitCode
-from sdwatch.cli.find_webuis import INSIDE, InstalledWebUI, installed_webuis, those_of, webui_in
+from sdwatch.cli.checks.find_webuis import (
+    INSIDE,
+    InstalledWebUI,
+    installed_webuis,
+    those_of,
+    webui_in,
+)
+from sdwatch.cli.shared.chosen_config import CONFIG
+from sdwatch.cli.shared.exit_codes import ExitCode
 from sdwatch.errors import SdwatchError, SpoolError
 from sdwatch.policy.kinds.table import KINDS, PLAYED
 from sdwatch.policy.privacy.printable import printable

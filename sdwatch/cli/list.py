@@ -14,12 +14,12 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
-from sdwatch.cli.chosen_config import add_config_argument, choose_config
-from sdwatch.cli.exit_codes import ExitCode
-from sdwatch.cli.names import archived_runs, waiting_jobs, working_runs
+from sdwatch.cli.shared.chosen_config import add_config_argument, choose_config
+from sdwatch.cli.shared.exit_codes import ExitCode
+from sdwatch.cli.shared.run_by_name import archived_runs, waiting_jobs, working_runs
+from sdwatch.policy.config.measures import age
 from sdwatch.policy.failure.diagnosis import Diagnosis
-from sdwatch.policy.job.measures import age
-from sdwatch.policy.job.payload import point_of
+from sdwatch.policy.job.calls.payload import point_of
 from sdwatch.policy.page.times import iso
 from sdwatch.policy.privacy.printable import counted, printable
 from sdwatch.policy.report.envelope import Unsent

@@ -6,13 +6,13 @@ import argparse
 import socket
 from concurrent.futures import ThreadPoolExecutor
 
-from sdwatch.cli.chosen_config import add_config_argument, choose_config
-from sdwatch.cli.exit_codes import ExitCode
+from sdwatch.cli.shared.chosen_config import add_config_argument, choose_config
+from sdwatch.cli.shared.exit_codes import ExitCode
 from sdwatch.errors import SdwatchError
 from sdwatch.notify.delivery import in_words
 from sdwatch.notify.send import LIMIT_S, send
 from sdwatch.policy.notify.message import Message, json_of
-from sdwatch.policy.notify.settings import targets_of
+from sdwatch.policy.notify.notify_settings import targets_of
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:

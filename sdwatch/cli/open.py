@@ -6,9 +6,9 @@ import argparse
 from pathlib import Path
 
 from sdwatch import system
-from sdwatch.cli.chosen_config import add_config_argument, choose_config
-from sdwatch.cli.exit_codes import ExitCode
-from sdwatch.cli.names import all_runs, find, run_named
+from sdwatch.cli.shared.chosen_config import add_config_argument, choose_config
+from sdwatch.cli.shared.exit_codes import ExitCode
+from sdwatch.cli.shared.run_by_name import all_runs, find, run_named
 from sdwatch.errors import NotFoundError, SpoolError
 from sdwatch.policy.privacy.printable import printable
 from sdwatch.spool.diagnostics import WHY

@@ -12,15 +12,15 @@ import time
 from pathlib import Path
 from typing import Any
 
-from sdwatch.cli.call_output import log_of, said_of, shown
-from sdwatch.cli.chosen_config import ChosenConfig, add_config_argument, choose_config
-from sdwatch.cli.exclusive import exclusive_use
-from sdwatch.cli.exit_codes import ExitCode
-from sdwatch.cli.names import archived_runs, find, run_named, working_runs
-from sdwatch.cli.pictures import save
+from sdwatch.cli.shared.call_output import log_of, said_of, shown
+from sdwatch.cli.shared.chosen_config import ChosenConfig, add_config_argument, choose_config
+from sdwatch.cli.shared.exclusive import exclusive_use
+from sdwatch.cli.shared.exit_codes import ExitCode
+from sdwatch.cli.shared.run_by_name import archived_runs, find, run_named, working_runs
+from sdwatch.cli.shared.saved_pictures import save
 from sdwatch.config import Config, WebUIConfig
 from sdwatch.errors import NotFoundError, SdwatchError, WebUIError, WebUIUnreachableError
-from sdwatch.policy.job.payload import Call, completed, may_need_more
+from sdwatch.policy.job.calls.payload import Call, completed, may_need_more
 from sdwatch.policy.kinds.kind import Kind
 from sdwatch.policy.kinds.table import kind_named
 from sdwatch.policy.kinds.unknown import UNKNOWN
@@ -34,7 +34,7 @@ from sdwatch.spool.run import Run
 from sdwatch.stages.runner import StageRunner
 from sdwatch.stages.settings import RunSettings
 from sdwatch.system.clock import SystemClock
-from sdwatch.webui.http.catalogue import CatalogueReader
+from sdwatch.webui.http.catalogue_queries import CatalogueReader
 from sdwatch.webui.http.found import FoundClient, client_for
 from sdwatch.webui.http.reply import Reply
 from sdwatch.webui.log.call_log import CallLog

@@ -13,11 +13,11 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from sdwatch.cli.check import check_jobs
-from sdwatch.cli.chosen_config import add_config_argument, choose_config
-from sdwatch.cli.exit_codes import ExitCode
-from sdwatch.cli.names import archived_runs, find, run_named
+from sdwatch.cli.shared.chosen_config import add_config_argument, choose_config
+from sdwatch.cli.shared.exit_codes import ExitCode
+from sdwatch.cli.shared.run_by_name import archived_runs, find, run_named
 from sdwatch.errors import SdwatchError
-from sdwatch.policy.job.confinement import JobRules
+from sdwatch.policy.job.stage.confinement import JobRules
 from sdwatch.policy.privacy.printable import printable
 from sdwatch.policy.report.command import quoted, words_on_windows
 from sdwatch.spool import archive, commands

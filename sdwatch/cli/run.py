@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import argparse
 
-from sdwatch.cli.chosen_config import ChosenConfig, add_config_argument, choose_config
 from sdwatch.cli.cluster import partner_of
-from sdwatch.cli.exit_codes import ExitCode
-from sdwatch.cli.plain import say
-from sdwatch.cli.session import Session, counted
+from sdwatch.cli.shared.chosen_config import ChosenConfig, add_config_argument, choose_config
+from sdwatch.cli.shared.exit_codes import ExitCode
+from sdwatch.cli.shared.plain_lines import say
+from sdwatch.cli.shared.session import Session, counted
 from sdwatch.monitor.once import Result
 
 SIMULATOR = "sdwatch.simulator"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 
-from sdwatch.cli.exit_codes import ExitCode
+from sdwatch.cli.shared.exit_codes import ExitCode
 from sdwatch.policy.job.editor_schema import defaults_schema, job_schema
 
 

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import TypeAlias
 
 from sdwatch import system
-from sdwatch.cli.chosen_config import ChosenConfig, add_config_argument, config_file
-from sdwatch.cli.exit_codes import ExitCode
-from sdwatch.cli.plain import say
+from sdwatch.cli.shared.chosen_config import ChosenConfig, add_config_argument, config_file
+from sdwatch.cli.shared.exit_codes import ExitCode
+from sdwatch.cli.shared.plain_lines import say
 from sdwatch.cli.status import status_text
 from sdwatch.config import Config
 from sdwatch.config_file import parse_config
@@ -23,8 +23,8 @@ from sdwatch.policy.report.command import typed
 from sdwatch.service.account import owner_of, run_as
 from sdwatch.service.choose import manager_for, usual_scope
 from sdwatch.service.definition import DEFAULT_NAME, Scope, ServiceDefinition, service_name
-from sdwatch.service.lasting import is_no_cache
 from sdwatch.service.manager import ServiceManager, ServiceState, Step, perform
+from sdwatch.service.stable_python import is_no_cache
 from sdwatch.system import disk
 
 NEEDS_A_PERSON = (ExitCode.USAGE, ExitCode.ALREADY_RUNNING, ExitCode.BAD_CONFIG)

@@ -9,13 +9,13 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from sdwatch.cli.chosen_config import add_config_argument, choose_config
-from sdwatch.cli.exit_codes import ExitCode
-from sdwatch.cli.names import all_runs, find, run_named, waiting_jobs
-from sdwatch.cli.progress import clock, progress_in_words
+from sdwatch.cli.shared.chosen_config import add_config_argument, choose_config
+from sdwatch.cli.shared.exit_codes import ExitCode
+from sdwatch.cli.shared.progress_text import clock, progress_in_words
+from sdwatch.cli.shared.run_by_name import all_runs, find, run_named, waiting_jobs
 from sdwatch.errors import JobError
-from sdwatch.policy.job.payload import point_of, stage_of
-from sdwatch.policy.job.stage_kinds import STAGES
+from sdwatch.policy.job.calls.payload import point_of, stage_of
+from sdwatch.policy.job.stage.stage_kinds import STAGES
 from sdwatch.policy.page.overview import PointCard
 from sdwatch.policy.privacy.printable import printable, printable_text
 from sdwatch.spool.archive import Spool

@@ -10,14 +10,14 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any, Never
 
-from sdwatch.cli.chosen_config import ChosenConfig, add_config_argument, choose_config
-from sdwatch.cli.exit_codes import ExitCode
-from sdwatch.cli.names import archived_runs, near_misses, waiting_jobs, working_runs
-from sdwatch.cli.progress import progress_in_words
+from sdwatch.cli.shared.chosen_config import ChosenConfig, add_config_argument, choose_config
+from sdwatch.cli.shared.exit_codes import ExitCode
+from sdwatch.cli.shared.progress_text import progress_in_words
+from sdwatch.cli.shared.run_by_name import archived_runs, near_misses, waiting_jobs, working_runs
 from sdwatch.policy.kinds.table import kind_named
 from sdwatch.policy.page.sections import memory
 from sdwatch.policy.privacy.printable import counted, printable, printable_text
-from sdwatch.policy.report.hold_note import config_edited
+from sdwatch.policy.report.hold_text import config_edited
 from sdwatch.policy.report.status_line import queued_in, status_line, suspended_in
 from sdwatch.spool.archive import Spool
 from sdwatch.spool.heartbeat import (

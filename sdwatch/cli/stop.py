@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import argparse
 
-from sdwatch.cli.chosen_config import add_config_argument, choose_config
-from sdwatch.cli.exit_codes import ExitCode
-from sdwatch.policy.job.control import STOP
+from sdwatch.cli.shared.chosen_config import add_config_argument, choose_config
+from sdwatch.cli.shared.exit_codes import ExitCode
+from sdwatch.policy.queue.control import STOP
 from sdwatch.spool.commands import the_spool_exists
 from sdwatch.spool.heartbeat import UNREADABLE, is_dead_here, read_heartbeats
 from sdwatch.system import disk

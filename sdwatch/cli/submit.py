@@ -6,8 +6,8 @@ import argparse
 from pathlib import Path
 
 from sdwatch.cli.check import check_jobs
-from sdwatch.cli.chosen_config import add_config_argument, choose_config
-from sdwatch.cli.exit_codes import ExitCode
+from sdwatch.cli.shared.chosen_config import add_config_argument, choose_config
+from sdwatch.cli.shared.exit_codes import ExitCode
 from sdwatch.policy.privacy.printable import printable
 from sdwatch.spool import commands
 

@@ -9,9 +9,9 @@ import sys
 import threading
 from pathlib import Path
 
-from sdwatch.cli.chosen_config import ChosenConfig, add_config_argument, choose_config
-from sdwatch.cli.exit_codes import ExitCode
-from sdwatch.cli.plain import say
+from sdwatch.cli.shared.chosen_config import ChosenConfig, add_config_argument, choose_config
+from sdwatch.cli.shared.exit_codes import ExitCode
+from sdwatch.cli.shared.plain_lines import say
 from sdwatch.errors import SdwatchError
 from sdwatch.system import signals
 
@@ -71,7 +71,7 @@ def _keep_textfile(file: Path, chosen: ChosenConfig) -> ExitCode:
 def _serve(chosen: ChosenConfig, host: str, port: int, url: str) -> ExitCode:
     try:
         from sdwatch.web.access import Access, checked_url, token_in
-        from sdwatch.web.server import WebServer, listen
+        from sdwatch.web.page_server import WebServer, listen
     except ModuleNotFoundError as error:
         if (error.name or "").partition(".")[0] not in _EXTRA:
             raise

@@ -31,8 +31,8 @@ from sdwatch.policy.cluster.lines import files_named, lines_of, text_of
 from sdwatch.policy.cluster.names import Times
 from sdwatch.policy.cluster.run_log import RunLog, read
 from sdwatch.policy.failure.ledger import Ledger, read_ledger
-from sdwatch.policy.job.control import CANCEL
-from sdwatch.policy.job.run_names import is_run_id
+from sdwatch.policy.queue.control import CANCEL
+from sdwatch.policy.queue.run_names import is_run_id
 from sdwatch.spool.journal import read_journal
 from sdwatch.spool.manifest import read_about
 from sdwatch.spool.run import JOURNAL, Run

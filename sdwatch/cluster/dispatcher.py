@@ -19,7 +19,7 @@ from sdwatch.policy.cluster.entries import Closed, TakenBack, TakenFor
 from sdwatch.policy.cluster.names import Times
 from sdwatch.policy.cluster.run_log import RunLog, read
 from sdwatch.policy.job.job import Job
-from sdwatch.policy.job.run_names import is_run_id
+from sdwatch.policy.queue.run_names import is_run_id
 from sdwatch.spool.arrival import Arrival
 from sdwatch.system import disk
 from sdwatch.system.clock import join

@@ -9,7 +9,7 @@ from pathlib import Path
 from sdwatch import system
 from sdwatch.cluster.broker import Broker
 from sdwatch.policy.cluster.entries import StoredFile, files_of, files_to_bytes
-from sdwatch.policy.job.control import is_cancel
+from sdwatch.policy.queue.control import is_cancel
 from sdwatch.spool.fingerprint import folder_files
 from sdwatch.spool.made_files import FILES, IMAGES
 from sdwatch.spool.run import JOB_FILE, JOB_FOLDER, JOURNAL, Run

@@ -12,11 +12,11 @@ from pathlib import Path
 import psutil
 
 from sdwatch.config import WebUIConfig, secrets_in
+from sdwatch.known_signatures import builtin_signatures
 from sdwatch.policy.failure.reply_checks import LEVELS, Level
 from sdwatch.policy.failure.signatures import Signature
 from sdwatch.policy.privacy.config_secrets import Secret
 from sdwatch.policy.privacy.redaction import Redactor
-from sdwatch.signatures import builtin_signatures
 from sdwatch.system.clock import Clock
 from sdwatch.webui.http.found import FoundClient, FoundProbe, client_for
 from sdwatch.webui.http.health import ReadinessProbe, asks_for_api

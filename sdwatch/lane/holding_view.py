@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from sdwatch.policy.failure.hold_reason import Held, HoldReason
 from sdwatch.policy.lane.effects import GpuGiven, Notify, Ready, Recycled, SelfTestFailed
-from sdwatch.policy.lane.holds import CrashSeen, Holding
+from sdwatch.policy.lane.lane_hold import CrashSeen, Holding
 from sdwatch.policy.privacy.printable import shortened
 from sdwatch.system.clock import iso
 

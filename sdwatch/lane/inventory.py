@@ -9,10 +9,10 @@ from collections.abc import Callable, Collection
 from dataclasses import replace
 
 from sdwatch.lane.context import LaneContext
-from sdwatch.policy.job.catalogue import Catalogue
+from sdwatch.policy.job.calls.catalogue import Catalogue
 from sdwatch.policy.kinds.kind import Kind
 from sdwatch.system.log_events import LogEvent, about
-from sdwatch.webui.http.catalogue import CatalogueReader
+from sdwatch.webui.http.catalogue_queries import CatalogueReader
 
 log = logging.getLogger("sdwatch.lane")
 

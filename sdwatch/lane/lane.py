@@ -16,13 +16,13 @@ from sdwatch.policy.failure.cooldown import Instant, is_waited_for
 from sdwatch.policy.failure.hold_reason import Held, NoCall
 from sdwatch.policy.failure.ledger import LeftCall
 from sdwatch.policy.failure.lifecycle import State
-from sdwatch.policy.job.catalogue import Catalogue
+from sdwatch.policy.job.calls.catalogue import Catalogue
 from sdwatch.policy.kinds.unknown import UNKNOWN
 from sdwatch.policy.lane.events import CallsAllowed, Released
 from sdwatch.policy.lane.freeing import waits_for_gpu
 from sdwatch.policy.lane.state import CallPhase, RecycleLimits, Setup
 from sdwatch.policy.lane.turn import INTERRUPT_WAIT
-from sdwatch.spool.faults import Faults
+from sdwatch.spool.lasting_faults import Faults
 from sdwatch.system.clock import join
 from sdwatch.webui.http.api import WebUIAPI
 from sdwatch.webui.http.external import ExternalWebUI

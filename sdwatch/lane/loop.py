@@ -87,7 +87,7 @@ from sdwatch.policy.lane.events import (
     TailCaptured,
     TracebackComplete,
 )
-from sdwatch.policy.lane.holds import CrashSeen, Holding
+from sdwatch.policy.lane.lane_hold import CrashSeen, Holding
 from sdwatch.policy.lane.state import CallPhase, Freed, LaneState, new_lane
 from sdwatch.system.log_events import LogEvent, about, bound
 from sdwatch.webui.http.call import CallHandle, Captured, Sent

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sdwatch.policy.lane.history import Record
+from sdwatch.policy.lane.crashes import Record
 
 RECYCLED, OTHER = "recycled", "other"
 """Causes beside those of a crash (a Diagnosis or an IdleFailure). OTHER: after a hold, or because

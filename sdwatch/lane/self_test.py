@@ -17,7 +17,7 @@ from sdwatch.policy.failure.diagnosis import SizeTest, diagnose
 from sdwatch.policy.failure.facts import Diagnosis, FailureFacts, checkpoint_named
 from sdwatch.policy.failure.hold_reason import failed_self_test
 from sdwatch.policy.failure.signatures import Signature
-from sdwatch.policy.job.stage_kinds import TXT2IMG
+from sdwatch.policy.job.stage.stage_kinds import TXT2IMG
 from sdwatch.policy.kinds.kind import Kind
 from sdwatch.policy.kinds.unknown import UNKNOWN
 from sdwatch.policy.lane.knowledge import Plain
@@ -34,7 +34,7 @@ from sdwatch.webui.http.canary import (
     payload,
     plain,
 )
-from sdwatch.webui.http.reply_checks import broken_inside
+from sdwatch.webui.http.checked_reply import broken_inside
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from sdwatch.policy.job.document import MAX_BYTES
+from sdwatch.policy.job.text.document import MAX_BYTES
 from sdwatch.system import disk
 
 

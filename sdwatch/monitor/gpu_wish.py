@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 
 from sdwatch.lane.lane import Lane
-from sdwatch.monitor.schedule import Schedule
+from sdwatch.monitor.later_jobs import Schedule
 from sdwatch.policy.failure.hold_reason import NoCall
 from sdwatch.policy.job.when import ANY_TIME, TimeField, When
 

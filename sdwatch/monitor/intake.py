@@ -11,10 +11,10 @@ from typing import Any
 
 from sdwatch.config import Config
 from sdwatch.errors import JobError
-from sdwatch.monitor.schedule import Schedule
+from sdwatch.monitor.later_jobs import Schedule
 from sdwatch.monitor.suspended import REFUSAL_PASSES, REFUSED_FOR
 from sdwatch.policy.failure.lasting import LastingStates, key_of
-from sdwatch.policy.job.call_sizes import KnownSizes, listed_sizes
+from sdwatch.policy.job.calls.call_sizes import KnownSizes, listed_sizes
 from sdwatch.policy.privacy.printable import printable
 from sdwatch.spool import archive
 from sdwatch.spool.archive import Spool

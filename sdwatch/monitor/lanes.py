@@ -7,11 +7,11 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from sdwatch.config import Config
+from sdwatch.known_signatures import load_signatures
 from sdwatch.lane.context import LaneSettings
 from sdwatch.lane.lane import Lane
 from sdwatch.monitor.call_gate import CallGate
-from sdwatch.policy.notify.settings import secrets_of
-from sdwatch.signatures import load_signatures
+from sdwatch.policy.notify.notify_settings import secrets_of
 from sdwatch.spool.webui_names import WebUINames, joined_names
 from sdwatch.system.clock import Clock
 from sdwatch.system.state_folder import StateFolder

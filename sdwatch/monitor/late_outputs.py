@@ -10,7 +10,7 @@ from pathlib import Path
 from sdwatch.config import Config
 from sdwatch.monitor.rounds import Rounds
 from sdwatch.policy.failure.lasting import LastingStates
-from sdwatch.policy.job.result import OutputWish
+from sdwatch.policy.job.outputs.result import OutputWish
 from sdwatch.spool import outputs
 from sdwatch.spool.archive import Spool
 from sdwatch.spool.outputs import Outputs, OutputSettings, OutputsRefusedError

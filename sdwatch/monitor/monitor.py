@@ -11,15 +11,16 @@ from typing import Any
 from sdwatch.config import Config
 from sdwatch.errors import RunStoppedError
 from sdwatch.lane.lane import ACTIVE_RUNS, Lane
-from sdwatch.monitor.affinity import Affinity
 from sdwatch.monitor.call_gate import CallGate
 from sdwatch.monitor.config_edits import ConfigEdits
 from sdwatch.monitor.gpu_wish import GpuWish
-from sdwatch.monitor.heartbeat import HeartbeatWriter
+from sdwatch.monitor.heartbeat_thread import HeartbeatWriter
 from sdwatch.monitor.holds import Holds
 from sdwatch.monitor.intake import Intake
 from sdwatch.monitor.lanes import lanes_of, learn, names_of
 from sdwatch.monitor.late_outputs import LateOutputs, settings_of_runs
+from sdwatch.monitor.later_jobs import Schedule
+from sdwatch.monitor.loaded_checkpoints import Affinity
 from sdwatch.monitor.notifications import Notifications
 from sdwatch.monitor.once import Once, Result
 from sdwatch.monitor.partner import Partner, Surroundings
@@ -27,20 +28,19 @@ from sdwatch.monitor.placement import Placement
 from sdwatch.monitor.reports import Reports
 from sdwatch.monitor.retention import Retention
 from sdwatch.monitor.run_ends import RunEnds
+from sdwatch.monitor.run_status import NO_RUNS, next_status, run_status
 from sdwatch.monitor.runs import ActiveRuns
-from sdwatch.monitor.schedule import Schedule
-from sdwatch.monitor.status import NO_RUNS, next_status, run_status
 from sdwatch.monitor.status_page import StatusPage
 from sdwatch.monitor.stop_request import StopRequest, longest_stop
 from sdwatch.monitor.suspended import REFUSAL_PASSES, SuspendedRuns
 from sdwatch.monitor.work import Parts, Work
 from sdwatch.policy.failure.hold_reason import NoCall
 from sdwatch.policy.failure.ledger import LeftCall
-from sdwatch.policy.job.call_sizes import KnownSizes
+from sdwatch.policy.job.calls.call_sizes import KnownSizes
 from sdwatch.policy.privacy.printable import counted
-from sdwatch.policy.report.hold_note import config_edited
+from sdwatch.policy.report.hold_text import config_edited
 from sdwatch.policy.report.notice import Notice
-from sdwatch.spool import recovery, takeover
+from sdwatch.spool import after_death, takeover
 from sdwatch.spool.archive import Spool
 from sdwatch.spool.earlier_texts import learn_earlier_texts
 from sdwatch.spool.heartbeat import INTERVAL, STARTING, Heartbeat, give_way
@@ -236,9 +236,9 @@ class Monitor:
 
     def _recover(self) -> None:
         """Suspend what an earlier monitor left in working/, and report what is not ours."""
-        for folder in recovery.recover(self._spool, self._clock, self._left_calls.append):
+        for folder in after_death.recover(self._spool, self._clock, self._left_calls.append):
             self._suspended.add(folder)
-        for name, count in recovery.runs_of_others(self._spool).items():
+        for name, count in after_death.runs_of_others(self._spool).items():
             self._reports.line(
                 f"working/{name} has {counted(count, 'run')} of another worker, left alone (to "
                 f"resume here: `sdwatch run --take-over {name}`)"

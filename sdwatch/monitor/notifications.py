@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from sdwatch.policy.notify.settings import NotifyConfig, targets_of
+from sdwatch.policy.notify.notify_settings import NotifyConfig, targets_of
 from sdwatch.policy.report.notice import Notice, Topic
 from sdwatch.system.clock import Clock
 

@@ -16,10 +16,10 @@ from dataclasses import dataclass, replace
 from typing import Protocol
 
 from sdwatch.errors import JobUnfitError, Problem
-from sdwatch.policy.job.catalogue import Catalogue
-from sdwatch.policy.job.confinement import JobRules
+from sdwatch.policy.job.calls.catalogue import Catalogue
+from sdwatch.policy.job.calls.preflight import check_against
 from sdwatch.policy.job.job import Job
-from sdwatch.policy.job.preflight import check_against
+from sdwatch.policy.job.stage.confinement import JobRules
 
 
 class Candidate(Protocol):

@@ -16,7 +16,7 @@ from sdwatch.policy.failure.lasting import LastingStates, key_of
 from sdwatch.policy.page import page
 from sdwatch.policy.page.overview import MonitorCard, Overview, Presence, as_json
 from sdwatch.spool.archive import Spool
-from sdwatch.spool.overview import OverviewReader
+from sdwatch.spool.overview_reader import OverviewReader
 from sdwatch.spool.webui_names import NAMES, WebUINames, names_file_of
 from sdwatch.system import disk
 from sdwatch.system.clock import Clock, join

@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from sdwatch.errors import FileProblems
-from sdwatch.policy.job.confinement import JobRules
 from sdwatch.policy.job.job import Job
+from sdwatch.policy.job.stage.confinement import JobRules
 from sdwatch.policy.job.when import ANY_TIME, When
 from sdwatch.spool.run import Run, read_source
 from sdwatch.system.clock import Clock

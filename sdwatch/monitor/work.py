@@ -7,19 +7,19 @@ from dataclasses import dataclass
 
 from sdwatch.errors import FileProblems
 from sdwatch.lane.lane import Lane
-from sdwatch.monitor.affinity import Affinity, Chosen
 from sdwatch.monitor.gpu_wish import GpuWish
 from sdwatch.monitor.intake import Intake
+from sdwatch.monitor.later_jobs import Schedule
+from sdwatch.monitor.loaded_checkpoints import Affinity, Chosen
 from sdwatch.monitor.placement import Placement
 from sdwatch.monitor.reports import Reports
 from sdwatch.monitor.run_ends import RunEnds
 from sdwatch.monitor.runs import ActiveRun, ActiveRuns, was_changed
-from sdwatch.monitor.schedule import Schedule
 from sdwatch.monitor.suspended import SuspendedRun, SuspendedRuns
 from sdwatch.policy.failure.hold_reason import NoCall
-from sdwatch.policy.job.affinity import left_loaded, needed_first
 from sdwatch.policy.job.job import Job
 from sdwatch.policy.job.when import When
+from sdwatch.policy.queue.affinity import left_loaded, needed_first
 from sdwatch.policy.report.envelope import ErrorEnvelope, cancelled_envelope, job_envelope
 from sdwatch.spool.arrival import Arrival
 from sdwatch.spool.run import Run, is_cancelled

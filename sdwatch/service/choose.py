@@ -16,7 +16,7 @@ def manager_for(name: str, scope: Scope) -> ServiceManager:
     """Return the manager of the service `name` (see service_name) on this system. Raises
     ServiceError where there is none."""
     if sys.platform == "win32":
-        from sdwatch.service.windows import WindowsService
+        from sdwatch.service.windows_service import WindowsService
 
         return WindowsService(name, scope)
     return Launchd(name, scope) if sys.platform == "darwin" else Systemd(name, scope)

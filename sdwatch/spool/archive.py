@@ -19,10 +19,10 @@ from typing import Any
 
 from sdwatch import system
 from sdwatch.errors import SpoolError
-from sdwatch.policy.job.control import CANCEL, frees_gpu, is_hold, is_stop
-from sdwatch.policy.job.document import too_large
-from sdwatch.policy.job.near_miss import JOB_EXTENSIONS
-from sdwatch.policy.job.run_names import LONGEST_IMAGE, LONGEST_RUN_ID
+from sdwatch.policy.job.files.near_miss import JOB_EXTENSIONS
+from sdwatch.policy.job.text.document import too_large
+from sdwatch.policy.queue.control import CANCEL, frees_gpu, is_hold, is_stop
+from sdwatch.policy.queue.run_names import LONGEST_IMAGE, LONGEST_RUN_ID
 from sdwatch.policy.report.command import config_option
 from sdwatch.policy.report.envelope import ErrorEnvelope
 from sdwatch.policy.report.why import About

@@ -18,14 +18,14 @@ from pathlib import Path
 from typing import Any, get_args
 
 from sdwatch.config import Config, secrets_in
+from sdwatch.known_signatures import builtin_signatures
 from sdwatch.policy.failure.error_lines import printed_lines
 from sdwatch.policy.failure.reply_checks import Level
-from sdwatch.policy.job.run_names import RUN_ID
-from sdwatch.policy.notify.settings import secrets_of
+from sdwatch.policy.notify.notify_settings import secrets_of
 from sdwatch.policy.privacy.log_for_others import log_for_others
 from sdwatch.policy.privacy.redaction import Redactor
+from sdwatch.policy.queue.run_names import RUN_ID
 from sdwatch.policy.report.for_others import fields_of, keys_of, tracebacks_of, webui_of
-from sdwatch.signatures import builtin_signatures
 from sdwatch.spool.diagnostics import (
     ENVELOPE,
     TAIL,

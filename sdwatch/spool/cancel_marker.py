@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from sdwatch.policy.job.control import CANCEL, cancelled_by, markers_of
+from sdwatch.policy.queue.control import CANCEL, cancelled_by, markers_of
 from sdwatch.spool.run import Run, is_cancelled, read_claimed
 from sdwatch.system import disk, renames
 from sdwatch.system.log_events import LogEvent, about

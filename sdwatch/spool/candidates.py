@@ -8,13 +8,13 @@ from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from sdwatch.policy.job.control import cancelled_by
-from sdwatch.policy.job.near_miss import (
+from sdwatch.policy.job.files.near_miss import (
     DEFAULTS,
     JOB_EXTENSIONS,
     PICTURE_EXTENSIONS,
     why_not_a_job,
 )
+from sdwatch.policy.queue.control import cancelled_by
 from sdwatch.spool.fingerprint import DEEPEST
 from sdwatch.spool.job_file import has_job_elsewhere, job_file_in
 from sdwatch.system import EntryKind, disk

@@ -14,10 +14,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from sdwatch.errors import JobError, NotFoundError, SpoolError
-from sdwatch.policy.job.confinement import JobRules
-from sdwatch.policy.job.control import CANCEL, CANCEL_EXTENSION, FREE, HOLD
-from sdwatch.policy.job.near_miss import PICTURE_EXTENSIONS
-from sdwatch.policy.job.only_points import with_points
+from sdwatch.policy.job.files.near_miss import PICTURE_EXTENSIONS
+from sdwatch.policy.job.points.only_points import with_points
+from sdwatch.policy.job.stage.confinement import JobRules
+from sdwatch.policy.queue.control import CANCEL, CANCEL_EXTENSION, FREE, HOLD
 from sdwatch.policy.report.envelope import CUT_SHORT
 from sdwatch.spool.archive import Spool, copy_of_job, put_in, retry
 from sdwatch.spool.candidates import is_temporary

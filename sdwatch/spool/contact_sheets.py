@@ -18,8 +18,8 @@ from PIL import Image as Picture
 from PIL import ImageDraw, ImageFont, features
 
 from sdwatch.errors import SpoolError
-from sdwatch.policy.job.contact_sheet import MARGIN, Label, Page
-from sdwatch.policy.job.picture import BROKEN, FORMATS
+from sdwatch.policy.job.outputs.picture import BROKEN, FORMATS
+from sdwatch.policy.job.points.contact_sheet import MARGIN, Label, Page
 from sdwatch.spool.inside import open_plain
 from sdwatch.spool.made_files import IMAGES
 from sdwatch.spool.run import Run

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from sdwatch.errors import JobError
-from sdwatch.policy.job.confinement import JobRules
 from sdwatch.policy.job.job import Job
+from sdwatch.policy.job.stage.confinement import JobRules
 from sdwatch.policy.privacy.redaction import Redactor
 from sdwatch.spool.archive import Spool, runs_in
 from sdwatch.spool.journal import last_records

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from sdwatch.policy.failure.ledger import seconds_of
-from sdwatch.policy.job.payload import point_of
+from sdwatch.policy.job.calls.payload import point_of
 from sdwatch.policy.page.night import HOURS, EndedRun, losses_in
 from sdwatch.policy.page.overview import EndedCard, Thumbnail
 from sdwatch.policy.page.times import wall_of

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from sdwatch.policy.failure.ledger import Ledger
-from sdwatch.policy.job.payload import point_of
-from sdwatch.policy.job.points import Points
+from sdwatch.policy.job.calls.payload import point_of
+from sdwatch.policy.job.points.points import Points
 from sdwatch.policy.page.overview import PointCard
 from sdwatch.policy.privacy.printable import printable
 from sdwatch.spool.diagnostics import ENVELOPE, read_json

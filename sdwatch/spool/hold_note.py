@@ -12,7 +12,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from sdwatch.policy.failure.hold_reason import Held
-from sdwatch.policy.report.hold_note import hold_text
+from sdwatch.policy.report.hold_text import hold_text
 from sdwatch.system import disk
 
 _PREFIX = "HOLD-"

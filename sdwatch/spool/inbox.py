@@ -34,10 +34,10 @@ from pathlib import Path
 
 from sdwatch import system
 from sdwatch.errors import JobError
-from sdwatch.policy.job.affinity import needed_first
-from sdwatch.policy.job.confinement import JobRules
 from sdwatch.policy.job.job import Job
-from sdwatch.policy.job.schedule import Place, place_in_order
+from sdwatch.policy.job.stage.confinement import JobRules
+from sdwatch.policy.queue.affinity import needed_first
+from sdwatch.policy.queue.schedule import Place, place_in_order
 from sdwatch.spool.arrival import Arrival
 from sdwatch.spool.candidates import FoundJob, candidates
 from sdwatch.spool.fingerprint import fingerprint_from

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from sdwatch.errors import SpoolError, UnfinishedError
-from sdwatch.policy.job.picture import (
+from sdwatch.policy.job.outputs.picture import (
     ENDS,
     NoPictureError,
     check_to_its_end,

@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 from sdwatch.errors import JobError, Problem, SpoolError
-from sdwatch.policy.job.document import MAX_BYTES, too_large
+from sdwatch.policy.job.text.document import MAX_BYTES, too_large
 from sdwatch.spool.inside import open_plain
 from sdwatch.spool.outside import read_bounded_text
 

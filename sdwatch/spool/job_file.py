@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from sdwatch.policy.job.near_miss import JOB_EXTENSIONS
+from sdwatch.policy.job.files.near_miss import JOB_EXTENSIONS
 from sdwatch.system import EntryKind, disk
 
 _NAMES = tuple(f"job{extension}" for extension in JOB_EXTENSIONS)

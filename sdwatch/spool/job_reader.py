@@ -8,9 +8,9 @@ from pathlib import Path
 
 from sdwatch import system
 from sdwatch.errors import JobError, Problem
-from sdwatch.policy.job.confinement import JobRules
+from sdwatch.policy.job.files.job_images import AnyName, is_missing, on_disk
 from sdwatch.policy.job.job import Job, parse_job
-from sdwatch.policy.job.job_images import AnyName, is_missing, on_disk
+from sdwatch.policy.job.stage.confinement import JobRules
 from sdwatch.policy.privacy.printable import printable
 from sdwatch.spool.arrival import Arrival
 from sdwatch.spool.fingerprint import (

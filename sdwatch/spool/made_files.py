@@ -1,5 +1,5 @@
 """Save what a call made: images in images/, other files in files/, each under a name that no other
-run and no other call has, see policy/job/run_names.py."""
+run and no other call has, see policy/queue/run_names.py."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from typing import Protocol
 from PIL import Image as Picture
 
 from sdwatch.policy.failure.ledger import Image, OtherFile
-from sdwatch.policy.job import run_names
-from sdwatch.policy.job.payload import Call
-from sdwatch.policy.job.picture import PictureData, opened
-from sdwatch.policy.job.stage_kinds import STAGES
+from sdwatch.policy.job.calls.payload import Call
+from sdwatch.policy.job.outputs.picture import PictureData, opened
+from sdwatch.policy.job.stage.stage_kinds import STAGES
+from sdwatch.policy.queue import run_names
 from sdwatch.system import disk
 
 IMAGES = "images"

@@ -6,12 +6,12 @@ import os
 from pathlib import Path
 
 from sdwatch.errors import JobError, Problem
-from sdwatch.policy.job.confinement import JobRules
-from sdwatch.policy.job.infotext import looks_like_infotext
+from sdwatch.policy.job.files.job_files import Outside
+from sdwatch.policy.job.files.near_miss import DEFAULTS, JOB_EXTENSIONS, PICTURE_EXTENSIONS
 from sdwatch.policy.job.job import Job, parse_job
-from sdwatch.policy.job.job_files import Outside
-from sdwatch.policy.job.near_miss import DEFAULTS, JOB_EXTENSIONS, PICTURE_EXTENSIONS
-from sdwatch.policy.job.picture import NoPictureError, settings_in
+from sdwatch.policy.job.outputs.picture import NoPictureError, settings_in
+from sdwatch.policy.job.stage.confinement import JobRules
+from sdwatch.policy.job.stage.infotext import looks_like_infotext
 from sdwatch.spool.fingerprint import TOO_DEEP, folder_files, is_too_deep
 from sdwatch.spool.inside import MAX_PICTURE_BYTES, size_of_arrived
 from sdwatch.spool.job_bytes import read_beside, read_bounded

@@ -25,10 +25,10 @@ from typing import Any
 
 from sdwatch.errors import SpoolError
 from sdwatch.policy.failure.ledger import Image, OtherFile
-from sdwatch.policy.job.converted import converted
-from sdwatch.policy.job.output_names import FreeNames, is_inside, output_name
-from sdwatch.policy.job.picture import NoPictureError
-from sdwatch.policy.job.result import Format, OutputWish
+from sdwatch.policy.job.outputs.converted import converted
+from sdwatch.policy.job.outputs.output_names import FreeNames, is_inside, output_name
+from sdwatch.policy.job.outputs.picture import NoPictureError
+from sdwatch.policy.job.outputs.result import Format, OutputWish
 from sdwatch.spool.archive import Spool
 from sdwatch.spool.inside import MAX_PICTURE_BYTES, open_plain
 from sdwatch.spool.made_files import FILES, IMAGES

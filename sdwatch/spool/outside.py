@@ -10,11 +10,11 @@ from functools import partial
 from pathlib import Path, PurePosixPath
 
 from sdwatch.errors import JobError, Problem, SpoolError
-from sdwatch.policy.job.confinement import JobRules
-from sdwatch.policy.job.document import MAX_BYTES
-from sdwatch.policy.job.job_files import USED_INBOX, USED_WILDCARDS, Outside
-from sdwatch.policy.job.near_miss import DEFAULTS
-from sdwatch.policy.job.wildcards import MOST_BYTES, LineFile
+from sdwatch.policy.job.files.job_files import USED_INBOX, USED_WILDCARDS, Outside
+from sdwatch.policy.job.files.near_miss import DEFAULTS
+from sdwatch.policy.job.files.wildcards import MOST_BYTES, LineFile
+from sdwatch.policy.job.stage.confinement import JobRules
+from sdwatch.policy.job.text.document import MAX_BYTES
 from sdwatch.spool.inside import open_plain
 from sdwatch.system import disk
 

@@ -24,7 +24,7 @@ from sdwatch.policy.report.envelope import (
     envelope_of,
 )
 from sdwatch.spool.diagnostics import write_evidence
-from sdwatch.spool.faults import Faults
+from sdwatch.spool.lasting_faults import Faults
 from sdwatch.spool.patient_disk import PatientDisk
 from sdwatch.spool.run import Run
 from sdwatch.system import disk

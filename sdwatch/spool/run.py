@@ -20,13 +20,13 @@ from typing import Any
 
 from sdwatch.errors import JournalError
 from sdwatch.policy.failure.ledger import Image, Ledger, read_ledger
-from sdwatch.policy.job import run_names
-from sdwatch.policy.job.confinement import JobRules
-from sdwatch.policy.job.control import is_cancel
+from sdwatch.policy.job.calls.payload import MAX_SEED, Call, Seeds, counted_on, draw_seeds, point_of
+from sdwatch.policy.job.files.job_images import on_disk
 from sdwatch.policy.job.job import Job, Stage, parse_job
-from sdwatch.policy.job.job_images import on_disk
-from sdwatch.policy.job.payload import MAX_SEED, Call, Seeds, counted_on, draw_seeds, point_of
-from sdwatch.policy.job.picture import MOST_PIXELS, PictureData
+from sdwatch.policy.job.outputs.picture import MOST_PIXELS, PictureData
+from sdwatch.policy.job.stage.confinement import JobRules
+from sdwatch.policy.queue import run_names
+from sdwatch.policy.queue.control import is_cancel
 from sdwatch.spool import made_files
 from sdwatch.spool.fingerprint import digest, fingerprint_of, folder_files
 from sdwatch.spool.inside import read_picture, size_of_picture
@@ -48,8 +48,8 @@ NO_WEBUI: Mapping[str, Any] = {}
 
 
 def new_run_id(name: str, wall: float) -> str:
-    """Return a new run's id, see policy/job/run_names.py. `name`: the job's; `wall`: seconds since
-    1970."""
+    """Return a new run's id, see policy/queue/run_names.py. `name`: the job's; `wall`: seconds
+    since 1970."""
     time = datetime.fromtimestamp(wall, UTC)
     stamp = f"{time:%Y%m%d-%H%M%S}.{time.microsecond // 1000:03d}"
     return run_names.run_id(stamp, name, secrets.token_hex(2))

@@ -1,13 +1,13 @@
 """Make a job that uses again what an earlier run of it used from outside: its folder `_used/`, see
-policy/job/job_files.py."""
+policy/job/files/job_files.py."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 from sdwatch.errors import JobError
-from sdwatch.policy.job.confinement import JobRules
-from sdwatch.policy.job.job_files import USED
+from sdwatch.policy.job.files.job_files import USED
+from sdwatch.policy.job.stage.confinement import JobRules
 from sdwatch.spool.new_jobs import read_job_at
 from sdwatch.spool.outside import FOLDER, OutsideFiles, UsedFiles, digest_of, read_bounded_text
 from sdwatch.spool.run import JOB_FILE, Run

@@ -17,8 +17,8 @@ from PIL import Image as Picture
 
 from sdwatch.errors import SpoolError
 from sdwatch.policy.failure.ledger import Image, Ledger
-from sdwatch.policy.job.payload import stage_of
-from sdwatch.policy.job.picture import BROKEN, FORMATS
+from sdwatch.policy.job.calls.payload import stage_of
+from sdwatch.policy.job.outputs.picture import BROKEN, FORMATS
 from sdwatch.spool.inside import open_plain
 from sdwatch.system import EntryKind, disk
 from sdwatch.system.log_events import LogEvent, about

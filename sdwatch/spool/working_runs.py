@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from sdwatch.policy.job.estimate import CallTimes, TimedCall
+from sdwatch.policy.job.calls.estimate import CallTimes, TimedCall
 from sdwatch.policy.page.night import Loss, losses_in
 from sdwatch.spool.call_history import MOST_CALLS, timed_calls
 from sdwatch.spool.run import JOURNAL

@@ -10,8 +10,8 @@ from typing import Any
 
 from sdwatch.errors import RunCancelledError
 from sdwatch.policy.failure.ledger import Image
-from sdwatch.policy.job.contact_sheet import has_matrix, pages_of
 from sdwatch.policy.job.job import Job
+from sdwatch.policy.job.points.contact_sheet import has_matrix, pages_of
 from sdwatch.spool.archive import Spool
 from sdwatch.spool.outputs import (
     Outputs,

@@ -13,9 +13,9 @@ from typing import Any
 
 from sdwatch.policy.failure.facts import Diagnosis
 from sdwatch.policy.failure.ledger import Image, OtherFile
-from sdwatch.policy.job.catalogue import Catalogue
-from sdwatch.policy.job.oom_ladder import Rung, known_parts, ladder, parts_of
-from sdwatch.policy.job.payload import Call
+from sdwatch.policy.job.calls.catalogue import Catalogue
+from sdwatch.policy.job.calls.oom_ladder import Rung, known_parts, ladder, parts_of
+from sdwatch.policy.job.calls.payload import Call
 from sdwatch.spool.run import Run
 from sdwatch.stages.ending import CallFailedError
 from sdwatch.system.log_events import LogEvent, about

@@ -10,11 +10,11 @@ from typing import Any
 
 from sdwatch.errors import SpoolError
 from sdwatch.policy.failure.ledger import Image
+from sdwatch.policy.job.calls.payload import Call, own_images
 from sdwatch.policy.job.job import Stage
-from sdwatch.policy.job.payload import Call, own_images
-from sdwatch.policy.job.picture import size_of
-from sdwatch.policy.job.scripts import SCRIPT_FIELDS, with_images
-from sdwatch.policy.job.stage_kinds import STAGES
+from sdwatch.policy.job.outputs.picture import size_of
+from sdwatch.policy.job.stage.scripts import SCRIPT_FIELDS, with_images
+from sdwatch.policy.job.stage.stage_kinds import STAGES
 from sdwatch.policy.job.workflow_stage import StageWorkflow
 from sdwatch.policy.report.envelope import (
     lost_image_envelope,

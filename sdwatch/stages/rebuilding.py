@@ -6,9 +6,9 @@ from typing import Any
 
 from sdwatch.errors import SpoolError
 from sdwatch.policy.failure.ledger import Image
-from sdwatch.policy.job.confinement import JobRules
+from sdwatch.policy.job.calls.payload import Call, calls_of, point_of, taken_from
 from sdwatch.policy.job.job import Job
-from sdwatch.policy.job.payload import Call, calls_of, point_of, taken_from
+from sdwatch.policy.job.stage.confinement import JobRules
 from sdwatch.spool.run import Run
 from sdwatch.stages.ladder import parts_instead_of
 from sdwatch.stages.payloads import Payloads, names_of

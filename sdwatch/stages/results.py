@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from sdwatch.policy.failure.ledger import Image, OtherFile
+from sdwatch.policy.job.calls.payload import Call
+from sdwatch.policy.job.calls.plan import last_stages, result_of
 from sdwatch.policy.job.job import Stage
-from sdwatch.policy.job.payload import Call
-from sdwatch.policy.job.plan import last_stages, result_of
-from sdwatch.policy.job.result import Keep
-from sdwatch.policy.job.stage_kinds import STAGES
+from sdwatch.policy.job.outputs.result import Keep
+from sdwatch.policy.job.stage.stage_kinds import STAGES
 from sdwatch.spool.outputs import ResultPicture
 
 

@@ -23,16 +23,17 @@ from sdwatch.errors import (
     RunTimedOutError,
     WebUIError,
 )
+from sdwatch.known_signatures import builtin_signatures
 from sdwatch.policy.failure.diagnosis import FailureFacts, diagnose
 from sdwatch.policy.failure.facts import Blamed
 from sdwatch.policy.failure.generation_info import what_made_it
 from sdwatch.policy.failure.ledger import Image
 from sdwatch.policy.failure.recovery import Action, Decision, Ground
-from sdwatch.policy.job.catalogue import Catalogue
-from sdwatch.policy.job.expansion import OnFailure
+from sdwatch.policy.job.calls.catalogue import Catalogue
+from sdwatch.policy.job.calls.payload import Call, calls_of, taken_from
 from sdwatch.policy.job.job import Job, Stage
-from sdwatch.policy.job.payload import Call, calls_of, taken_from
-from sdwatch.policy.job.result import Keep
+from sdwatch.policy.job.outputs.result import Keep
+from sdwatch.policy.job.points.expansion import OnFailure
 from sdwatch.policy.report.envelope import (
     ErrorEnvelope,
     FailedPoint,
@@ -47,7 +48,6 @@ from sdwatch.policy.report.envelope import (
     points_envelope,
     timed_out_envelope,
 )
-from sdwatch.signatures import builtin_signatures
 from sdwatch.spool.archive import Spool, publish
 from sdwatch.spool.recorder import RunRecorder
 from sdwatch.spool.run import NO_WEBUI, Run
@@ -67,8 +67,8 @@ from sdwatch.stages.settings import RunSettings
 from sdwatch.system.clock import Clock
 from sdwatch.system.log_events import LogEvent, about
 from sdwatch.webui.http.call import Outcome
+from sdwatch.webui.http.checked_reply import ReplyChecks
 from sdwatch.webui.http.reply import Reply, check_image
-from sdwatch.webui.http.reply_checks import ReplyChecks
 from sdwatch.webui.http.run_control import RunControl
 
 log = logging.getLogger("sdwatch.run")

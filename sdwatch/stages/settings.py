@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from sdwatch.policy.failure.reply_checks import LEVELS, Level
-from sdwatch.policy.job.confinement import JobRules
+from sdwatch.policy.job.stage.confinement import JobRules
 from sdwatch.spool.outputs import OutputSettings
 
 

@@ -1,5 +1,5 @@
 """The live page and the metrics: another client of the folder, in a process of its own.
 
 Nothing else imports this package but cli/web.py, and the monitor imports none of it. Only `app`,
-`server` and what they import need the packages of the extra `[web]`.
+`page_server` and what they import need the packages of the extra `[web]`.
 """

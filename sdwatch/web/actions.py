@@ -13,15 +13,15 @@ from typing import Any, BinaryIO
 import yaml
 
 from sdwatch.errors import FileProblems, JobError, Problem, SpoolError
-from sdwatch.policy.job.confinement import DEVICE, JobRules
-from sdwatch.policy.job.document import MAX_BYTES
+from sdwatch.policy.job.stage.confinement import DEVICE, JobRules
+from sdwatch.policy.job.text.document import MAX_BYTES
 from sdwatch.spool import archive, commands
 from sdwatch.spool.archive import Spool
 from sdwatch.spool.job_file import job_file_in
 from sdwatch.spool.new_jobs import read_job_at
 from sdwatch.spool.run import read_source
 from sdwatch.web.pages import NUMBERS
-from sdwatch.web.places import ended_run, waiting_job, working_run
+from sdwatch.web.url_paths import ended_run, waiting_job, working_run
 
 _TEXTS = ("prompt", "negative_prompt", "sampler_name")
 _LONGEST_NAME = 100

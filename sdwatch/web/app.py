@@ -23,18 +23,18 @@ from sdwatch.errors import JobError, NotFoundError, SdwatchError, SpoolError
 from sdwatch.policy.page import page
 from sdwatch.policy.page.overview import Overview, as_json
 from sdwatch.spool.archive import Spool
-from sdwatch.spool.overview import OverviewReader
+from sdwatch.spool.overview_reader import OverviewReader
 from sdwatch.spool.webui_names import read_names
 from sdwatch.system import disk
 from sdwatch.web import actions, pages
 from sdwatch.web.access import Access, Asked, Refusal
 from sdwatch.web.files import send_file
-from sdwatch.web.forms import Form, read_form
 from sdwatch.web.headers import with_headers
 from sdwatch.web.live import MOST_WATCHERS, LiveOverview
 from sdwatch.web.metrics import CONTENT_TYPE, Metrics
-from sdwatch.web.places import checked_name
+from sdwatch.web.request_forms import Form, read_form
 from sdwatch.web.run_page import run_page
+from sdwatch.web.url_paths import checked_name
 
 Handler = Callable[[Request], Awaitable[Response]]
 

@@ -11,7 +11,7 @@ from dataclasses import replace
 from starlette.concurrency import run_in_threadpool
 
 from sdwatch.policy.page.overview import Overview
-from sdwatch.spool.overview import OverviewReader
+from sdwatch.spool.overview_reader import OverviewReader
 from sdwatch.system.log_events import LogEvent, about
 
 log = logging.getLogger("sdwatch.web")

@@ -14,13 +14,13 @@ from typing import Any
 from sdwatch import __version__
 from sdwatch.policy.failure.facts import Diagnosis
 from sdwatch.policy.failure.lifecycle import State
-from sdwatch.policy.lane.history import IdleFailure
+from sdwatch.policy.lane.crashes import IdleFailure
 from sdwatch.policy.page.overview import LaneCard, Overview, Presence
 from sdwatch.policy.page.times import wall_of
 from sdwatch.spool.archive import Spool
 from sdwatch.spool.heartbeat import read_heartbeats
 from sdwatch.spool.inbox_listing import InboxListing
-from sdwatch.spool.overview import OverviewReader
+from sdwatch.spool.overview_reader import OverviewReader
 from sdwatch.system.clock import SystemClock
 from sdwatch.web.settled_runs import BOUNDS, OTHER, SettledRuns
 

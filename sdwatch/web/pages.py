@@ -7,8 +7,8 @@ from collections.abc import Container, Iterable, Mapping, Sequence
 from html import escape
 from pathlib import PurePosixPath
 
-from sdwatch.policy.job.near_miss import JOB_EXTENSIONS, PICTURE_EXTENSIONS
-from sdwatch.policy.page.forms import Forms
+from sdwatch.policy.job.files.near_miss import JOB_EXTENSIONS, PICTURE_EXTENSIONS
+from sdwatch.policy.page.buttons import Forms
 from sdwatch.policy.page.markup import Markup, element, join, link_to, name_of, prose
 from sdwatch.spool.made_files import IMAGES
 from sdwatch.spool.thumbnails import THUMBNAILS, thumbnail_name

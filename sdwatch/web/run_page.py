@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sdwatch.policy.page.forms import Forms
+from sdwatch.policy.page.buttons import Forms
 from sdwatch.policy.privacy.printable import printable_text
 from sdwatch.spool.archive import Spool
 from sdwatch.spool.diagnostics import ENVELOPE, WHY

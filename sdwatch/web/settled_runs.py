@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from sdwatch.policy.failure.facts import Diagnosis
-from sdwatch.policy.job.payload import stage_of
-from sdwatch.policy.job.stage_kinds import STAGES
+from sdwatch.policy.job.calls.payload import stage_of
+from sdwatch.policy.job.stage.stage_kinds import STAGES
 from sdwatch.policy.page.times import wall_of
 from sdwatch.spool.archive import Spool
 from sdwatch.spool.manifest import MANIFEST

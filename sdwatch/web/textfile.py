@@ -8,7 +8,7 @@ from pathlib import Path
 
 from sdwatch.policy.failure.lasting import LastingStates, key_of
 from sdwatch.spool.archive import Spool
-from sdwatch.spool.overview import OverviewReader
+from sdwatch.spool.overview_reader import OverviewReader
 from sdwatch.system import disk
 from sdwatch.system.clock import SystemClock, wait
 from sdwatch.web.metrics import Metrics

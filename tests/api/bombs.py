@@ -8,7 +8,7 @@ import zlib
 
 from PIL import Image
 
-from tests.fakes import picture
+from tests.support.fakes import picture
 
 
 def chunk(kind: bytes, data: bytes) -> bytes:

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
-from tests.helpers import RESET
+from tests.support.helpers import RESET
 
 Script = Callable[["Handler"], None]
 

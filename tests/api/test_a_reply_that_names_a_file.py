@@ -11,7 +11,7 @@ from sdwatch.errors import WebUIBadRequestError, WebUIReplyError
 from sdwatch.policy.failure.diagnosis import diagnose
 from sdwatch.policy.failure.facts import Diagnosis, FailureFacts
 from sdwatch.webui.http.reply import read_reply
-from tests.fakes import picture
+from tests.support.fakes import picture
 
 
 def body(*images: str) -> bytes:

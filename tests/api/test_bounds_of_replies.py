@@ -17,7 +17,7 @@ import pytest
 
 from tests.api.bombs import chunk, jpeg, png, webp
 from tests.api.scripted_server import Handler, Script, serving, status
-from tests.fakes import picture
+from tests.support.fakes import picture
 
 ROOT = Path(__file__).parents[2]
 MB = 1 << 20

@@ -33,8 +33,8 @@ from tests.api.scripted_server import (
     status,
     truncated,
 )
-from tests.fakes import FakeProcess, picture
-from tests.helpers import free_port, wait_until
+from tests.support.fakes import FakeProcess, picture
+from tests.support.helpers import free_port, wait_until
 
 PAYLOAD: dict[str, Any] = {
     "prompt": "a purple hippopotamus",

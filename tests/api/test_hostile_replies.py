@@ -40,9 +40,9 @@ from tests.api.scripted_server import (
     status,
     truncated,
 )
-from tests.fakes import FakeProcess, Workplace, envelope, picture
-from tests.helpers import wait_until
-from tests.monitored import EXTERNAL, Monitored, job, journal, monitored
+from tests.support.fakes import FakeProcess, Workplace, envelope, picture
+from tests.support.helpers import wait_until
+from tests.support.monitored import EXTERNAL, Monitored, job, journal, monitored
 
 PROMPT = "a purple hippopotamus"
 PAYLOAD = {"prompt": PROMPT, "steps": 2}

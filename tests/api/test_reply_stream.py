@@ -21,13 +21,13 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from sdwatch.errors import WebUIReplyError
-from sdwatch.policy.job.picture import opened
-from sdwatch.policy.job.stage_kinds import STAGE_NAMES
+from sdwatch.policy.job.outputs.picture import opened
+from sdwatch.policy.job.stage.stage_kinds import STAGE_NAMES
 from sdwatch.system import scratch
 from sdwatch.system.scratch import Arriving, Scratch, ScratchFile
 from sdwatch.webui.http.reply import read_reply, receive
 from sdwatch.webui.http.reply_stream import ReplyStream
-from tests.fakes import picture
+from tests.support.fakes import picture
 
 UPSCALE = STAGE_NAMES["upscale"].name
 

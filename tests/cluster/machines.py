@@ -17,8 +17,8 @@ import pytest
 from sdwatch.cluster.server import Server, ServerSettings, program, token_in
 from sdwatch.errors import SdwatchError
 from sdwatch.system.clock import SystemClock
-from tests.helpers import KILL, free_port, wait_until
-from tests.monitored import MARK, Monitored
+from tests.support.helpers import KILL, free_port, wait_until
+from tests.support.monitored import MARK, Monitored
 
 DRIVER = """
 import sys
@@ -28,7 +28,7 @@ from sdwatch.monitor.monitor import Monitor
 from sdwatch.policy.cluster.names import Times
 from sdwatch.cluster.box import Box
 from sdwatch.cluster.dispatcher import Dispatcher
-from sdwatch.cli.log_files import set_up_logging
+from sdwatch.cli.shared.log_files import set_up_logging
 from sdwatch.system.state_folder import StateFolder
 
 times = Times(lease=4.0, renew=1.0, beat=0.5, silent=2.0)

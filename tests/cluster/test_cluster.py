@@ -8,8 +8,8 @@ from pathlib import Path
 import psutil
 
 from tests.cluster.machines import Cluster, Machine, cluster, shown
-from tests.helpers import wait_until
-from tests.monitored import EXTERNAL, job
+from tests.support.helpers import wait_until
+from tests.support.monitored import EXTERNAL, job
 
 __all__ = ["cluster"]
 

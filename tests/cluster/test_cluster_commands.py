@@ -15,8 +15,8 @@ from sdwatch.cli.cluster import url_of
 from sdwatch.errors import SdwatchError
 from tests.cluster.machines import needs_nats
 from tests.functional.cli import sdwatch
-from tests.helpers import ask_to_stop, free_port, wait_until
-from tests.monitored import EXTERNAL, Monitored, job
+from tests.support.helpers import ask_to_stop, free_port, wait_until
+from tests.support.monitored import EXTERNAL, Monitored, job
 
 ROOT = Path(__file__).parents[2]
 

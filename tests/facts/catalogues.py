@@ -7,7 +7,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from sdwatch.policy.job.catalogue import LISTS, Catalogue, catalogue_of
+from sdwatch.policy.job.calls.catalogue import LISTS, Catalogue, catalogue_of
 
 FOLDER = Path(__file__).parent
 KINDS = ("forge", "a1111", "sdnext", "sdcpp")

@@ -11,8 +11,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from tests import warm
-from tests.helpers import UNHURRIED, ask_to_stop, free_port, wait_until
+from tests.support import warm
+from tests.support.helpers import UNHURRIED, ask_to_stop, free_port, wait_until
 
 ROOT = Path(__file__).resolve().parents[2]
 LIMIT = 100.0 * UNHURRIED

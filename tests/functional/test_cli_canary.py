@@ -5,11 +5,11 @@ import zlib
 from pathlib import Path
 from typing import Any
 
-from sdwatch.cli.exit_codes import ExitCode
+from sdwatch.cli.shared.exit_codes import ExitCode
 from sdwatch.webui.http.canary import SIDE, flaw_in
-from tests.fakes import picture
 from tests.functional.cli import drop, heartbeat, make_spool, running, sdwatch
-from tests.helpers import PATIENCE, wait_until
+from tests.support.fakes import picture
+from tests.support.helpers import PATIENCE, wait_until
 from tests.webui.recorded_webui import RecordedWebUI, recorded
 from tests.webui.sim import running as simulated
 

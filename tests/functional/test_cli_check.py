@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from sdwatch.cli.exit_codes import ExitCode
-from tests.fakes import picture
+from sdwatch.cli.shared.exit_codes import ExitCode
 from tests.functional.cli import make_spool, sdwatch
-from tests.helpers import free_port
+from tests.support.fakes import picture
+from tests.support.helpers import free_port
 from tests.webui.recorded_webui import recorded
 from tests.webui.sim import running
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from sdwatch.cli.exit_codes import ExitCode
+from sdwatch.cli.shared.exit_codes import ExitCode
 from sdwatch.config_file import load_config
 from sdwatch.system.resources import config_folder
 from tests.functional.cli import make_spool, sdwatch

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from sdwatch.cli.exit_codes import ExitCode
+from sdwatch.cli.shared.exit_codes import ExitCode
 from tests.functional.cli import sdwatch
 
 

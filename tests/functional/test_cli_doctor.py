@@ -19,16 +19,16 @@ from typing import Any
 import psutil
 import pytest
 
-from sdwatch.cli import check_machine
-from sdwatch.cli.check_machine import clock_skew, network_type
-from sdwatch.cli.exit_codes import ExitCode
-from sdwatch.cli.findings import Area, DoctorFinding, Examination, Weight, examined, worst_of
+from sdwatch.cli.checks import check_machine
+from sdwatch.cli.checks.check_machine import clock_skew, network_type
+from sdwatch.cli.checks.findings import Area, DoctorFinding, Examination, Weight, examined, worst_of
+from sdwatch.cli.shared.exit_codes import ExitCode
 from sdwatch.spool.archive import Spool
-from tests import warm
 from tests.functional.cli import drop, heartbeat, make_spool, only, running, sdwatch
 from tests.functional.installs import home_env
-from tests.helpers import wait_until
 from tests.notify.receivers import TOKEN, receiver
+from tests.support import warm
+from tests.support.helpers import wait_until
 
 POSIX = pytest.mark.posix_only("modes and shell scripts")
 

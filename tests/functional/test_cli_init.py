@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from sdwatch.cli.exit_codes import ExitCode
 from sdwatch.cli.init import MORE_EXAMPLES, NEEDING_MORE, WEBUIS
+from sdwatch.cli.shared.exit_codes import ExitCode
 from sdwatch.config_file import load_config
 from tests.functional.cli import sdwatch
 from tests.webui.sim import running

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from sdwatch.cli.exit_codes import ExitCode
-from sdwatch.cli.find_webuis import InstalledWebUI, webui_in
+from sdwatch.cli.checks.find_webuis import InstalledWebUI, webui_in
 from sdwatch.cli.init import config_text, with_install
+from sdwatch.cli.shared.exit_codes import ExitCode
 from sdwatch.config import WebUIConfig
 from sdwatch.config_file import load_config, parse_config
 from sdwatch.policy.kinds.table import KINDS

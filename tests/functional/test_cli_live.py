@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from sdwatch.cli.live import LiveShow
+from sdwatch.cli.shared.live_display import LiveShow
 from sdwatch.policy.report.notice import Notice, Topic
 
 LANE = {"name": "forge", "state": "ready", "hold": "", "cooldown_left": 0.0, "progress": {}}

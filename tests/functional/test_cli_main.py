@@ -8,7 +8,7 @@ import pytest
 
 from sdwatch import __version__
 from sdwatch.cli import COMMANDS, main
-from sdwatch.cli.exit_codes import ExitCode
+from sdwatch.cli.shared.exit_codes import ExitCode
 from tests.functional.cli import ROOT, make_spool, started
 
 

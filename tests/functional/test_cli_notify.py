@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from sdwatch.cli.exit_codes import ExitCode
+from sdwatch.cli.shared.exit_codes import ExitCode
 from sdwatch.cli.status import _monitor as status_lines
 from tests.functional.cli import make_spool, sdwatch
 from tests.notify.receivers import TOKEN, receiver, status

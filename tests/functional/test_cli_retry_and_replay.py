@@ -19,15 +19,15 @@ from pathlib import Path
 import pytest
 
 from sdwatch.cli import main
-from sdwatch.cli.exit_codes import ExitCode
+from sdwatch.cli.shared.exit_codes import ExitCode
 from sdwatch.spool.bundle import name_for_others
 from sdwatch.stages.ending import Ending
 from sdwatch.webui.http.client import Reply
 from tests.api.scripted_server import images, serving, status
-from tests.fakes import PlainClient, Workplace, picture, reply, server_error
-from tests.helpers import wait_until
-from tests.monitored import job as small_job
-from tests.monitored import journal, monitored
+from tests.support.fakes import PlainClient, Workplace, picture, reply, server_error
+from tests.support.helpers import wait_until
+from tests.support.monitored import job as small_job
+from tests.support.monitored import journal, monitored
 
 TWO = """\
 stages:

@@ -4,10 +4,10 @@ from pathlib import Path
 
 from PIL import Image
 
-from sdwatch.cli.exit_codes import ExitCode
 from sdwatch.cli.init import WEBUIS
+from sdwatch.cli.shared.exit_codes import ExitCode
 from tests.functional.cli import drop, make_spool, only, running, sdwatch, states, stop
-from tests.helpers import wait_until
+from tests.support.helpers import wait_until
 
 SECRET = "a most secret prompt"
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from sdwatch.cli.exit_codes import ExitCode
+from sdwatch.cli.shared.exit_codes import ExitCode
 from sdwatch.service import systemd
 from tests.functional.cli import make_spool, sdwatch
 

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from sdwatch.cli.exit_codes import ExitCode
+from sdwatch.cli.shared.exit_codes import ExitCode
 from tests.functional.cli import drop, make_spool, running, sdwatch, started
-from tests.helpers import wait_until
+from tests.support.helpers import wait_until
 
 OK, NOT_FOUND = ExitCode.OK, ExitCode.NOT_FOUND
 SECRET = "an unheard-of lighthouse, made of glass bottles"

@@ -5,10 +5,10 @@ import re
 from pathlib import Path
 from typing import Any
 
-from sdwatch.cli.exit_codes import ExitCode
-from sdwatch.cli.progress import progress_in_words
+from sdwatch.cli.shared.exit_codes import ExitCode
+from sdwatch.cli.shared.progress_text import progress_in_words
 from tests.functional.cli import drop, heartbeat, make_spool, running, sdwatch
-from tests.helpers import wait_until
+from tests.support.helpers import wait_until
 
 
 def _status(cwd: Path) -> dict[str, Any]:

@@ -5,9 +5,9 @@ from pathlib import Path
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
-from sdwatch.cli.exit_codes import ExitCode
-from tests.fakes import picture
+from sdwatch.cli.shared.exit_codes import ExitCode
 from tests.functional.cli import make_spool, sdwatch
+from tests.support.fakes import picture
 
 
 def _inbox(cwd: Path) -> set[str]:

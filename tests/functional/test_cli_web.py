@@ -13,7 +13,7 @@ import pytest
 import requests
 
 from tests.functional.cli import ROOT, _env, make_spool, sdwatch
-from tests.helpers import TO_BE_ASKED, ask_to_stop, free_port, wait_until
+from tests.support.helpers import TO_BE_ASKED, ask_to_stop, free_port, wait_until
 from tests.test_structure import MODULES, imports_of, room
 
 WEB = ("starlette", "uvicorn", "anyio", "h11", "python_multipart")

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 
 import pytest
 
-from sdwatch.cli import webui_client
-from sdwatch.cli.webui_client import client_of, webui_at
+from sdwatch.cli.shared import webui_client
+from sdwatch.cli.shared.webui_client import client_of, webui_at
 from sdwatch.errors import WebUIError
 from tests.webui.recorded_webui import Answer, RecordedWebUI, recorded
 

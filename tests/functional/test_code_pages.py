@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from sdwatch.cli.exit_codes import ExitCode
-from tests import warm
+from sdwatch.cli.shared.exit_codes import ExitCode
 from tests.functional.cli import LIMIT, ROOT, drop, make_spool
+from tests.support import warm
 
 NAMES = ("├─ box │ 50%", "café █ …", "画像 🏰", "Ärger – „quoted“")
 WRONG = "sampler_name: ╭─ Straße ─╮\n"

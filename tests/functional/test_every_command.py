@@ -16,9 +16,9 @@ from typing import NamedTuple
 import pytest
 
 from sdwatch.cli import COMMANDS
-from sdwatch.cli.exit_codes import ExitCode
+from sdwatch.cli.shared.exit_codes import ExitCode
 from tests.functional.cli import drop, heartbeat, make_spool, running, sdwatch, started
-from tests.helpers import wait_until
+from tests.support.helpers import wait_until
 
 OK, ERROR, NOT_FOUND = ExitCode.OK, ExitCode.ERROR, ExitCode.NOT_FOUND
 SECOND = (ExitCode.ALREADY_RUNNING, "")

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from sdwatch.cli import exclusive
-from sdwatch.cli.exclusive import exclusive_use
+from sdwatch.cli.shared import exclusive
+from sdwatch.cli.shared.exclusive import exclusive_use
 from sdwatch.spool.archive import Spool
 from tests.spool.spools import made_spool
 

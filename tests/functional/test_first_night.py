@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from sdwatch.cli.exit_codes import ExitCode
 from sdwatch.cli.init import SIMULATOR, WEBUIS
+from sdwatch.cli.shared.exit_codes import ExitCode
 from tests.functional.cli import ROOT, sdwatch
 
 PAGE = (ROOT / "docs/first-night.md").read_text(encoding="utf-8")

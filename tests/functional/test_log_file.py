@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from sdwatch.cli.log_files import set_up_logging
+from sdwatch.cli.shared.log_files import set_up_logging
 from sdwatch.policy.report.notice import Notice
 from sdwatch.system import patience
 
@@ -20,7 +20,7 @@ log = logging.getLogger("sdwatch.test")
 _FULL = """
 import logging, resource, sys
 from pathlib import Path
-from sdwatch.cli.log_files import set_up_logging
+from sdwatch.cli.shared.log_files import set_up_logging
 
 log = logging.getLogger("sdwatch.test")
 set_up_logging(Path("sdwatch.log"), 2000, lambda notice: print(notice, flush=True))

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from sdwatch.cli.exit_codes import ExitCode
-from tests import warm
+from sdwatch.cli.shared.exit_codes import ExitCode
 from tests.functional.cli import LIMIT, ROOT, drop, make_spool, running
+from tests.support import warm
 
 NAMES = {
     "Ärger im Büro": "ärger-im-büro",

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from sdwatch.cli.exit_codes import ExitCode
+from sdwatch.cli.shared.exit_codes import ExitCode
 from tests.functional.cli import drop, make_spool, sdwatch
 from tests.functional.terminal import on_a_terminal
 

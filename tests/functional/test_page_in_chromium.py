@@ -13,10 +13,10 @@ import pytest
 
 from sdwatch.policy.page import page
 from sdwatch.policy.page.overview import Overview, QueuedJob, Thumbnail, Totals
-from tests.chromium import browser, opened
 from tests.policy.pages import NOW, busy, ended
 from tests.policy.test_page import HEADLINES, HOSTILE, everything_named
 from tests.spool.spools import picture
+from tests.support.chromium import browser, opened
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page

@@ -17,9 +17,9 @@ from typing import Any
 
 import pytest
 
-from sdwatch.cli.exit_codes import ExitCode
+from sdwatch.cli.shared.exit_codes import ExitCode
 from tests.functional.cli import LIMIT, ROOT, _env, drop, make_spool, states
-from tests.helpers import wait_until
+from tests.support.helpers import wait_until
 
 pytestmark = pytest.mark.posix_only("signals of POSIX, seen in /proc")
 

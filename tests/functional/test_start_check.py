@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from sdwatch.cli import start_check
-from sdwatch.cli.start_check import findings_of, problems_of
+from sdwatch.cli.checks import start_check
+from sdwatch.cli.checks.start_check import findings_of, problems_of
 from sdwatch.config_file import load_config
 
 COMMAND = ["venv/bin/python", "-u", "launch.py", "--api", "--port", "{port}"]

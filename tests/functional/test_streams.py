@@ -12,10 +12,10 @@ from tempfile import TemporaryDirectory
 
 import pytest
 
-from sdwatch.cli.exit_codes import ExitCode
-from tests import warm
+from sdwatch.cli.shared.exit_codes import ExitCode
 from tests.functional.cli import LIMIT, _env, drop, make_spool, states
-from tests.helpers import wait_until
+from tests.support import warm
+from tests.support.helpers import wait_until
 
 pytestmark = pytest.mark.posix_only("descriptors of POSIX, seen in /proc")
 

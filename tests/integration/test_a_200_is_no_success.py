@@ -11,9 +11,9 @@ import requests
 
 from sdwatch.errors import WebUIReplyError
 from sdwatch.webui.http.call_loop import CallLoop
-from tests.fakes import FakeClient, FakeProcess, Workplace, picture, reply
-from tests.helpers import wait_until
-from tests.monitored import Monitored, job, journal, monitored
+from tests.support.fakes import FakeClient, FakeProcess, Workplace, picture, reply
+from tests.support.helpers import wait_until
+from tests.support.monitored import Monitored, job, journal, monitored
 
 SLOW = ("--step-time", "0.1")
 

@@ -11,12 +11,12 @@ from sdwatch.lane.context import LaneSettings
 from sdwatch.lane.lane import Lane
 from sdwatch.lane.loop import LaneLoop
 from sdwatch.lane.worker import Worker
-from sdwatch.policy.lane.history import Record
+from sdwatch.policy.lane.crashes import Record
 from sdwatch.system.clock import SystemClock
 from sdwatch.webui.process.crash_history import CrashHistory
-from tests.helpers import wait_until
-from tests.lanes import simulator
-from tests.monitored import job, monitored
+from tests.support.helpers import wait_until
+from tests.support.lanes import simulator
+from tests.support.monitored import job, monitored
 
 
 def test_a_hold_that_a_start_saw_and_no_round_of_the_monitor_ends_all_the_same(

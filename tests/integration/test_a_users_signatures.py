@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from sdwatch.monitor.once import Result
-from tests.monitored import job, monitored
+from tests.support.monitored import job, monitored
 
 FOREVER = r"^(.|..|...)+\d$"
 """On a sentence that ends without a digit `re` would try this until the end of the world."""

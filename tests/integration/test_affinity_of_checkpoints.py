@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 import requests
 
-from sdwatch.cli.chosen_config import ChosenConfig
+from sdwatch.cli.shared.chosen_config import ChosenConfig
 from sdwatch.cli.status import status_text
-from tests.helpers import wait_until
-from tests.monitored import Monitored, job, journal, monitored
+from tests.support.helpers import wait_until
+from tests.support.monitored import Monitored, job, journal, monitored
 
 
 def needs(name: str) -> str:

@@ -11,15 +11,15 @@ import pytest
 from PIL import Image
 
 from sdwatch.errors import SpoolError
-from sdwatch.policy.job.payload import Call
+from sdwatch.policy.job.calls.payload import Call
 from sdwatch.policy.privacy.redaction import Redactor
 from sdwatch.spool.recorder import RunRecorder
 from sdwatch.spool.run import Run
 from sdwatch.stages.runner import StageRunner
 from sdwatch.system.clock import SystemClock
 from sdwatch.webui.http.reply import Reply
-from tests.helpers import wait_until
-from tests.monitored import has, job, journal, monitored
+from tests.support.helpers import wait_until
+from tests.support.monitored import has, job, journal, monitored
 
 FITS = 64 * 64
 OOM = f"- {{fault: oom, when: {{prompt: large}}, times: always, above: {FITS}, tiled: 4}}"

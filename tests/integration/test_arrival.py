@@ -30,9 +30,9 @@ from sdwatch.spool.watch import InboxWatch
 from sdwatch.system import failpoints
 from sdwatch.system.clock import SystemClock
 from sdwatch.system.failpoints import Failpoint
-from tests.fakes import picture
-from tests.helpers import PATIENCE, FakeClock, wait_until
-from tests.monitored import Monitored, job, journal, monitored
+from tests.support.fakes import picture
+from tests.support.helpers import PATIENCE, FakeClock, wait_until
+from tests.support.monitored import Monitored, job, journal, monitored
 
 SETTLE = 0.4
 BURST = 2_000

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from sdwatch.system.failpoints import Failpoint
-from tests.death import Death, Points, listening
-from tests.every_point import die_at
-from tests.monitored import job, journal, monitored
+from tests.support.death import Death, Points, listening
+from tests.support.every_point import die_at
+from tests.support.monitored import job, journal, monitored
 
 
 def never(effect: Failpoint) -> None:

@@ -11,9 +11,9 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tests.fakes import picture
-from tests.helpers import wait_until
-from tests.monitored import Monitored, job, monitored
+from tests.support.fakes import picture
+from tests.support.helpers import wait_until
+from tests.support.monitored import Monitored, job, monitored
 
 MEGABYTES = 1 << 20
 

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from tests.helpers import wait_until
-from tests.monitored import job, journal, monitored
+from tests.support.helpers import wait_until
+from tests.support.monitored import job, journal, monitored
 
 EXTENSION = "sd-webui-injected"
 

@@ -14,8 +14,8 @@ from sdwatch.policy.report.envelope import CANARY_HEALTHY
 from sdwatch.spool import archive
 from sdwatch.system.clock import SystemClock
 from sdwatch.webui.process.crash_history import CrashHistory
-from tests.helpers import wait_until
-from tests.monitored import EXTERNAL, Monitored, job, journal, monitored
+from tests.support.helpers import wait_until
+from tests.support.monitored import EXTERNAL, Monitored, job, journal, monitored
 from tests.webui.sim import launch
 
 EVERYBODY = "'.'"

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.helpers import wait_until
-from tests.monitored import job, monitored
+from tests.support.helpers import wait_until
+from tests.support.monitored import job, monitored
 
 
 @pytest.mark.parametrize("name", ["cancel", "cancel.txt"])

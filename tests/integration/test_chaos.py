@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.helpers import UNHURRIED
+from tests.support.helpers import UNHURRIED
 
 CHAOS = Path(__file__).parents[2] / "benchmarks" / "chaos.py"
 

@@ -13,8 +13,8 @@ import psutil
 import requests
 from PIL import Image
 
-from tests.helpers import wait_until
-from tests.monitored import EXTERNAL, Monitored, journal, monitored
+from tests.support.helpers import wait_until
+from tests.support.monitored import EXTERNAL, Monitored, journal, monitored
 from tests.webui.comfy import MODEL, txt2img
 from tests.webui.sim import running
 

@@ -9,13 +9,13 @@ from pathlib import Path
 
 from PIL import Image
 
-from sdwatch.cli.exit_codes import ExitCode
+from sdwatch.cli.shared.exit_codes import ExitCode
 from sdwatch.spool import commands
 from sdwatch.spool.archive import Spool
 from tests.functional.cli import sdwatch
-from tests.helpers import wait_until
 from tests.integration.test_comfyui import comfyui, job, output
-from tests.monitored import Monitored, journal
+from tests.support.helpers import wait_until
+from tests.support.monitored import Monitored, journal
 
 
 def loads(spool: Monitored) -> int:

@@ -13,9 +13,9 @@ import psutil
 import pytest
 
 from sdwatch.system.resources import config_folder
-from tests.helpers import wait_until
 from tests.integration.test_comfyui import ask, comfyui, manifest, output, runs_now
-from tests.monitored import Monitored, journal
+from tests.support.helpers import wait_until
+from tests.support.monitored import Monitored, journal
 
 FLUX = config_folder() / "comfyui-templates" / "flux-dev.txt2img.json"
 SIMULATED = {

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from sdwatch.monitor.config_edits import ConfigEdits
 from tests.functional.cli import sdwatch
-from tests.helpers import wait_until
-from tests.monitored import job, monitored
+from tests.support.helpers import wait_until
+from tests.support.monitored import job, monitored
 
 CHANGED = "has changed since sdwatch started: restart sdwatch to apply it"
 

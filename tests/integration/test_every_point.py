@@ -9,8 +9,8 @@ import pytest
 
 from sdwatch.system import disk
 from sdwatch.system.failpoints import Failpoint, failpoint
-from tests.death import Points, Unsynced, listening
-from tests.every_point import IN_PROCESS, MATRIX, OF_COMFYUI, WORKFLOWS, How, count, disturb
+from tests.support.death import Points, Unsynced, listening
+from tests.support.every_point import IN_PROCESS, MATRIX, OF_COMFYUI, WORKFLOWS, How, count, disturb
 
 POINTS = 151
 """About as many as a night has; one that is not reached is an undisturbed night."""

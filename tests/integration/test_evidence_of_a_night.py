@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from tests.monitored import job, monitored
+from tests.support.monitored import job, monitored
 
 DIES = "- {fault: sigkill-mid-step, when: {prompt: cursed}, times: always}\n"
 

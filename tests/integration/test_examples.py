@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 
 from sdwatch.cli.check import check_jobs
-from sdwatch.cli.find_webuis import InstalledWebUI
+from sdwatch.cli.checks.find_webuis import InstalledWebUI
 from sdwatch.cli.init import EXAMPLES, MORE_EXAMPLES, WEBUIS, add_examples, checkpoint_in
-from sdwatch.policy.job.confinement import JobRules
-from sdwatch.policy.job.preflight import check_against
+from sdwatch.policy.job.calls.preflight import check_against
+from sdwatch.policy.job.stage.confinement import JobRules
 from sdwatch.policy.job.when import local
 from sdwatch.policy.kinds.table import KINDS
 from sdwatch.spool.new_jobs import read_job_at
@@ -22,7 +22,7 @@ from sdwatch.system.clock import SystemClock
 from tests.facts.catalogues import catalogue
 from tests.integration.test_comfyui import comfyui
 from tests.integration.test_times_of_jobs import SetClock
-from tests.monitored import Monitored, journal, monitored
+from tests.support.monitored import Monitored, journal, monitored
 from tests.webui.comfy import MODEL
 
 INSTALLED = {

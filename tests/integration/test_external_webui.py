@@ -13,9 +13,9 @@ from typing import Any
 import pytest
 
 from sdwatch.webui.http.canary import Canary, SelfTestCall, SelfTestFailure
-from tests.fakes import FakeClient, on_a_thread
-from tests.helpers import wait_until
-from tests.monitored import EXTERNAL, Monitored, has, job, journal, monitored
+from tests.support.fakes import FakeClient, on_a_thread
+from tests.support.helpers import wait_until
+from tests.support.monitored import EXTERNAL, Monitored, has, job, journal, monitored
 from tests.webui.sim import Simulator, launch
 
 COOLDOWN = 0.5

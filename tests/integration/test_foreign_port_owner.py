@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from tests.helpers import wait_until
-from tests.monitored import job, monitored, token_free_environment
+from tests.support.helpers import wait_until
+from tests.support.monitored import job, monitored, token_free_environment
 
 _LISTEN = """
 import socket, sys

@@ -11,9 +11,9 @@ import requests
 
 from sdwatch.spool import commands
 from sdwatch.spool.archive import Spool
-from tests.helpers import wait_until
 from tests.integration.test_times_of_jobs import SetClock
-from tests.monitored import Monitored, job, journal, monitored
+from tests.support.helpers import wait_until
+from tests.support.monitored import Monitored, job, journal, monitored
 
 
 def on_gpu(spool: Monitored) -> Any:

@@ -1,4 +1,4 @@
-"""A disk that is full, for real: a small file system of the test's own (tests/mounts.py)."""
+"""A disk that is full, for real: a small file system of the test's own (support/mounts.py)."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.helpers import wait_until
-from tests.monitored import Monitored, job, journal, monitored
-from tests.mounts import (
+from tests.support.helpers import wait_until
+from tests.support.monitored import Monitored, job, journal, monitored
+from tests.support.mounts import (
     breaking_disk,
     needs_quota,
     needs_root,

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from sdwatch.system.failpoints import Failpoint
-from tests.helpers import KILL, wait_until
-from tests.monitored import Monitored, job, journal, monitored
+from tests.support.helpers import KILL, wait_until
+from tests.support.monitored import Monitored, job, journal, monitored
 
 COOLDOWN = [0.1, 0.2, 0.3]
 

@@ -9,10 +9,10 @@ from typing import Any
 from PIL import Image
 
 from sdwatch.monitor.once import Result
-from sdwatch.policy.job.picture import settings_in
-from tests.fakes import picture
-from tests.helpers import wait_until
-from tests.monitored import journal, monitored
+from sdwatch.policy.job.outputs.picture import settings_in
+from tests.support.fakes import picture
+from tests.support.helpers import wait_until
+from tests.support.monitored import journal, monitored
 
 JOB = """\
 name: grid

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from sdwatch.monitor.once import Result
-from tests.helpers import PATIENCE, wait_until
-from tests.monitored import EXTERNAL, Monitored, has, job, journal, monitored
+from tests.support.helpers import PATIENCE, wait_until
+from tests.support.monitored import EXTERNAL, Monitored, has, job, journal, monitored
 from tests.webui.sim import running
 
 

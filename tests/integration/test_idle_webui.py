@@ -8,8 +8,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tests.helpers import KILL
-from tests.monitored import Monitored, job, monitored
+from tests.support.helpers import KILL
+from tests.support.monitored import Monitored, job, monitored
 
 COOLDOWN = 0.5
 

@@ -8,12 +8,12 @@ from typing import Any
 
 from PIL import Image
 
-from sdwatch.cli.exit_codes import ExitCode
+from sdwatch.cli.shared.exit_codes import ExitCode
 from sdwatch.monitor.once import Result
-from tests.fakes import picture
 from tests.functional.cli import sdwatch
-from tests.helpers import wait_until
-from tests.monitored import journal, monitored
+from tests.support.fakes import picture
+from tests.support.helpers import wait_until
+from tests.support.monitored import journal, monitored
 
 GRID = 'prompt: "a ${animal}"\nsteps: 2\nmatrix:\n  animal: [cat, owl]\n  cfg_scale: [5, 7]\n'
 CURSED = "- {fault: structured-500, when: {prompt: owl}, times: always}\n"

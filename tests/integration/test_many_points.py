@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from tests.many_points import live_through, night_of
+from tests.support.many_points import live_through, night_of
 
 
 def test_all_possible_pictures_are_there_and_the_others_are_retried_alone(tmp_path: Path) -> None:

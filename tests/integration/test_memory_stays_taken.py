@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from tests.helpers import wait_until
-from tests.monitored import EXTERNAL, Monitored, has, job, journal, monitored
+from tests.support.helpers import wait_until
+from tests.support.monitored import EXTERNAL, Monitored, has, job, journal, monitored
 from tests.webui.sim import running
 
 SIZE = {"width": 256, "height": 256}

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.helpers import wait_until
-from tests.monitored import Monitored, job, monitored
+from tests.support.helpers import wait_until
+from tests.support.monitored import Monitored, job, monitored
 
 COOLDOWN = [0.1, 0.2, 0.4]
 

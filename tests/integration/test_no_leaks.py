@@ -6,8 +6,8 @@ from pathlib import Path
 
 import psutil
 
-from tests.helpers import open_handles, wait_until
-from tests.monitored import Monitored, job, monitored
+from tests.support.helpers import open_handles, wait_until
+from tests.support.monitored import Monitored, job, monitored
 
 CRASH_AT = (9, 17, 25, 33, 41)
 

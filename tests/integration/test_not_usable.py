@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from tests.helpers import wait_until
 from tests.integration.test_foreign_port_owner import foreign_owner
-from tests.monitored import EXTERNAL, Monitored, job, monitored
+from tests.support.helpers import wait_until
+from tests.support.monitored import EXTERNAL, Monitored, job, monitored
 from tests.webui.sim import launch
 
 OFTEN = {"interval": 0.5, "timeout": 5, "failures": 100}

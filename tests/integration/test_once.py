@@ -12,9 +12,9 @@ from sdwatch.monitor.monitor import Monitor
 from sdwatch.monitor.once import Result
 from sdwatch.policy.report.notice import Notice
 from sdwatch.system.failpoints import Failpoint
-from tests.helpers import wait_until
 from tests.integration.test_canary import error
-from tests.monitored import job, monitored
+from tests.support.helpers import wait_until
+from tests.support.monitored import job, monitored
 
 SUSPENDED = (
     "- {{fault: device-suspended, when: {{prompt: cursed}}, times: always, opaque: {opaque}}}\n"

@@ -13,8 +13,8 @@ import pytest
 from sdwatch.webui.http.client import SDWebUIClient
 from sdwatch.webui.http.option_leaks import OptionLeaks
 from tests.api.scripted_server import Handler, ScriptedServer, serving
-from tests.helpers import wait_until
-from tests.monitored import EXTERNAL, job, journal, monitored
+from tests.support.helpers import wait_until
+from tests.support.monitored import EXTERNAL, job, journal, monitored
 from tests.webui.sim import running
 
 MB = 10**6

@@ -14,9 +14,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.as_user import start_as
-from tests.helpers import wait_until
-from tests.monitored import EXTERNAL, Monitored, job, monitored
+from tests.support.as_user import start_as
+from tests.support.helpers import wait_until
+from tests.support.monitored import EXTERNAL, Monitored, job, monitored
 
 ROOT = Path(__file__).parents[2]
 NOBODY = 65534

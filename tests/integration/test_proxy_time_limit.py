@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 
 from sdwatch.webui.http.client import SDWebUIClient
-from tests.helpers import free_port, wait_until
-from tests.monitored import EXTERNAL, Monitored, has, job, journal, monitored
-from tests.proxy import TIMEOUT_PAGE, LimitingProxy, limiting
+from tests.support.helpers import free_port, wait_until
+from tests.support.monitored import EXTERNAL, Monitored, has, job, journal, monitored
+from tests.support.proxy import TIMEOUT_PAGE, LimitingProxy, limiting
 from tests.webui.sim import Simulator, running
 
 LIMIT = 1.0

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.monitored import job, journal, monitored
+from tests.support.monitored import job, journal, monitored
 
 
 @pytest.mark.parametrize("fault", ["sigkill-mid-reply", "sigkill-mid-step", "exit-0"])

@@ -17,10 +17,10 @@ from sdwatch.errors import SdwatchError
 from sdwatch.monitor.once import Result
 from sdwatch.spool import archive, commands
 from sdwatch.spool.archive import Spool
-from tests.attacker import can_exchange, swapping
-from tests.helpers import wait_until
-from tests.monitored import Monitored, job, monitored
 from tests.spool.swaps import seen_in
+from tests.support.attacker import can_exchange, swapping
+from tests.support.helpers import wait_until
+from tests.support.monitored import Monitored, job, monitored
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="only Linux exchanges two names")
 

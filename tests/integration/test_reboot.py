@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 
 from sdwatch import system
-from tests.monitored import Monitored, job, monitored
+from tests.support.monitored import Monitored, job, monitored
 
 YEAR = 365 * 24 * 3600.0
 

@@ -21,7 +21,7 @@ import pytest
 
 from sdwatch import system
 from sdwatch.system.clock import SystemClock
-from tests.monitored import MARK, Monitored, journal, lines_of, monitored
+from tests.support.monitored import MARK, Monitored, journal, lines_of, monitored
 
 RECORDED = Path(__file__).parents[1] / "recorded"
 

@@ -12,8 +12,8 @@ from sdwatch.lane.lane import Lane
 from sdwatch.spool.recorder import EvidenceRecorder
 from sdwatch.webui.http.call import Outcome
 from sdwatch.webui.http.run_control import RunControl
-from tests.lanes import lane_of
-from tests.monitored import Monitored, job, monitored
+from tests.support.lanes import lane_of
+from tests.support.monitored import Monitored, job, monitored
 
 PAYLOAD = {"prompt": "a castle", "width": 64, "height": 64, "steps": 2, "seed": 1}
 

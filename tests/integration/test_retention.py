@@ -19,8 +19,8 @@ from sdwatch.spool.run import new_run_id
 from sdwatch.system import disk
 from sdwatch.system.clock import SystemClock
 from sdwatch.system.state_folder import StateFolder
-from tests.helpers import wait_until
-from tests.monitored import job, monitored
+from tests.support.helpers import wait_until
+from tests.support.monitored import job, monitored
 
 DAY = 86400.0
 

@@ -18,11 +18,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.as_user import start_as
-from tests.fakes import picture
-from tests.helpers import wait_until
-from tests.monitored import EXTERNAL, Monitored, job, journal, monitored
-from tests.samba import (
+from tests.support.as_user import start_as
+from tests.support.fakes import picture
+from tests.support.helpers import wait_until
+from tests.support.monitored import EXTERNAL, Monitored, job, journal, monitored
+from tests.support.samba import (
     GROUPS,
     SPOOL,
     USERS,

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 import requests
 
-from tests.helpers import wait_until
-from tests.monitored import Monitored, job, journal, monitored
+from tests.support.helpers import wait_until
+from tests.support.monitored import Monitored, job, journal, monitored
 from tests.webui.kinds import CORRUPT, GOOD
 
 SDNEXT = ("--kind", "sdnext")

@@ -1,4 +1,4 @@
-"""The spool on a share that goes away and comes back, mounted for real (see tests/mounts.py)."""
+"""The spool on a share that goes away and comes back, mounted for real (support/mounts.py)."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from sdwatch.monitor.once import Result
-from tests.helpers import wait_until
-from tests.monitored import Monitored, job, journal, monitored
-from tests.mounts import Share, needs_share, share
+from tests.support.helpers import wait_until
+from tests.support.monitored import Monitored, job, journal, monitored
+from tests.support.mounts import Share, needs_share, share
 
 pytestmark = needs_share
 ROOT = Path(__file__).parents[2]

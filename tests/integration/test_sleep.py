@@ -13,8 +13,8 @@ import pytest
 from sdwatch import system
 from sdwatch.monitor import monitor as monitors
 from sdwatch.system.clock import SystemClock
-from tests.helpers import wait_until
-from tests.monitored import Monitored, job, monitored
+from tests.support.helpers import wait_until
+from tests.support.monitored import Monitored, job, monitored
 
 NIGHT = 8 * 3600.0
 

@@ -16,14 +16,14 @@ from sdwatch.monitor import status_page
 from sdwatch.monitor.status_page import StatusPage
 from sdwatch.policy.page import page
 from sdwatch.policy.page.overview import Presence
-from sdwatch.spool.overview import OverviewReader
+from sdwatch.spool.overview_reader import OverviewReader
 from sdwatch.system import disk
 from sdwatch.system.clock import SystemClock
-from tests.helpers import wait_until
-from tests.monitored import Monitored, job, monitored
 from tests.policy.pages import ReadPage
 from tests.spool.spools import made_spool
 from tests.spool.test_overview import STATUS
+from tests.support.helpers import wait_until
+from tests.support.monitored import Monitored, job, monitored
 
 SECRET = "a very private lighthouse"
 SLOW = ("--step-time", "0.3")

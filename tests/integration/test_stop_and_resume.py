@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from sdwatch.monitor.once import Result
-from tests.helpers import wait_until
-from tests.monitored import Monitored, has, job, journal, monitored
+from tests.support.helpers import wait_until
+from tests.support.monitored import Monitored, has, job, journal, monitored
 
 # On Windows a stop takes seconds to arrive: a helper has to start that sends Ctrl-Break.
 SLOW = ["--step-time", "0.3" if sys.platform == "win32" else "0.05"]

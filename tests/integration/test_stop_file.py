@@ -8,14 +8,14 @@ from pathlib import Path
 
 import pytest
 
-from sdwatch.cli.exit_codes import ExitCode
+from sdwatch.cli.shared.exit_codes import ExitCode
 from sdwatch.monitor.once import Result
-from sdwatch.policy.job.control import is_stop
+from sdwatch.policy.queue.control import is_stop
 from tests.functional.cli import sdwatch
-from tests.helpers import wait_until
 from tests.integration.test_share import on_share
-from tests.monitored import Monitored, job, journal, monitored
-from tests.mounts import needs_share
+from tests.support.helpers import wait_until
+from tests.support.monitored import Monitored, job, journal, monitored
+from tests.support.mounts import needs_share
 
 SLOW = ["--step-time", "0.3" if sys.platform == "win32" else "0.05"]
 

@@ -11,12 +11,12 @@ import pytest
 
 from sdwatch.monitor.monitor import Monitor
 from sdwatch.monitor.once import Result
-from sdwatch.policy.job.run_names import image_prefix
+from sdwatch.policy.queue.run_names import image_prefix
 from sdwatch.policy.report.notice import Notice
 from sdwatch.system import disk
 from sdwatch.system.failpoints import Failpoint
-from tests.helpers import wait_until
-from tests.monitored import Monitored, has, job, journal, monitored
+from tests.support.helpers import wait_until
+from tests.support.monitored import Monitored, has, job, journal, monitored
 
 
 def test_nothing_starts_with_too_little_room_and_status_says_so(tmp_path: Path) -> None:

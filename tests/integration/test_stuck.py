@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.monitored import job, journal, monitored
+from tests.support.monitored import job, journal, monitored
 
 
 @pytest.fixture(autouse=True)

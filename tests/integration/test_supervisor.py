@@ -14,8 +14,8 @@ from sdwatch.policy.failure.lifecycle import State
 from sdwatch.policy.lane.events import Health, ProbeAnswered, ProcessExited
 from sdwatch.spool.recorder import EvidenceRecorder
 from sdwatch.webui.http.run_control import RunControl
-from tests.helpers import wait_until
-from tests.lanes import lane_of, simulator
+from tests.support.helpers import wait_until
+from tests.support.lanes import lane_of, simulator
 
 
 @pytest.fixture

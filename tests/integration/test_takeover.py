@@ -19,10 +19,10 @@ from sdwatch.spool.heartbeat import STARTING, Heartbeat, read_heartbeats
 from sdwatch.spool.run import JOURNAL, Run
 from sdwatch.system.clock import SystemClock
 from sdwatch.system.failpoints import Failpoint
-from tests.helpers import FakeClock, wait_until
-from tests.monitored import Monitored, job, journal, lines_of, monitored
 from tests.spool.spools import made_spool
 from tests.spool.test_heartbeat import ClockWithOthers
+from tests.support.helpers import FakeClock, wait_until
+from tests.support.monitored import Monitored, job, journal, lines_of, monitored
 
 ROOT = Path(__file__).parents[2]
 SLOW = ["--step-time", "0.05"]

@@ -11,10 +11,10 @@ import pytest
 from sdwatch.policy.lane.effects import RunSelfTest
 from sdwatch.policy.lane.events import SelfTestAnswered
 from sdwatch.policy.lane.knowledge import Plain
-from tests.helpers import wait_until
 from tests.integration.test_external_webui import external
-from tests.lanes import lane_of, simulator
-from tests.monitored import job, journal, monitored
+from tests.support.helpers import wait_until
+from tests.support.lanes import lane_of, simulator
+from tests.support.monitored import job, journal, monitored
 
 KINDS = ("forge", "a1111", "sdnext")
 STRUCTURED = "RuntimeError: injected failure inside sampling"

@@ -8,13 +8,13 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from sdwatch.cli.exit_codes import ExitCode
+from sdwatch.cli.shared.exit_codes import ExitCode
 from sdwatch.monitor.once import Result
-from sdwatch.policy.job.confinement import JobRules
+from sdwatch.policy.job.stage.confinement import JobRules
 from sdwatch.spool.commands import failed_points_of
 from sdwatch.system.clock import SystemClock
-from tests.helpers import wait_until
-from tests.monitored import Monitored, has, job, journal, monitored
+from tests.support.helpers import wait_until
+from tests.support.monitored import Monitored, has, job, journal, monitored
 
 
 @dataclass

@@ -16,9 +16,9 @@ import requests
 from sdwatch.simulator.faults import GENERATION_FAULTS, START_FAULTS
 from sdwatch.webui.http.client import SDWebUIClient
 from tests.failures_page import page
-from tests.helpers import wait_until
-from tests.monitored import EXTERNAL, Monitored, job, journal, monitored
-from tests.truth_table import (
+from tests.support.helpers import wait_until
+from tests.support.monitored import EXTERNAL, Monitored, job, journal, monitored
+from tests.support.truth_table import (
     HOLD_ROWS,
     NOT_OF_COMFYUI,
     ROWS,

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 from sdwatch.monitor.once import Result
-from tests.helpers import free_port, wait_until
-from tests.monitored import FAST, MARK, journal, monitored
-from tests.monitored import job as small_job
+from tests.support.helpers import free_port, wait_until
+from tests.support.monitored import FAST, MARK, journal, monitored
+from tests.support.monitored import job as small_job
 
 DIES_FOR_GOOD = """\
 - {fault: sigkill-mid-step, when: {generation: 1}}

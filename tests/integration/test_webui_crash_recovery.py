@@ -27,13 +27,13 @@ from sdwatch.errors import (
     WebUIStuckError,
     WebUIUnreachableError,
 )
+from sdwatch.known_signatures import builtin_signatures
 from sdwatch.lane.lane import Lane
 from sdwatch.policy.failure.diagnosis import FailureFacts, diagnose
 from sdwatch.policy.failure.exits import exit_in_words
 from sdwatch.policy.failure.facts import FailureKey
 from sdwatch.policy.failure.recovery import TRACED_BEFORE
 from sdwatch.policy.lane.events import ProcessExited, Stalled
-from sdwatch.signatures import builtin_signatures
 from sdwatch.spool.recorder import EvidenceRecorder
 from sdwatch.stages.ending import Ending
 from sdwatch.stages.runner import StageRunner
@@ -41,7 +41,7 @@ from sdwatch.webui.http.api import WebUIAPI
 from sdwatch.webui.http.call import Outcome
 from sdwatch.webui.http.reply import error_for
 from sdwatch.webui.http.run_control import RunControl
-from tests.fakes import (
+from tests.support.fakes import (
     Answer,
     FakeClient,
     FakeProcess,
@@ -53,9 +53,9 @@ from tests.fakes import (
     reply,
     server_error,
 )
-from tests.helpers import ended_by, wait_until
-from tests.lanes import lane_of, simulator
-from tests.scripted_lane import ScriptedLane
+from tests.support.helpers import ended_by, wait_until
+from tests.support.lanes import lane_of, simulator
+from tests.support.scripted_lane import ScriptedLane
 
 KILLED = ended_by(9)  # by the simulator
 BOTH = ("stage_failure_payload.json", "webui_tail.log")

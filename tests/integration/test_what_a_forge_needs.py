@@ -10,8 +10,8 @@ import pytest
 import requests
 
 from sdwatch.simulator.faults import CANARY
-from tests.helpers import wait_until
-from tests.monitored import Monitored, job, journal, monitored
+from tests.support.helpers import wait_until
+from tests.support.monitored import Monitored, job, journal, monitored
 
 HIRES = {"enable_hr": True, "hr_scale": 2, "hr_upscaler": "Latent", "denoising_strength": 0.5}
 

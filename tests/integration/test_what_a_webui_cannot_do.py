@@ -10,10 +10,10 @@ import pytest
 
 from sdwatch.monitor.once import Result
 from sdwatch.spool.run import Run
-from tests.fakes import envelope, picture
-from tests.helpers import free_port, wait_until
-from tests.monitored import EXTERNAL, journal, monitored
-from tests.monitored import job as small_job
+from tests.support.fakes import envelope, picture
+from tests.support.helpers import free_port, wait_until
+from tests.support.monitored import EXTERNAL, journal, monitored
+from tests.support.monitored import job as small_job
 from tests.webui.recorded_webui import Answer, hangs, recorded
 
 

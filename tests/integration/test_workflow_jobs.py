@@ -19,9 +19,9 @@ from sdwatch.policy.workflow.workflow import workflow_of
 from sdwatch.policy.workflow.workflow_call import WorkflowCall
 from sdwatch.webui.http.comfyui_client import ComfyUIClient
 from tests.functional.cli import sdwatch
-from tests.helpers import wait_until
 from tests.integration.test_comfyui import ask, comfyui, manifest, output, runs_now
-from tests.monitored import Monitored, journal
+from tests.support.helpers import wait_until
+from tests.support.monitored import Monitored, journal
 from tests.webui.comfy import comfyui as simulated
 from tests.webui.comfy import node, saved, txt2img
 

@@ -11,6 +11,7 @@ from sdwatch.policy.failure.diagnosis import Explanation
 from sdwatch.policy.failure.facts import Blamed, Diagnosis, FailureKey
 from sdwatch.policy.failure.hold_reason import Cure, HoldCode, HoldKey, HoldReason
 from sdwatch.policy.lane.advance import next_deadline
+from sdwatch.policy.lane.crashes import History
 from sdwatch.policy.lane.effects import (
     Adopt,
     Answer,
@@ -44,7 +45,6 @@ from sdwatch.policy.lane.events import (
     TailCaptured,
     TreeStopped,
 )
-from sdwatch.policy.lane.history import History
 from sdwatch.policy.lane.knowledge import Plain, Size, Wanted
 from sdwatch.policy.lane.machine import step
 from sdwatch.policy.lane.state import LaneState, Setup, new_call_alone, new_lane

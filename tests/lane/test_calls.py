@@ -12,6 +12,7 @@ from sdwatch.policy.failure.facts import Blamed, Diagnosis
 from sdwatch.policy.failure.hold_reason import Cure
 from sdwatch.policy.failure.lifecycle import State
 from sdwatch.policy.failure.recovery import Action, Ground
+from sdwatch.policy.lane.crashes import History
 from sdwatch.policy.lane.effects import (
     Abandon,
     Answer,
@@ -66,8 +67,7 @@ from sdwatch.policy.lane.events import (
     TracebackComplete,
     TreeStopped,
 )
-from sdwatch.policy.lane.history import History
-from sdwatch.policy.lane.holds import UNTIL_IDLE
+from sdwatch.policy.lane.lane_hold import UNTIL_IDLE
 from sdwatch.policy.lane.state import new_lane
 from sdwatch.policy.lane.turn import EXIT_WAIT, READ_WAIT
 from tests.lane.history_of import (

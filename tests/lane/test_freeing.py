@@ -8,6 +8,7 @@ import pytest
 
 from sdwatch.policy.failure.lifecycle import State
 from sdwatch.policy.lane.advance import next_deadline
+from sdwatch.policy.lane.crashes import History
 from sdwatch.policy.lane.effects import (
     BringBack,
     FreeGpu,
@@ -29,7 +30,6 @@ from sdwatch.policy.lane.events import (
     TreeStopped,
 )
 from sdwatch.policy.lane.freeing import waits_for_gpu
-from sdwatch.policy.lane.history import History
 from sdwatch.policy.lane.state import Freed, new_lane
 from tests.lane.history_of import COOLDOWN, SETUP, Told, because, ready, spins
 

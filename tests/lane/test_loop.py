@@ -28,8 +28,8 @@ from sdwatch.webui.http.option_leaks import OptionLeaks
 from sdwatch.webui.http.reply import Reply, read_reply
 from sdwatch.webui.http.run_control import RunControl
 from sdwatch.webui.process.readiness import PROBE_INTERVAL_S
-from tests.helpers import FakeClock, wait_until
-from tests.lanes import lane_of, simulator
+from tests.support.helpers import FakeClock, wait_until
+from tests.support.lanes import lane_of, simulator
 
 PAYLOAD = {"prompt": "a castle", "steps": 4, "width": 64, "height": 64}
 OVERRIDES = {**PAYLOAD, "override_settings": {"CLIP_stop_at_last_layers": 2}}

@@ -9,7 +9,7 @@ import pytest
 
 from sdwatch.errors import WebUINotUsableError, WebUIStuckError
 from sdwatch.lane.orphan import end_orphan
-from tests.helpers import FakeClock
+from tests.support.helpers import FakeClock
 
 Answer = dict[str, Any] | Exception
 

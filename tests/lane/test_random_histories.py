@@ -16,6 +16,7 @@ from sdwatch.policy.failure.hold_reason import Cure
 from sdwatch.policy.failure.lifecycle import State
 from sdwatch.policy.failure.recovery import SENT_AT_MOST, counts
 from sdwatch.policy.lane.advance import next_deadline
+from sdwatch.policy.lane.crashes import History
 from sdwatch.policy.lane.effects import (
     Abandon,
     Adopt,
@@ -86,10 +87,9 @@ from sdwatch.policy.lane.events import (
     TracebackComplete,
     TreeStopped,
 )
-from sdwatch.policy.lane.history import History
 from sdwatch.policy.lane.state import NEVER, Freed, RecycleLimits, Setup, new_lane
-from tests.examples import examples
 from tests.lane.history_of import COOLDOWN, SETUP, WANTED, Told, because, explained, spins
+from tests.support.examples import examples
 
 SLOW = (
     Adopt, Start, AskForHold, StopTree, Probe, ReadLists, RunSelfTest, DrawForAdvice, CleanUp,

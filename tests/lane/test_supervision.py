@@ -11,6 +11,7 @@ from sdwatch.policy.failure.facts import Diagnosis
 from sdwatch.policy.failure.hold_reason import Cure
 from sdwatch.policy.failure.lifecycle import State
 from sdwatch.policy.lane.advance import next_deadline
+from sdwatch.policy.lane.crashes import History, IdleFailure
 from sdwatch.policy.lane.effects import (
     Adopt,
     AskForHold,
@@ -45,8 +46,7 @@ from sdwatch.policy.lane.events import (
     Stop,
     TreeStopped,
 )
-from sdwatch.policy.lane.history import History, IdleFailure
-from sdwatch.policy.lane.holds import CrashSeen
+from sdwatch.policy.lane.lane_hold import CrashSeen
 from sdwatch.policy.lane.state import NEVER, RecycleLimits, Setup, new_lane
 from tests.lane.history_of import COOLDOWN, SETUP, Told, because, ready, spins
 

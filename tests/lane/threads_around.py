@@ -18,6 +18,7 @@ from sdwatch.policy.failure.hold_reason import Cure
 from sdwatch.policy.failure.lifecycle import State
 from sdwatch.policy.failure.recovery import CUT_OFFS, SENT_AT_MOST, Action, counts
 from sdwatch.policy.lane.advance import next_deadline
+from sdwatch.policy.lane.crashes import History
 from sdwatch.policy.lane.effects import (
     Abandon,
     Adopt,
@@ -83,7 +84,6 @@ from sdwatch.policy.lane.events import (
     TracebackComplete,
     TreeStopped,
 )  # fmt: skip
-from sdwatch.policy.lane.history import History
 from sdwatch.policy.lane.machine import step
 from sdwatch.policy.lane.state import NEVER, LaneState, Setup, new_lane
 from sdwatch.policy.lane.turn import READ_WAIT

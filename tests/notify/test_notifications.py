@@ -13,16 +13,16 @@ import pytest
 from sdwatch.monitor.notifications import Notifications
 from sdwatch.monitor.once import Result
 from sdwatch.notify.delivery import Delivery, Receipt
+from sdwatch.policy.notify.notify_settings import NotifyConfig
 from sdwatch.policy.notify.pace import Paces, Pacing
-from sdwatch.policy.notify.settings import NotifyConfig
 from sdwatch.policy.notify.target import Target
 from sdwatch.policy.report.notice import Notice, Topic
 from sdwatch.system.clock import SystemClock
-from tests.helpers import wait_until
 from tests.integration.test_comfyui import comfyui
 from tests.integration.test_comfyui import job as job_of_comfyui
-from tests.monitored import job, monitored
 from tests.notify.receivers import TOKEN, Receiver, dripping, receiver, silent, status
+from tests.support.helpers import wait_until
+from tests.support.monitored import job, monitored
 
 AT_ONCE = Paces(*[Pacing(0.05, (0.05,))] * 3)
 FAILED = Notice("run-1: failed: castle.yaml (out of memory)", Topic.FAILED, "run-1")

@@ -14,7 +14,6 @@ from sdwatch.notify import send as sending
 from sdwatch.notify.delivery import Delivery, Receipt, in_words
 from sdwatch.policy.notify.message import Message, json_of
 from sdwatch.policy.notify.target import Channel, Target
-from tests.helpers import free_port, wait_until
 from tests.notify.receivers import (
     CERTIFICATE,
     TOKEN,
@@ -25,6 +24,7 @@ from tests.notify.receivers import (
     silent,
     status,
 )
+from tests.support.helpers import free_port, wait_until
 
 PATIENTLY = 90.0  # seconds, for a machine that is busy with other tests
 BODY = json_of(Message(test=True), "render1")

@@ -11,7 +11,7 @@ import pytest
 from sdwatch.errors import WebUIBadRequestError, WebUIError
 from sdwatch.stages.ending import Ending
 from sdwatch.stages.runner import StageRunner
-from tests.fakes import (
+from tests.support.fakes import (
     FakeClient,
     FakeProcess,
     PlainClient,

@@ -9,12 +9,12 @@ from typing import Any
 
 import pytest
 
-from sdwatch.policy.job.confinement import JobRules
+from sdwatch.policy.job.stage.confinement import JobRules
 from sdwatch.spool.commands import failed_points_of
 from sdwatch.spool.run import Run
 from sdwatch.stages.ending import Ending
 from sdwatch.webui.http.reply import Reply
-from tests.fakes import (
+from tests.support.fakes import (
     FakeClient,
     FakeProcess,
     PlainClient,
@@ -24,7 +24,7 @@ from tests.fakes import (
     picture,
     reply,
 )
-from tests.histories import out_of_memory
+from tests.support.histories import out_of_memory
 
 LADDER = "prompt: x\nwidth: 64\nheight: 64\nseed: 5\nbatch_size: 4\noom: [batch]\n"
 RECORDS = 30

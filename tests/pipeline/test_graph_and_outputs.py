@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from sdwatch.policy.job.result import Format, OutputWish
+from sdwatch.policy.job.outputs.result import Format, OutputWish
 from sdwatch.spool.archive import move_out
 from sdwatch.spool.outputs import Outputs, OutputSettings, make_late, waiting
 from sdwatch.spool.run import Run
@@ -23,8 +23,8 @@ from sdwatch.stages.ending import Ending
 from sdwatch.system import failpoints, links, new_files
 from sdwatch.system.failpoints import Failpoint
 from sdwatch.webui.http.client import Reply
-from tests.death import Death, Points, Unsynced, listening
-from tests.fakes import (
+from tests.support.death import Death, Points, Unsynced, listening
+from tests.support.fakes import (
     FakeClient,
     FakeProcess,
     PlainClient,
@@ -35,7 +35,7 @@ from tests.fakes import (
     reply,
     server_error,
 )
-from tests.helpers import FakeClock
+from tests.support.helpers import FakeClock
 
 GRAPH = """\
 name: a castle

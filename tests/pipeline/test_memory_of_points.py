@@ -16,8 +16,8 @@ from sdwatch.spool import contact_sheets
 from sdwatch.spool.run import JOURNAL, Run
 from sdwatch.stages.ending import Ending
 from sdwatch.webui.http.client import Reply
-from tests.fakes import Workplace, journal, picture
-from tests.helpers import FakeClock
+from tests.support.fakes import Workplace, journal, picture
+from tests.support.helpers import FakeClock
 
 JOB = "prompt: a castle ${repeat}\nrepeat: %d\nwidth: 64\nheight: 64\n"
 MOST_OF_A_CALL = 2_300

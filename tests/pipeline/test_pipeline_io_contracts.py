@@ -21,12 +21,12 @@ from PIL import Image
 from sdwatch import system
 from sdwatch.errors import WebUIServerError, WebUIUnreachableError
 from sdwatch.policy.failure.reply_checks import LEVELS, Level
-from sdwatch.policy.job.confinement import JobRules
-from sdwatch.policy.job.run_names import image_prefix
+from sdwatch.policy.job.stage.confinement import JobRules
+from sdwatch.policy.queue.run_names import image_prefix
 from sdwatch.spool.run import Run
 from sdwatch.stages.ending import Ending
 from sdwatch.webui.http.client import Reply
-from tests.fakes import (
+from tests.support.fakes import (
     PlainClient,
     Workplace,
     envelope,
@@ -36,7 +36,7 @@ from tests.fakes import (
     reply,
     server_error,
 )
-from tests.helpers import FakeClock
+from tests.support.helpers import FakeClock
 
 THREE = """\
 stages:

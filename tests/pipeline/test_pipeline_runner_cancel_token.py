@@ -20,7 +20,7 @@ from sdwatch.stages.ending import Ending
 from sdwatch.stages.runner import StageRunner
 from sdwatch.webui.http.client import SDWebUIClient
 from sdwatch.webui.http.run_control import RunControl
-from tests.fakes import (
+from tests.support.fakes import (
     FakeClient,
     FakeProcess,
     PlainClient,
@@ -31,8 +31,8 @@ from tests.fakes import (
     reply,
     server_error,
 )
-from tests.helpers import wait_until
-from tests.lanes import lane_of, simulator
+from tests.support.helpers import wait_until
+from tests.support.lanes import lane_of, simulator
 from tests.webui.sim import Simulator, running
 
 STAGES = {

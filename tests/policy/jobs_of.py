@@ -7,10 +7,10 @@ from collections.abc import Mapping
 import pytest
 
 from sdwatch.errors import JobError
-from sdwatch.policy.job.confinement import JobRules
+from sdwatch.policy.job.files.job_files import NOTHING, Outside
+from sdwatch.policy.job.files.wildcards import LineFile
 from sdwatch.policy.job.job import Job, parse_job
-from sdwatch.policy.job.job_files import NOTHING, Outside
-from sdwatch.policy.job.wildcards import LineFile
+from sdwatch.policy.job.stage.confinement import JobRules
 
 
 def job_of(

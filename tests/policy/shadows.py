@@ -7,10 +7,10 @@ import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
+from sdwatch.known_signatures import builtin_signatures
 from sdwatch.policy.failure.facts import FailureFacts
 from sdwatch.policy.failure.matching import FailedStart, match, why_not_started
 from sdwatch.policy.failure.signatures import Signature
-from sdwatch.signatures import builtin_signatures
 
 ROOT = Path(__file__).parents[2]
 FILE = "sdwatch/policy/failure/signatures.yaml"

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from sdwatch.errors import WebUIReplyError, WebUIServerError
+from sdwatch.known_signatures import builtin_signatures
 from sdwatch.policy.failure.advice import fitted
 from sdwatch.policy.failure.diagnosis import advice_for, diagnose
 from sdwatch.policy.failure.facts import Diagnosis, FailureFacts
@@ -22,7 +23,6 @@ from sdwatch.policy.kinds.kind import Kind, Remedy
 from sdwatch.policy.kinds.sdcpp import SDCPP
 from sdwatch.policy.kinds.sdnext import SDNEXT
 from sdwatch.policy.kinds.unknown import UNKNOWN
-from sdwatch.signatures import builtin_signatures
 
 FACTS = Path(__file__).parents[1] / "facts"
 FLAGS: dict[str, list[str]] = json.loads((FACTS / "flags.json").read_text(encoding="utf-8"))

@@ -6,8 +6,9 @@ from collections.abc import Sequence
 
 import pytest
 
-from sdwatch.monitor.affinity import Affinity
-from sdwatch.policy.job.affinity import (
+from sdwatch.monitor.loaded_checkpoints import Affinity
+from sdwatch.policy.job.job import parse_job
+from sdwatch.policy.queue.affinity import (
     Choice,
     InLine,
     WhyNext,
@@ -16,9 +17,8 @@ from sdwatch.policy.job.affinity import (
     left_loaded,
     needed_first,
 )
-from sdwatch.policy.job.job import parse_job
-from tests.helpers import FakeClock
-from tests.nights import OneLane, Waits, night_of, simulated
+from tests.support.helpers import FakeClock
+from tests.support.nights import OneLane, Waits, night_of, simulated
 
 HERE = InLine("here", here=True)
 OTHER = InLine("other")

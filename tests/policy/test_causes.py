@@ -8,11 +8,11 @@ import re
 import pytest
 
 from sdwatch.errors import WebUIError, WebUIReplyError, WebUIServerError, WebUIUnreachableError
+from sdwatch.known_signatures import builtin_signatures
 from sdwatch.policy.failure.diagnosis import diagnose
 from sdwatch.policy.failure.facts import Diagnosis, FailureFacts
 from sdwatch.policy.failure.matching import FailedStart, match, why_not_started
 from sdwatch.policy.failure.observation import first_said, is_only_mentioned
-from sdwatch.signatures import builtin_signatures
 from tests.policy import causes, shadows
 from tests.policy.causes import (
     EXITS,

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from sdwatch.policy.job.catalogue import Catalogue, catalogue_of
-from sdwatch.policy.job.payload import completed, may_need_more
+from sdwatch.policy.job.calls.catalogue import Catalogue, catalogue_of
+from sdwatch.policy.job.calls.payload import completed, may_need_more
 from sdwatch.policy.kinds.forge import FORGE
 from sdwatch.policy.kinds.forge_neo import FORGE_NEO
 from tests.facts.catalogues import catalogue, openapi

@@ -9,7 +9,7 @@ import pytest
 
 from sdwatch.config_file import parse_config
 from sdwatch.errors import ConfigError
-from sdwatch.policy.job.config_paths import refusal, refusal_to_make
+from sdwatch.policy.config.config_paths import refusal, refusal_to_make
 from sdwatch.policy.report.command import config_option
 
 WEBUIS = "webuis: {a: {url: 'http://127.0.0.1:7860'}}\n"

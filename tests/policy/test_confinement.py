@@ -7,8 +7,8 @@ import json
 import pytest
 
 from sdwatch.errors import JobError
-from sdwatch.policy.job.confinement import JobRules
 from sdwatch.policy.job.job import Job, parse_job
+from sdwatch.policy.job.stage.confinement import JobRules
 
 SAVES = "is refused: it changes what the WebUI saves"
 PLACE = "is refused: it names a place on the WebUI's disk"

@@ -4,8 +4,14 @@ from __future__ import annotations
 
 import pytest
 
-from sdwatch.policy.job.contact_sheet import MOST_PIXELS, MOST_SIDE, TILES, Page, pages_of
 from sdwatch.policy.job.job import parse_job
+from sdwatch.policy.job.points.contact_sheet import (
+    MOST_PIXELS,
+    MOST_SIDE,
+    TILES,
+    Page,
+    pages_of,
+)
 
 
 def pages(text: str, each: int = 1, without: tuple[int, ...] = ()) -> list[Page]:

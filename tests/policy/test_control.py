@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from sdwatch.policy.job.control import cancelled_by, frees_gpu, is_cancel, is_hold, markers_of
+from sdwatch.policy.queue.control import cancelled_by, frees_gpu, is_cancel, is_hold, markers_of
 
 
 @pytest.mark.parametrize("name", ["hold", "hold.txt", "Hold", "HOLD.TXT"])

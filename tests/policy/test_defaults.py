@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 
 from sdwatch.errors import JobError
-from sdwatch.policy.job.job_files import Outside
-from sdwatch.policy.job.near_miss import why_not_a_job
-from sdwatch.policy.job.preflight import check_against
-from sdwatch.policy.job.wildcards import LineFile
+from sdwatch.policy.job.calls.preflight import check_against
+from sdwatch.policy.job.files.job_files import Outside
+from sdwatch.policy.job.files.near_miss import why_not_a_job
+from sdwatch.policy.job.files.wildcards import LineFile
 from tests.facts.catalogues import catalogue
 from tests.policy.jobs_of import fields_of, from_outside, job_of, problems_of
 

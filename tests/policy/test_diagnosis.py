@@ -16,6 +16,7 @@ from sdwatch.errors import (
     WebUIStuckError,
     WebUIUnreachableError,
 )
+from sdwatch.known_signatures import builtin_signatures
 from sdwatch.policy.failure.diagnosis import (
     Diagnosis,
     FailureFacts,
@@ -25,7 +26,6 @@ from sdwatch.policy.failure.diagnosis import (
 )
 from sdwatch.policy.failure.exits import exit_in_words
 from sdwatch.policy.failure.reply_checks import LEVELS, BadReply
-from sdwatch.signatures import builtin_signatures
 
 BUILTIN = builtin_signatures()
 

@@ -7,7 +7,7 @@ import tracemalloc
 import pytest
 
 from sdwatch.errors import FileProblems
-from sdwatch.policy.job.document import (
+from sdwatch.policy.job.text.document import (
     MAX_BYTES,
     MAX_DEPTH,
     MAX_NODES,

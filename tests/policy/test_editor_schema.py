@@ -14,15 +14,15 @@ from jsonschema import Draft202012Validator
 from jsonschema.protocols import Validator
 
 from sdwatch.errors import JobError
-from sdwatch.policy.job.document import parse_document
 from sdwatch.policy.job.editor_schema import defaults_schema, job_schema
-from sdwatch.policy.job.fields import ExtraSingleImageFields, Img2ImgFields, Txt2ImgFields
-from sdwatch.policy.job.forms import LongForm
+from sdwatch.policy.job.files.job_files import Outside
+from sdwatch.policy.job.files.wildcards import LineFile
 from sdwatch.policy.job.job import parse_job
-from sdwatch.policy.job.job_files import Outside
-from sdwatch.policy.job.schema import Written, read_model
-from sdwatch.policy.job.stage_kinds import STAGES
-from sdwatch.policy.job.wildcards import LineFile
+from sdwatch.policy.job.stage.fields import ExtraSingleImageFields, Img2ImgFields, Txt2ImgFields
+from sdwatch.policy.job.stage.stage_kinds import STAGES
+from sdwatch.policy.job.text.document import parse_document
+from sdwatch.policy.job.text.typed_values import Written, read_model
+from sdwatch.policy.job.written_stages import LongForm
 from sdwatch.system import resources
 from tests.test_structure import ROOT
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from sdwatch.policy.job.call_sizes import (
+from sdwatch.policy.job.calls.call_sizes import (
     MOST_SIZES,
     CallSize,
     KnownSizes,
@@ -13,7 +13,7 @@ from sdwatch.policy.job.call_sizes import (
     sizes_in,
     sizes_listed,
 )
-from sdwatch.policy.job.estimate import CallTimes, TimedCall, estimate
+from sdwatch.policy.job.calls.estimate import CallTimes, TimedCall, estimate
 from sdwatch.policy.job.job import parse_job
 
 SIDE_512, SIDE_1024 = 512 * 512, 1024 * 1024

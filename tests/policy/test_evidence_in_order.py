@@ -7,10 +7,10 @@ from dataclasses import dataclass
 import pytest
 
 from sdwatch.errors import WebUIError, WebUIServerError, WebUIUnreachableError
+from sdwatch.known_signatures import builtin_signatures
 from sdwatch.policy.failure.diagnosis import Diagnosis, FailureFacts, diagnose, what_failed
 from sdwatch.policy.failure.signature_file import parse_signatures
 from sdwatch.policy.failure.tracebacks import is_generic
-from sdwatch.signatures import builtin_signatures
 
 BUILTIN = builtin_signatures()
 NOTHING = "'NoneType' object is not iterable"

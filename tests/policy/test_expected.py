@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from sdwatch.policy.job.call_sizes import CallSize
-from sdwatch.policy.job.estimate import CallTimes, TimedCall
+from sdwatch.policy.job.calls.call_sizes import CallSize
+from sdwatch.policy.job.calls.estimate import CallTimes, TimedCall
 from sdwatch.policy.page.expected import (
     RunTimes,
     because,

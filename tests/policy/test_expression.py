@@ -14,10 +14,10 @@ from typing import Any
 import pytest
 
 import sdwatch
+from sdwatch.known_signatures import builtin_signatures
 from sdwatch.policy.failure.expression import BuiltinExpression, OwnExpression
 from sdwatch.policy.failure.fallbacks import _COMPILED
-from sdwatch.signatures import builtin_signatures
-from tests.expression import is_slow
+from tests.support.expression import is_slow
 
 RECORDED = Path(__file__).parent.parent
 

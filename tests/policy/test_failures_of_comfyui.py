@@ -5,12 +5,12 @@ from __future__ import annotations
 import pytest
 
 from sdwatch.errors import WebUIServerError
+from sdwatch.known_signatures import builtin_signatures
 from sdwatch.policy.failure.diagnosis import Explanation, diagnose
 from sdwatch.policy.failure.facts import Diagnosis, FailureFacts
 from sdwatch.policy.kinds.kind import Kind
 from sdwatch.policy.kinds.table import KINDS
 from sdwatch.policy.workflow.history import read_entry
-from sdwatch.signatures import builtin_signatures
 from tests.webui.kinds import facts
 
 COMFYUI, FORGE = KINDS["comfyui"], KINDS["forge"]

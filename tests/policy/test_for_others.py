@@ -14,10 +14,10 @@ from pydantic import BaseModel
 
 import sdwatch
 from sdwatch.policy.failure.ledger import EVENTS
+from sdwatch.policy.job.calls.oom_ladder import ladder, parts_of
+from sdwatch.policy.job.calls.payload import Seeds, calls_of
 from sdwatch.policy.job.conduct import OomStep
 from sdwatch.policy.job.job import parse_job
-from sdwatch.policy.job.oom_ladder import ladder, parts_of
-from sdwatch.policy.job.payload import Seeds, calls_of
 from sdwatch.policy.report.for_others import (
     ELSEWHERE,
     OWN_SIGNATURE,

@@ -14,11 +14,11 @@ import yaml
 
 from sdwatch.config_file import parse_config
 from sdwatch.errors import ConfigError, JobError
-from sdwatch.policy.job import document, schema
 from sdwatch.policy.job.job import parse_job
+from sdwatch.policy.job.text import document, typed_values
 from sdwatch.policy.privacy.redaction import Redactor
-from tests.hostile_arguments import argument, judge_argument
-from tests.mutations import (
+from tests.support.hostile_arguments import argument, judge_argument
+from tests.support.mutations import (
     MUTATIONS,
     Mutation,
     beside,
@@ -161,9 +161,11 @@ def test_a_mapping_with_thousands_of_mistakes_is_looked_through_once(
 ) -> None:
     # Each mistake once looked through all of them for its place: ten seconds for this file.
     looked: list[object] = []
-    unique = schema.unique
+    unique = typed_values.unique
     monkeypatch.setattr(
-        schema, "unique", lambda node, problems: (looked.append(node), unique(node, problems))[1]
+        typed_values,
+        "unique",
+        lambda node, problems: (looked.append(node), unique(node, problems))[1],
     )
     env = "{" + ", ".join(f"k{number}: []" for number in range(5_000)) + "}"
     config = CONFIG.format(spool="a", url="http://h:80", env=env)

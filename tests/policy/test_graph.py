@@ -7,12 +7,12 @@ from collections.abc import Collection
 import pytest
 
 from sdwatch.errors import JobError
-from sdwatch.policy.job.confinement import JobRules
+from sdwatch.policy.job.calls.payload import Call, Seeds, calls_of, taken_from
+from sdwatch.policy.job.calls.plan import last_stages, pictures_of, plan_of, result_of
+from sdwatch.policy.job.files.job_images import matching
 from sdwatch.policy.job.job import Job, parse_job
-from sdwatch.policy.job.job_images import matching
-from sdwatch.policy.job.payload import Call, Seeds, calls_of, taken_from
-from sdwatch.policy.job.plan import last_stages, pictures_of, plan_of, result_of
-from sdwatch.policy.job.result import Keep
+from sdwatch.policy.job.outputs.result import Keep
+from sdwatch.policy.job.stage.confinement import JobRules
 
 IMAGES = frozenset(["poses/1.png", "poses/2.png", "poses/10.png", "castle.png", "notes.txt"])
 BASE = "- txt2img: {id: base, prompt: x, n_iter: 2}\n"

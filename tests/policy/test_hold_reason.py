@@ -7,6 +7,7 @@ import re
 import pytest
 
 from sdwatch.errors import WebUIBusyError, WebUIError, WebUINotUsableError, WebUIServerError
+from sdwatch.known_signatures import builtin_signatures
 from sdwatch.policy.failure.diagnosis import Explanation, diagnose
 from sdwatch.policy.failure.facts import Blamed, FailureFacts
 from sdwatch.policy.failure.hold_reason import (
@@ -31,8 +32,7 @@ from sdwatch.policy.kinds.kind import Kind
 from sdwatch.policy.kinds.sdnext import SDNEXT
 from sdwatch.policy.kinds.table import KINDS
 from sdwatch.policy.kinds.unknown import UNKNOWN
-from sdwatch.policy.report.hold_note import hold_text
-from sdwatch.signatures import builtin_signatures
+from sdwatch.policy.report.hold_text import hold_text
 
 YOURSELF = "sdwatch did not start it and cannot"
 OPTION = " --config /sd/sdwatch.yaml"

@@ -11,14 +11,14 @@ import pytest
 from hypothesis import given, note
 from hypothesis import strategies as st
 
-from sdwatch.policy.job.catalogue import LISTS, Catalogue, catalogue_of
+from sdwatch.policy.job.calls.catalogue import LISTS, Catalogue, catalogue_of
+from sdwatch.policy.job.calls.preflight import check_against
 from sdwatch.policy.job.job import parse_job
-from sdwatch.policy.job.preflight import check_against
-from sdwatch.policy.job.stage_kinds import API, STAGES
+from sdwatch.policy.job.stage.stage_kinds import API, STAGES
 from sdwatch.policy.kinds.kind import Kind
 from sdwatch.policy.kinds.sdnext import SDNEXT
 from sdwatch.policy.kinds.table import KINDS
-from tests.examples import examples
+from tests.support.examples import examples
 
 JOB = parse_job(
     b"""\

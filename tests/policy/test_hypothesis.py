@@ -22,10 +22,10 @@ from sdwatch.config import Config, WebUIConfig
 from sdwatch.config_file import parse_config
 from sdwatch.errors import ConfigError, FileProblems, JobError
 from sdwatch.policy.failure.reply_checks import LEVELS
-from sdwatch.policy.job.fields import ExtraSingleImageFields, Img2ImgFields, Txt2ImgFields
 from sdwatch.policy.job.job import Job, Stage, parse_job
-from tests.examples import examples
-from tests.mutations import IMAGES, check_places, check_refusal
+from sdwatch.policy.job.stage.fields import ExtraSingleImageFields, Img2ImgFields, Txt2ImgFields
+from tests.support.examples import examples
+from tests.support.mutations import IMAGES, check_places, check_refusal
 
 BASE = Path("/srv/box").absolute()
 STAGES: dict[str, type[BaseModel]] = {

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from sdwatch.errors import JobError, SpoolError
 from sdwatch.policy.job.job import Job, Stage, image_names, parse_job
 from sdwatch.system import resources
-from tests.examples import examples
+from tests.support.examples import examples
 
 EXAMPLES = resources.config_folder() / "examples"
 IMAGES = frozenset({"sketch.png", "mask.png", "parts/eye.png"})

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from sdwatch.policy.job.retention import Kept, too_much, too_old
+from sdwatch.policy.queue.oldest_first import Kept, too_much, too_old
 
 THINGS = [Kept("new", 1, 50), Kept("old", 30, 20), Kept("oldest", 40, 10), Kept("middle", 20, 30)]
 

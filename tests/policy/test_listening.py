@@ -6,7 +6,7 @@ import pytest
 
 from sdwatch.cli.init import WEBUIS
 from sdwatch.config_file import load_config
-from sdwatch.policy.job.listening import exposure, is_loopback
+from sdwatch.policy.config.exposure import exposure, is_loopback
 from sdwatch.system.resources import config_folder
 
 HERE, THERE = "127.0.0.1", "192.168.1.20"

@@ -9,7 +9,7 @@ import pytest
 from sdwatch.config import Config
 from sdwatch.config_file import parse_config
 from sdwatch.errors import ConfigError
-from sdwatch.policy.notify.settings import secrets_of, targets_of
+from sdwatch.policy.notify.notify_settings import secrets_of, targets_of
 from sdwatch.policy.notify.target import Channel
 from sdwatch.policy.privacy.redaction import Redactor
 from sdwatch.policy.report.for_others import keys_of

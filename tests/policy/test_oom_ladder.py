@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from sdwatch.policy.job.catalogue import Catalogue, Names, fold
+from sdwatch.policy.job.calls.catalogue import Catalogue, Names, fold
+from sdwatch.policy.job.calls.oom_ladder import known_parts, ladder, parts_of, rung_of
+from sdwatch.policy.job.calls.payload import Call, point_of, stage_of
 from sdwatch.policy.job.conduct import OomStep
-from sdwatch.policy.job.oom_ladder import known_parts, ladder, parts_of, rung_of
-from sdwatch.policy.job.payload import Call, point_of, stage_of
 from sdwatch.policy.kinds.a1111 import A1111
 from sdwatch.policy.kinds.forge import FORGE
 from sdwatch.policy.kinds.kind import Kind

@@ -14,8 +14,8 @@ from contextlib import suppress
 import pytest
 from PIL import Image
 
-from sdwatch.policy.job.other_files import check_whole_file, format_of, is_still_picture
-from sdwatch.policy.job.whole_file import NotWholeError
+from sdwatch.policy.job.outputs.other_files import check_whole_file, format_of, is_still_picture
+from sdwatch.policy.job.outputs.whole_file import NotWholeError
 from sdwatch.simulator import comfyui_media
 
 

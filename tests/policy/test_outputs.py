@@ -12,17 +12,17 @@ from hypothesis import strategies as st
 from PIL import Image, PngImagePlugin
 
 from sdwatch.errors import JobError
-from sdwatch.policy.job.confinement import DEVICE
-from sdwatch.policy.job.converted import converted
 from sdwatch.policy.job.job import Job, parse_job
-from sdwatch.policy.job.output_names import (
+from sdwatch.policy.job.outputs.converted import converted
+from sdwatch.policy.job.outputs.output_names import (
     MOST_UNITS,
     FreeNames,
     is_inside,
     output_name,
 )
-from sdwatch.policy.job.picture import NoPictureError, settings_in
-from sdwatch.policy.job.result import Format, OutputWish, wrong_in_pattern
+from sdwatch.policy.job.outputs.picture import NoPictureError, settings_in
+from sdwatch.policy.job.outputs.result import Format, OutputWish, wrong_in_pattern
+from sdwatch.policy.job.stage.confinement import DEVICE
 
 INFOTEXT = "a cästle, 猫 😀\nNegative prompt: bad\nSteps: 5, Sampler: Euler, Seed: 1"
 

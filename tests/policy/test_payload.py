@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from sdwatch.policy.job.calls.payload import MAX_SEED, Call, Seeds, calls_of, draw_seeds, own_images
 from sdwatch.policy.job.job import Stage
-from sdwatch.policy.job.payload import MAX_SEED, Call, Seeds, calls_of, draw_seeds, own_images
-from tests.examples import examples
+from tests.support.examples import examples
 
 
 def stage(kind: str = "txt2img", **fields: Any) -> Stage:

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from sdwatch.policy.job.picture import (
+from sdwatch.policy.job.outputs.picture import (
     MOST_PIXELS,
     NoPictureError,
     check_whole,
@@ -20,7 +20,7 @@ from sdwatch.policy.job.picture import (
     may_be_one_colour,
     size_of,
 )
-from tests.fakes import picture
+from tests.support.fakes import picture
 
 KINDS = ("PNG", "JPEG", "WEBP")
 

@@ -9,13 +9,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sdwatch.errors import JobError, SpoolError
-from sdwatch.policy.job.document import Scalar
+from sdwatch.policy.job.calls.plan import pictures_of
 from sdwatch.policy.job.job import parse_job
-from sdwatch.policy.job.only_points import with_points
-from sdwatch.policy.job.plan import pictures_of
-from sdwatch.policy.job.points import Axis, Grid, Points
-from tests.examples import examples
+from sdwatch.policy.job.points.only_points import with_points
+from sdwatch.policy.job.points.points import Axis, Grid, Points
+from sdwatch.policy.job.text.document import Scalar
 from tests.policy.jobs_of import fields_of, job_of, problems_of
+from tests.support.examples import examples
 
 
 def test_a_matrix_makes_a_point_for_each_combination_the_last_name_first() -> None:

@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from sdwatch.policy.job.catalogue import Catalogue, catalogue_of
-from sdwatch.policy.job.confinement import JobRules
+from sdwatch.policy.job.calls.catalogue import Catalogue, catalogue_of
+from sdwatch.policy.job.calls.preflight import Checked, check_against
 from sdwatch.policy.job.job import parse_job
-from sdwatch.policy.job.preflight import Checked, check_against
+from sdwatch.policy.job.stage.confinement import JobRules
 from sdwatch.policy.kinds.forge_neo import FORGE_NEO
 from sdwatch.policy.kinds.table import kind_named
 from sdwatch.policy.kinds.unknown import UNKNOWN

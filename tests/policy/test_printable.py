@@ -6,7 +6,7 @@ import logging
 
 import pytest
 
-from sdwatch.cli.log_files import _Lines, _WarningHandler
+from sdwatch.cli.shared.log_files import _Lines, _WarningHandler
 from sdwatch.policy.privacy.printable import printable, printable_text
 from sdwatch.policy.report.notice import Notice
 

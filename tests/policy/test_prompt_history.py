@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from sdwatch.policy.job.catalogue import Catalogue
+from sdwatch.policy.job.calls.catalogue import Catalogue
 from sdwatch.policy.translation.lists import WorkflowRules, checkpoint_meant, lists_of
 from sdwatch.policy.translation.made import generation_info
 from sdwatch.policy.workflow.history import PromptEnd, read_entry, refusal_in

@@ -8,10 +8,10 @@ import shlex
 import pytest
 
 from sdwatch.errors import JobError
+from sdwatch.policy.job.calls.payload import counted_on, draw_seeds
 from sdwatch.policy.job.job import parse_job
-from sdwatch.policy.job.payload import counted_on, draw_seeds
-from sdwatch.policy.job.prompt_lines import fields_of as options_of
-from sdwatch.policy.job.text_rows import WrongTextError
+from sdwatch.policy.job.text.prompt_lines import fields_of as options_of
+from sdwatch.policy.job.text.text_rows import WrongTextError
 from tests.policy.jobs_of import fields_of, job_of, problems_of
 
 TABLE = "prompts_from: p.csv\nprompt: ${a} and ${b}\n"

@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 
 from sdwatch.errors import WebUIServerError
+from sdwatch.known_signatures import builtin_signatures
 from sdwatch.policy.failure.facts import FailureFacts
 from sdwatch.policy.failure.matching import FailedStart, ends_start, match, why_not_started
 from sdwatch.policy.failure.noise import decisive, without_noise
-from sdwatch.signatures import builtin_signatures
 
 BUILTIN = builtin_signatures()
 FACTS = Path(__file__).parents[1] / "facts"

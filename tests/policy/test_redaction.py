@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from sdwatch.policy.privacy.printable import shortened
 from sdwatch.policy.privacy.redaction import MOST_TEXTS, Redactor
-from tests.examples import examples
+from tests.support.examples import examples
 
 PROMPT = 'a "red" cat, sitting on the mät,\nit\'s <lora:cuteStyle:0.8> \\ (very fine:1.2)'
 

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sdwatch.policy.job.confinement import DEVICE
-from sdwatch.policy.job.run_names import LONG, SHORT, image_prefix, is_run_id, run_id, slug_of
+from sdwatch.policy.job.stage.confinement import DEVICE
+from sdwatch.policy.queue.run_names import LONG, SHORT, image_prefix, is_run_id, run_id, slug_of
 
 STAMP = "20261123-065243.123"
 

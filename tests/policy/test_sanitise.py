@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from sdwatch.policy.privacy.sanitise import kind_of, sanitise, strings
-from tests.examples import examples
+from tests.support.examples import examples
 
 
 def picture(kind: str = "PNG", size: tuple[int, int] = (48, 32)) -> bytes:

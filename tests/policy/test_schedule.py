@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 from dataclasses import dataclass
 
-from sdwatch.policy.job.schedule import place_in_order
+from sdwatch.policy.queue.schedule import place_in_order
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ import pytest
 
 from sdwatch.errors import JobError
 from sdwatch.policy.job.job import image_names, parse_job
-from sdwatch.policy.job.scripts import Where, where
+from sdwatch.policy.job.stage.scripts import Where, where
 
 IMAGES = frozenset({"pose.png", "poses/a.png", "mask.png"})
 

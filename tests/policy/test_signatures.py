@@ -28,6 +28,7 @@ from sdwatch.errors import (
     WebUIStuckError,
     WebUIUnreachableError,
 )
+from sdwatch.known_signatures import builtin_signatures
 from sdwatch.policy.failure.diagnosis import diagnose
 from sdwatch.policy.failure.expression import BuiltinExpression
 from sdwatch.policy.failure.facts import Diagnosis, FailureFacts, names_checkpoint
@@ -39,7 +40,6 @@ from sdwatch.policy.kinds.forge_neo import FORGE_NEO
 from sdwatch.policy.kinds.kind import Kind
 from sdwatch.policy.kinds.unknown import UNKNOWN
 from sdwatch.policy.workflow.history import NodeFailure, PromptEnd, PromptResult
-from sdwatch.signatures import builtin_signatures
 from sdwatch.system import resources
 from sdwatch.webui.http.prompt_reply import failed
 from sdwatch.webui.http.reply import error_for

@@ -7,9 +7,9 @@ from collections.abc import Mapping
 import pytest
 
 from sdwatch.errors import JobError, SpoolError
+from sdwatch.policy.job.files.job_files import Outside
+from sdwatch.policy.job.files.wildcards import LineFile
 from sdwatch.policy.job.job import parse_job
-from sdwatch.policy.job.job_files import Outside
-from sdwatch.policy.job.wildcards import LineFile
 from tests.policy.jobs_of import fields_of, from_outside, job_of, problems_of
 
 

@@ -13,20 +13,20 @@ import pytest
 
 from sdwatch.errors import JobError
 from sdwatch.policy.failure.reply_checks import Picture, ReplyContents, findings
-from sdwatch.policy.job.affinity import left_loaded, needed_first
-from sdwatch.policy.job.call_sizes import CallSize, sizes_in
-from sdwatch.policy.job.catalogue import NODE_CLASSES, Catalogue
+from sdwatch.policy.job.calls.call_sizes import CallSize, sizes_in
+from sdwatch.policy.job.calls.catalogue import NODE_CLASSES, Catalogue
+from sdwatch.policy.job.calls.oom_ladder import ladder
+from sdwatch.policy.job.calls.payload import Seeds, calls_of, draw_seeds
+from sdwatch.policy.job.calls.plan import pictures_of, plan_of
+from sdwatch.policy.job.calls.preflight import Checked, check_against
 from sdwatch.policy.job.conduct import OomStep
-from sdwatch.policy.job.confinement import JobRules
+from sdwatch.policy.job.files.job_images import AnyName
 from sdwatch.policy.job.job import Job, parse_job
-from sdwatch.policy.job.job_images import AnyName
-from sdwatch.policy.job.oom_ladder import ladder
-from sdwatch.policy.job.payload import Seeds, calls_of, draw_seeds
-from sdwatch.policy.job.plan import pictures_of, plan_of
-from sdwatch.policy.job.preflight import Checked, check_against
+from sdwatch.policy.job.stage.confinement import JobRules
 from sdwatch.policy.kinds.table import KINDS
 from sdwatch.policy.privacy.redaction import Redactor
 from sdwatch.policy.privacy.sanitise import sanitise
+from sdwatch.policy.queue.affinity import left_loaded, needed_first
 from sdwatch.policy.workflow.history import OutputFile, PromptEnd, PromptResult
 from sdwatch.policy.workflow.node_classes import read_classes
 from sdwatch.policy.workflow.saved_files import files_of

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from sdwatch.policy.job.fields import ExtraSingleImageFields, Img2ImgFields, Txt2ImgFields
+from sdwatch.policy.job.stage.fields import ExtraSingleImageFields, Img2ImgFields, Txt2ImgFields
 from sdwatch.policy.translation.built_in import drawing, enlarging, refusals
 from sdwatch.policy.translation.lists import WorkflowRules, lists_of
 from sdwatch.policy.translation.template_file import TemplateError, WorkflowTemplate, read_template

@@ -19,9 +19,9 @@ from pathlib import Path
 
 import psutil
 
-from tests import warm
-from tests.helpers import wait_until
 from tests.service.bootable import NEW, cgroup2
+from tests.support import warm
+from tests.support.helpers import wait_until
 
 ROOT = Path(__file__).resolve().parents[2]
 TARGET = "sdwatch-test.target"

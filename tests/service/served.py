@@ -14,9 +14,9 @@ import pytest
 from sdwatch.cli.service import definition_of
 from sdwatch.service.definition import Scope
 from sdwatch.service.systemd import unit_text
-from tests.monitored import Monitored
 from tests.service.bootable import why_not
 from tests.service.booted import Booted
+from tests.support.monitored import Monitored
 
 UNDER_SYSTEMD = [
     pytest.mark.skipif(

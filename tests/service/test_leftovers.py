@@ -11,7 +11,7 @@ import pytest
 from sdwatch.errors import ServiceError
 from sdwatch.service.leftovers import end_leftovers
 from tests.functional.cli import heartbeat, make_spool, running
-from tests.helpers import wait_until
+from tests.support.helpers import wait_until
 
 
 def left_running(root: Path) -> psutil.Process:

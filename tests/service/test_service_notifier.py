@@ -15,8 +15,8 @@ import pytest
 
 from sdwatch.policy.report.status_line import status_line
 from sdwatch.system.service_notifier import ServiceNotifier
-from tests.helpers import wait_until
-from tests.monitored import Monitored, job, monitored
+from tests.support.helpers import wait_until
+from tests.support.monitored import Monitored, job, monitored
 
 pytestmark = pytest.mark.posix_only("systemd's protocol")
 HANGS = Path(__file__).with_name("hangs.py")

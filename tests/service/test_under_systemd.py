@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from sdwatch.cli.exit_codes import ExitCode
-from tests.helpers import wait_until
-from tests.monitored import has, job, journal
+from sdwatch.cli.shared.exit_codes import ExitCode
 from tests.service.booted import Booted, booted
 from tests.service.served import OTHER, UNDER_SYSTEMD, USERS, Service, given, spool_in
+from tests.support.helpers import wait_until
+from tests.support.monitored import has, job, journal
 
 pytestmark = UNDER_SYSTEMD
 

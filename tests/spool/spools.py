@@ -10,13 +10,13 @@ from pathlib import Path
 
 from PIL import Image
 
-from sdwatch.policy.job.payload import Call
+from sdwatch.policy.job.calls.payload import Call
 from sdwatch.spool.archive import Spool
 from sdwatch.spool.arrival import Arrival
 from sdwatch.spool.inbox import Inbox
 from sdwatch.system import failpoints
 from sdwatch.system.failpoints import Failpoint
-from tests.helpers import FakeClock
+from tests.support.helpers import FakeClock
 
 SETTLE = 2.0
 ARRIVAL_TIMEOUT = 60.0

@@ -15,12 +15,11 @@ import pytest
 
 from sdwatch.errors import SpoolError
 from sdwatch.policy.report.envelope import cancelled_envelope
-from sdwatch.spool import archive, recovery
+from sdwatch.spool import after_death, archive
 from sdwatch.spool.archive import Spool
 from sdwatch.spool.arrival import Arrival
 from sdwatch.spool.run import JOURNAL, Run
 from sdwatch.system import disk
-from tests.helpers import FakeClock
 from tests.spool.spools import (
     JOB,
     DiedError,
@@ -34,6 +33,7 @@ from tests.spool.spools import (
     picture,
     settled,
 )
+from tests.support.helpers import FakeClock
 
 
 @pytest.fixture
@@ -204,7 +204,7 @@ def test_a_death_at_any_step_of_a_cancelled_claim_cancels_this_job_and_no_other(
     with at_effect(number, DiedError), suppress(DiedError):
         archive.claim(arrival, spool, clock)
     (home,) = homes_of_the_job(spool)
-    to_resume = recovery.recover(spool, clock)
+    to_resume = after_death.recover(spool, clock)
     assert homes_of_the_job(spool) == [home]
     assert spool.run_folders() == to_resume
     if home == "inbox":
@@ -254,7 +254,7 @@ def test_a_marker_that_cannot_be_removed_cancels_no_other_job(
     next_job = arrival_of(spool, clock)
     with pytest.raises(OSError, match=run.run_id):
         archive.claim(next_job, spool, clock)
-    (folder,) = recovery.recover(spool, clock)
+    (folder,) = after_death.recover(spool, clock)
     held.clear()
     archive.publish(Run(folder, clock), spool, "cancelled", cancelled_envelope())
     assert not arrival_of(spool, clock).cancelled
@@ -269,7 +269,7 @@ def test_a_marker_of_the_next_job_is_not_taken_for_that_of_the_last(
     run.close()
     (spool.inbox / "castle.yaml.cancel").touch()  # while the monitor is away
     os.utime(spool.inbox / "castle.yaml.cancel", (1, 1))
-    (folder,) = recovery.recover(spool, clock)
+    (folder,) = after_death.recover(spool, clock)
     archive.publish(Run(folder, clock), spool, "cancelled", cancelled_envelope())
     assert arrival_of(spool, clock).cancelled
 
@@ -293,7 +293,7 @@ def test_a_marker_that_came_during_a_claim_is_taken_after_a_death(
     with at_effect(8, DiedError) as seen, suppress(DiedError):
         archive.claim(arrival, spool, clock)
     assert seen[-1] == "rename cancel"
-    (folder,) = recovery.recover(spool, clock)
+    (folder,) = after_death.recover(spool, clock)
     assert Run(folder, clock).cancel_asked()
     assert not marker_in(spool)
 
@@ -307,7 +307,7 @@ def test_a_death_at_any_step_of_a_claim_leaves_the_job_in_one_place(
     with at_effect(number, DiedError), suppress(DiedError):
         archive.claim(arrival, spool, clock)
     (home,) = homes_of_the_job(spool)
-    to_go_on = recovery.recover(spool, clock)
+    to_go_on = after_death.recover(spool, clock)
     assert len(to_go_on) == (home == "working")
     assert spool.run_folders() == to_go_on
     assert homes_of_the_job(spool) == [home]
@@ -317,7 +317,7 @@ DIES = """
 import os, sys
 from pathlib import Path
 from sdwatch.spool import archive
-from tests.helpers import FakeClock
+from tests.support.helpers import FakeClock
 from tests.spool.spools import at_effect, inbox_of, made_spool, settled
 
 spool, clock = made_spool(Path(sys.argv[1])), FakeClock()
@@ -337,7 +337,7 @@ def test_a_process_that_dies_at_any_step_of_a_claim_leaves_the_job_in_one_place(
     root = Path(__file__).parents[2]
     assert subprocess.run(command, cwd=root, timeout=400).returncode == 9
     (home,) = homes_of_the_job(spool)
-    to_resume = recovery.recover(spool, clock)
+    to_resume = after_death.recover(spool, clock)
     assert len(to_resume) == (home == "working")
     assert spool.run_folders() == to_resume
     assert homes_of_the_job(spool) == [home]
@@ -384,7 +384,7 @@ def test_a_run_of_an_earlier_version_resumes_and_is_published_with_its_images(
     about = {"name": old, "sha256": "0" * 64, "size": len(picture()), "width": 8, "height": 16}
     before.record("call_finished", call="1.1", images=[{**about, "grid": False}])
     before.close()
-    assert recovery.recover(spool, clock) == [folder]
+    assert after_death.recover(spool, clock) == [folder]
     run = Run(folder, clock)
     run.read_job()
     assert len(run.ledger.call("1.1").images or ()) == 1
@@ -439,7 +439,7 @@ def test_a_death_at_any_step_of_publishing_leaves_one_whole_run(
             archive.publish(run, spool, "failed", cancelled_envelope())
         except DiedError:
             run.close()
-    to_resume = recovery.recover(spool, clock)
+    to_resume = after_death.recover(spool, clock)
     if to_resume:  # it had not ended yet: publishing resumes where it was
         assert homes_of_the_job(spool) == ["working"]
         archive.publish(Run(to_resume[0], clock), spool, "failed", cancelled_envelope())
@@ -477,7 +477,7 @@ def test_an_empty_run_folder_is_swept(spool: Spool, clock: FakeClock) -> None:
     half.folder.mkdir()
     half.record("claimed", source="castle.yaml")
     half.close()
-    assert recovery.recover(spool, clock) == []
+    assert after_death.recover(spool, clock) == []
     assert spool.run_folders() == []
 
 
@@ -487,7 +487,7 @@ def test_a_folder_without_a_job_that_holds_anything_else_is_left_alone(
     folder = spool.working / "somebody's"
     folder.mkdir()
     (folder / "notes.txt").write_text("mine")
-    assert recovery.recover(spool, clock) == []
+    assert after_death.recover(spool, clock) == []
     assert (folder / "notes.txt").read_text() == "mine"
 
 
@@ -501,14 +501,14 @@ def test_what_had_ended_and_was_not_moved_is_published_at_start(
     run.record("ended", outcome=outcome)
     run.write_manifest(outcome)
     run.close()
-    assert recovery.recover(spool, clock) == []
+    assert after_death.recover(spool, clock) == []
     assert homes_of_the_job(spool) == [where]
 
 
 def test_runs_of_another_worker_are_left_alone(spool: Spool, clock: FakeClock) -> None:
     other = made_spool(spool.root.parent, worker="box-2")
     run = claimed(other, clock)
-    assert recovery.recover(spool, clock) == []
+    assert after_death.recover(spool, clock) == []
     assert run.folder.is_dir()
 
 
@@ -517,7 +517,7 @@ def test_runs_resume_oldest_first(spool: Spool, clock: FakeClock) -> None:
     for name in ("z.yaml", "m.yaml", "a.yaml"):
         runs.append(claimed(spool, clock, name).folder)
         clock.advance(1)
-    assert recovery.recover(spool, clock) == runs
+    assert after_death.recover(spool, clock) == runs
 
 
 # -- again
@@ -647,7 +647,7 @@ def test_what_a_retry_left_in_the_inbox_when_it_died_is_removed_at_a_start_a_day
     old_folder.mkdir()
     for path in (old_file, old_folder / "job.yaml", young, *others):
         path.write_text(JOB)
-    recovery.recover(spool, clock)
+    after_death.recover(spool, clock)
     assert not old_file.exists()
     assert not old_folder.exists()
     assert all(path.exists() for path in (young, *others))

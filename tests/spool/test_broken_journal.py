@@ -21,9 +21,9 @@ from sdwatch.spool.run import JOURNAL, Run
 from sdwatch.stages.ending import Ending
 from sdwatch.stages.runner import StageRunner
 from sdwatch.system.failpoints import Failpoint
-from tests.fakes import PlainClient, Workplace, envelope, picture, reply
-from tests.helpers import FakeClock, wait_until
-from tests.monitored import Monitored, job, journal, lines_of, monitored
+from tests.support.fakes import PlainClient, Workplace, envelope, picture, reply
+from tests.support.helpers import FakeClock, wait_until
+from tests.support.monitored import Monitored, job, journal, lines_of, monitored
 
 AT = '"at": "2026-11-23T06:52:43.123Z"'
 CLAIMED = f'{{{AT}, "event": "claimed", "source": "castle.yaml", "settled": ""}}\n'

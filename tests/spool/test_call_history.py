@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from sdwatch.policy.job.call_sizes import CallSize
-from sdwatch.policy.job.estimate import TimedCall
+from sdwatch.policy.job.calls.call_sizes import CallSize
+from sdwatch.policy.job.calls.estimate import TimedCall
 from sdwatch.spool.archive import Spool, claim, publish
 from sdwatch.spool.call_history import MOST_RUNS, read_call_times, timed_calls
-from tests.helpers import FakeClock
 from tests.spool.spools import arrival_of, call, made_spool, picture
+from tests.support.helpers import FakeClock
 
 
 def run_of(spool: Spool, clock: FakeClock, name: str, seconds: float, outcome: str) -> None:

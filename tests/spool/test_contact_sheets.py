@@ -9,12 +9,12 @@ from pathlib import Path
 import pytest
 from PIL import Image, ImageFont, features
 
-from sdwatch.policy.job.contact_sheet import pages_of
 from sdwatch.policy.job.job import parse_job
+from sdwatch.policy.job.points.contact_sheet import pages_of
 from sdwatch.spool import contact_sheets
 from sdwatch.spool.contact_sheets import font_for, make_sheets, sheet_name
 from sdwatch.spool.run import Run
-from tests.fakes import Workplace, picture
+from tests.support.fakes import Workplace, picture
 
 
 @pytest.fixture

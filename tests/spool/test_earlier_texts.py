@@ -6,8 +6,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-from sdwatch.policy.job.confinement import JobRules
 from sdwatch.policy.job.job import parse_job
+from sdwatch.policy.job.stage.confinement import JobRules
 from sdwatch.policy.privacy.redaction import Redactor
 from sdwatch.spool.archive import Spool
 from sdwatch.spool.earlier_texts import RunTexts, learn_earlier_texts

@@ -19,13 +19,13 @@ from sdwatch.spool.diagnostics import (
     evidence_files,
     write_evidence,
 )
-from sdwatch.spool.faults import LASTS, Faults
+from sdwatch.spool.lasting_faults import LASTS, Faults
 from sdwatch.spool.recorder import RunRecorder
 from sdwatch.spool.run import Run
 from sdwatch.webui.http.api import WebUIAPI
-from tests.fakes import FakeClient, FakeProcess
-from tests.helpers import FakeClock
-from tests.monitored import journal
+from tests.support.fakes import FakeClient, FakeProcess
+from tests.support.helpers import FakeClock
+from tests.support.monitored import journal
 
 TAIL = {"stdout": "said this", "stderr": "said that"}
 MACHINE = {"gpu": "none"}

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from sdwatch.errors import AlreadyRunningError, RunStoppedError
-from sdwatch.monitor.heartbeat import HeartbeatWriter
+from sdwatch.monitor.heartbeat_thread import HeartbeatWriter
 from sdwatch.spool.archive import Spool
 from sdwatch.spool.heartbeat import (
     HEARTBEAT,
@@ -33,8 +33,8 @@ from sdwatch.spool.heartbeat import (
 )
 from sdwatch.system import disk
 from sdwatch.system.state_folder import StateFolder
-from tests.helpers import FakeClock, wait_until
 from tests.spool.spools import made_spool
+from tests.support.helpers import FakeClock, wait_until
 
 
 class ClockWithOthers(FakeClock):

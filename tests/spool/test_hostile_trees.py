@@ -10,8 +10,8 @@ import pytest
 
 from sdwatch.spool import candidates
 from sdwatch.system import EntryKind, links
-from tests import hostile_trees
-from tests.hostile_trees import PIECES, Tree, judge_tree, listing_of, make_tree
+from tests.support import hostile_trees
+from tests.support.hostile_trees import PIECES, Tree, judge_tree, listing_of, make_tree
 
 SEED, TREES = 12, 40
 

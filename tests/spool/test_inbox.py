@@ -17,8 +17,8 @@ from PIL import Image
 
 from sdwatch import system
 from sdwatch.errors import JobError
+from sdwatch.policy.job.files.near_miss import why_not_a_job
 from sdwatch.policy.job.job import Job, image_names
-from sdwatch.policy.job.near_miss import why_not_a_job
 from sdwatch.spool import archive
 from sdwatch.spool import inbox as inbox_module
 from sdwatch.spool.archive import Spool
@@ -26,7 +26,6 @@ from sdwatch.spool.fingerprint import DEEPEST
 from sdwatch.spool.inbox import Inbox
 from sdwatch.spool.watch import InboxWatch
 from sdwatch.system import disk, links
-from tests.helpers import FakeClock, wait_until
 from tests.spool.spools import (
     ARRIVAL_TIMEOUT,
     JOB,
@@ -38,6 +37,7 @@ from tests.spool.spools import (
     picture,
     settled,
 )
+from tests.support.helpers import FakeClock, wait_until
 
 
 @pytest.fixture

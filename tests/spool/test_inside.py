@@ -11,8 +11,8 @@ import pytest
 from sdwatch.errors import SpoolError
 from sdwatch.spool import inside
 from sdwatch.spool.inside import open_plain, read_picture, size_of_picture
-from tests.fakes import picture
-from tests.helpers import open_handles
+from tests.support.fakes import picture
+from tests.support.helpers import open_handles
 
 MANY = 10_000
 SIZE = (64, 64)

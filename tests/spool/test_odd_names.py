@@ -22,10 +22,10 @@ from sdwatch.spool import archive, candidates, job_reader
 from sdwatch.spool.archive import Spool
 from sdwatch.spool.run import read_bounded
 from sdwatch.stages.ending import Ending
-from tests.fakes import PlainClient, Workplace
-from tests.helpers import FakeClock
-from tests.monitored import Monitored, job, journal, monitored
 from tests.spool.spools import JOB, folder_job, inbox_of, made_spool, settled
+from tests.support.fakes import PlainClient, Workplace
+from tests.support.helpers import FakeClock
+from tests.support.monitored import Monitored, job, journal, monitored
 
 ODD = {
     "newline": "two\nlines.yaml",

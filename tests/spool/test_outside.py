@@ -9,15 +9,14 @@ from pathlib import Path
 import pytest
 
 from sdwatch.errors import JobError
-from sdwatch.policy.job.confinement import JobRules
 from sdwatch.policy.job.job import Job
+from sdwatch.policy.job.stage.confinement import JobRules
 from sdwatch.spool import inbox as inbox_module
 from sdwatch.spool.archive import Spool, claim
 from sdwatch.spool.inbox import Inbox
 from sdwatch.spool.inbox_listing import InboxListing
 from sdwatch.spool.new_jobs import read_job_at
 from sdwatch.spool.run import Run
-from tests.helpers import FakeClock
 from tests.spool.spools import (
     ARRIVAL_TIMEOUT,
     SETTLE,
@@ -26,6 +25,7 @@ from tests.spool.spools import (
     made_spool,
     settled,
 )
+from tests.support.helpers import FakeClock
 
 
 @pytest.fixture

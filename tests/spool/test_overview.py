@@ -19,11 +19,11 @@ from sdwatch.spool import ended_runs
 from sdwatch.spool.archive import Spool, claim, publish
 from sdwatch.spool.ended_runs import EndedRuns
 from sdwatch.spool.heartbeat import HEARTBEAT, Heartbeat
-from sdwatch.spool.overview import OverviewReader, read_overview
+from sdwatch.spool.overview_reader import OverviewReader, read_overview
 from sdwatch.spool.run import Run
 from sdwatch.system.clock import iso
-from tests.helpers import FakeClock
 from tests.spool.spools import arrival_of, call, made_spool, picture
+from tests.support.helpers import FakeClock
 
 STATUS: dict[str, Any] = {
     "at": "2026-09-21T14:13:20.000Z",

@@ -11,8 +11,8 @@ import pytest
 
 from sdwatch.errors import RunStoppedError
 from sdwatch.spool.run import Run
-from tests.fakes import Workplace, events
-from tests.helpers import FakeClock
+from tests.support.fakes import Workplace, events
+from tests.support.helpers import FakeClock
 
 
 class Refusing:

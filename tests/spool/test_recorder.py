@@ -6,7 +6,7 @@ from pathlib import Path
 
 from sdwatch.policy.privacy.redaction import Redactor
 from sdwatch.spool.recorder import RunRecorder
-from tests.fakes import Workplace
+from tests.support.fakes import Workplace
 
 
 def test_attempts_of_a_job_that_was_replaced_do_not_count_for_the_new_one(tmp_path: Path) -> None:

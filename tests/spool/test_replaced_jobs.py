@@ -7,8 +7,8 @@ from pathlib import Path
 from sdwatch.spool import archive
 from sdwatch.system import failpoints
 from sdwatch.system.failpoints import Failpoint
-from tests.helpers import FakeClock
 from tests.spool.spools import JOB, inbox_of, made_spool, settled
+from tests.support.helpers import FakeClock
 
 
 def test_a_folder_that_takes_a_jobs_place_during_the_rename_goes_back_where_it_was(

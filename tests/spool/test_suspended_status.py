@@ -6,14 +6,14 @@ from pathlib import Path
 
 import pytest
 
-from sdwatch.monitor.schedule import Schedule
-from sdwatch.monitor.status import run_status
+from sdwatch.monitor.later_jobs import Schedule
+from sdwatch.monitor.run_status import run_status
 from sdwatch.monitor.suspended import SuspendedRuns
-from sdwatch.policy.job.call_sizes import KnownSizes
-from sdwatch.policy.job.confinement import JobRules
+from sdwatch.policy.job.calls.call_sizes import KnownSizes
+from sdwatch.policy.job.stage.confinement import JobRules
 from sdwatch.spool.archive import claim
-from tests.helpers import FakeClock
 from tests.spool.spools import arrival_of, made_spool
+from tests.support.helpers import FakeClock
 
 
 def test_the_source_of_a_suspended_run_is_read_once(

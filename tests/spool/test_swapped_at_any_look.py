@@ -17,9 +17,9 @@ import pytest
 
 from sdwatch import system
 from sdwatch.cli import replay
-from sdwatch.cli.chosen_config import ChosenConfig, choose_config
 from sdwatch.cli.list import _line, _read_run
 from sdwatch.cli.retry import _edit
+from sdwatch.cli.shared.chosen_config import ChosenConfig, choose_config
 from sdwatch.cli.show import _run
 from sdwatch.errors import SdwatchError
 from sdwatch.policy.failure.hold_reason import Held, HoldReason
@@ -31,13 +31,13 @@ from sdwatch.spool.bundle import bundle
 from sdwatch.spool.diagnostics import WHY
 from sdwatch.spool.heartbeat import Heartbeat, read_heartbeats
 from sdwatch.spool.hold_note import HoldNote
-from sdwatch.spool.overview import OverviewReader
+from sdwatch.spool.overview_reader import OverviewReader
 from sdwatch.stages.ending import Ending
 from sdwatch.system import disk, links
 from sdwatch.web.run_page import run_page
-from tests.fakes import PlainClient, Workplace, picture, reply, server_error
 from tests.spool.spools import made_spool
 from tests.spool.swaps import seen_in
+from tests.support.fakes import PlainClient, Workplace, picture, reply, server_error
 
 pytestmark = pytest.mark.posix_only("on Windows a person may make no links")
 

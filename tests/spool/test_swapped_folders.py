@@ -15,16 +15,16 @@ from sdwatch.config import RetentionConfig
 from sdwatch.errors import SdwatchError
 from sdwatch.monitor.retention import Retention
 from sdwatch.policy.report.envelope import cancelled_envelope
-from sdwatch.spool import archive, commands, recovery, takeover
+from sdwatch.spool import after_death, archive, commands, takeover
 from sdwatch.spool.archive import Spool
 from sdwatch.spool.heartbeat import Heartbeat
 from sdwatch.spool.run import Run
 from sdwatch.system import failpoints
 from sdwatch.system.failpoints import Failpoint
 from sdwatch.system.state_folder import StateFolder
-from tests.helpers import FakeClock
 from tests.spool.spools import JOB, arrival_of, call, inbox_of, made_spool, picture, settled
 from tests.spool.swaps import AtEffect, Swap
+from tests.support.helpers import FakeClock
 
 pytestmark = pytest.mark.posix_only("swaps with symbolic links, which need a privilege on Windows")
 
@@ -76,7 +76,7 @@ def publish_at_the_start(scene: Scene) -> Callable[[], object]:
     run = _claimed(scene)
     run.record("ended", outcome="done")
     run.close()
-    return lambda: recovery.recover(scene.spool, scene.clock)
+    return lambda: after_death.recover(scene.spool, scene.clock)
 
 
 def sweep(scene: Scene) -> Callable[[], object]:
@@ -86,7 +86,7 @@ def sweep(scene: Scene) -> Callable[[], object]:
     run.record("claimed", source="castle.yaml")
     run.close()
     (scene.spool.inbox / "castle.yaml").write_text(JOB)
-    return lambda: recovery.recover(scene.spool, scene.clock)
+    return lambda: after_death.recover(scene.spool, scene.clock)
 
 
 def retry(scene: Scene) -> Callable[[], object]:

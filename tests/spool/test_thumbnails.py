@@ -13,12 +13,12 @@ import pytest
 from PIL import Image as Picture
 
 from sdwatch.policy.failure.ledger import CallLedger, Image, Ledger
+from sdwatch.spool.after_death import recover
 from sdwatch.spool.archive import claim, publish
-from sdwatch.spool.recovery import recover
 from sdwatch.spool.thumbnails import THUMBNAILS, make_thumbnails
 from sdwatch.system import disk
-from tests.helpers import FakeClock
 from tests.spool.spools import arrival_of, call, made_spool, picture
+from tests.support.helpers import FakeClock
 
 
 def image_file(run: Path, name: str, data: bytes) -> Image:

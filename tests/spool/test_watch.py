@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from sdwatch.spool.watch import InboxWatch
-from tests.helpers import wait_until
+from tests.support.helpers import wait_until
 
 
 class Heard:

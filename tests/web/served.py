@@ -16,7 +16,7 @@ import requests
 from sdwatch.config_file import default_config_text, parse_config
 from sdwatch.spool.archive import Spool
 from sdwatch.web.access import Access, token_in
-from sdwatch.web.server import WebServer, listen
+from sdwatch.web.page_server import WebServer, listen
 from tests.spool.spools import picture
 
 DONE, FAILED, WORKING = (

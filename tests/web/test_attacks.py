@@ -17,9 +17,9 @@ from types import SimpleNamespace
 import pytest
 
 from sdwatch.policy.page.overview import MonitorCard, Overview, Presence
-from sdwatch.web import app, connections, forms
-from sdwatch.web.connections import BoundedProtocol
-from tests.helpers import wait_until
+from sdwatch.web import app, connection_limits, request_forms
+from sdwatch.web.connection_limits import BoundedProtocol
+from tests.support.helpers import wait_until
 from tests.web.served import (
     DONE,
     FAILED,
@@ -345,7 +345,7 @@ def test_a_client_that_takes_nothing_is_cut_off(page: Served) -> None:
 def test_an_upload_that_is_too_large_is_refused(
     page: Served, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(forms, "MOST_BYTES", 100_000)
+    monkeypatch.setattr(request_forms, "MOST_BYTES", 100_000)
     head = (
         f"POST /drop/files HTTP/1.1\r\nHost: {page.host}\r\nOrigin: {page.origin}\r\n"
         f"Cookie: {page.cookie}\r\nContent-Type: multipart/form-data; boundary=x\r\n"
@@ -496,7 +496,7 @@ def test_a_connection_that_asks_again_and_again_is_kept(page: Served) -> None:
 def test_connections_that_ask_nothing_make_room_for_those_that_ask(
     page: Served, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(connections, "MOST_OPEN", 20)
+    monkeypatch.setattr(connection_limits, "MOST_OPEN", 20)
     idle = [socket.create_connection(("127.0.0.1", page.port), timeout=60) for _ in range(60)]
     for each in idle[40:]:
         each.sendall(b"GET / HTTP/1.1\r\nX: ")
@@ -513,7 +513,7 @@ def test_connections_that_ask_nothing_make_room_for_those_that_ask(
 def test_one_address_of_the_network_leaves_connections_to_others(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(connections, "MOST_OF_ONE", 2)
+    monkeypatch.setattr(connection_limits, "MOST_OF_ONE", 2)
     first, second, other, third = (connected(name, n) for n, name in enumerate("AABA"))
     for each in (first, second, other, third):
         each.connections = {first, second, other, third}  # type: ignore[assignment]

@@ -14,7 +14,7 @@ import yaml
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
-from sdwatch.policy.job.control import CANCEL, CANCEL_EXTENSION
+from sdwatch.policy.queue.control import CANCEL, CANCEL_EXTENSION
 from sdwatch.spool.webui_names import NAMES, WebUINames, names_file_of, read_names
 from tests.spool.spools import picture
 from tests.web.served import DONE, FAILED, WORKER, WORKING, Served, add_runs, served

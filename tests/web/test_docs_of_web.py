@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from sdwatch.web.access import TOKEN_FILE
-from sdwatch.web.forms import MOST_BYTES
 from sdwatch.web.metrics import Metrics
+from sdwatch.web.request_forms import MOST_BYTES
 from tests.test_structure import ROOT
 from tests.web.served import FAILED, WORKER, WORKING, Served, add_runs, served
 from tests.web.test_metrics import heartbeat, parsed

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.chromium import browser, opened
-from tests.helpers import wait_until
+from tests.support.chromium import browser, opened
+from tests.support.helpers import wait_until
 from tests.web.served import WORKER, WORKING, Served, add_run, add_runs, served
 
 if TYPE_CHECKING:

@@ -15,14 +15,14 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from sdwatch.lane.restarts import Restarts
 from sdwatch.policy.failure.cooldown import Instant
-from sdwatch.policy.lane.history import Record
+from sdwatch.policy.lane.crashes import Record
 from sdwatch.policy.page.overview import LaneCard, MonitorCard, Overview, Presence, Totals
 from sdwatch.spool.archive import Spool
-from sdwatch.spool.overview import OverviewReader
+from sdwatch.spool.overview_reader import OverviewReader
 from sdwatch.web import textfile
 from sdwatch.web.metrics import Metrics
 from sdwatch.web.settled_runs import BUSY_OVER, SettledRuns
-from tests.helpers import wait_until
+from tests.support.helpers import wait_until
 from tests.web.served import DONE, WORKER, add_run, add_runs, served
 
 

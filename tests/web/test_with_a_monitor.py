@@ -8,8 +8,8 @@ from pathlib import Path
 import psutil
 
 from sdwatch.spool.webui_names import NAMES, read_names
-from tests.helpers import wait_until
-from tests.monitored import monitored
+from tests.support.helpers import wait_until
+from tests.support.monitored import monitored
 from tests.web.served import served
 from tests.web.test_metrics import values
 

@@ -16,7 +16,7 @@ from PIL import Image
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import ClientConnection, connect
 
-from tests.helpers import wait_until
+from tests.support.helpers import wait_until
 from tests.webui.kinds import facts
 from tests.webui.sim import Simulator, running
 

@@ -13,7 +13,7 @@ from typing import Any
 import requests
 from PIL import Image
 
-from tests.helpers import wait_until
+from tests.support.helpers import wait_until
 from tests.webui.sim import PAYLOAD, Simulator, running
 
 FACTS = Path(__file__).parents[1] / "facts"

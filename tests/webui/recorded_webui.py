@@ -14,7 +14,7 @@ from typing import Any
 
 from PIL import Image
 
-from sdwatch.policy.job.stage_kinds import API
+from sdwatch.policy.job.stage.stage_kinds import API
 from tests.facts.catalogues import answers, openapi
 
 Answer = tuple[int, bytes] | Callable[["RecordedWebUI"], tuple[int, bytes]]

@@ -12,8 +12,8 @@ from typing import Any
 
 import requests
 
-from tests import warm
-from tests.helpers import free_port, wait_until
+from tests.support import warm
+from tests.support.helpers import free_port, wait_until
 
 FAST = ("--step-time", "0", "--boot-time", "0", "--load-time", "0", "--switch-time", "0")
 PAYLOAD: dict[str, Any] = {

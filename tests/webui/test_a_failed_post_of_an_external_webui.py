@@ -9,11 +9,11 @@ from sdwatch.policy.failure.diagnosis import Diagnosis, what_failed
 from sdwatch.policy.lane.effects import CaptureTail
 from sdwatch.webui.http.call import CallHandle, PreparedCall
 from sdwatch.webui.http.capture import TailSource
+from sdwatch.webui.http.checked_reply import ReplyChecks
 from sdwatch.webui.http.external import ExternalWebUI
-from sdwatch.webui.http.reply_checks import ReplyChecks
 from sdwatch.webui.process.readiness import ProbeResult
-from tests.fakes import settings_of
-from tests.helpers import FakeClock
+from tests.support.fakes import settings_of
+from tests.support.helpers import FakeClock
 
 DOWN = ProbeResult(False, "connection refused")
 

@@ -10,7 +10,7 @@ import pytest
 from sdwatch.errors import WebUIBadRequestError, WebUIError, WebUIServerError
 from sdwatch.policy.lane.turn import TRACEBACK_WAIT
 from sdwatch.webui.log.call_log import CallLog
-from tests.helpers import FakeClock
+from tests.support.helpers import FakeClock
 
 TRACEBACK = 'Traceback (most recent call last):\n  File "x.py", line 1, in f\n    g()\n'
 SERVER = f"ERROR:    Exception in ASGI application\n{TRACEBACK}"

@@ -25,7 +25,7 @@ from sdwatch.webui.http.call_watch import CallWatch, known, progress_shown
 from sdwatch.webui.http.client import SDWebUIClient
 from sdwatch.webui.log.call_log import CallLog
 from sdwatch.webui.process.readiness import NotReady, ProbeResult, Readiness, SignsOfLife
-from tests.helpers import FakeClock
+from tests.support.helpers import FakeClock
 
 STEPS = 20
 Seen = Callable[[float], "State"]

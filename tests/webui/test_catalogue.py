@@ -9,15 +9,15 @@ from dataclasses import replace
 
 import pytest
 
-from sdwatch.policy.job.catalogue import LISTS, Catalogue
-from sdwatch.policy.job.stage_kinds import API
+from sdwatch.policy.job.calls.catalogue import LISTS, Catalogue
+from sdwatch.policy.job.stage.stage_kinds import API
 from sdwatch.policy.kinds.forge import FORGE
 from sdwatch.policy.kinds.kind import Kind
 from sdwatch.policy.kinds.sdcpp import SDCPP
 from sdwatch.policy.kinds.table import kind_named
 from sdwatch.policy.kinds.unknown import UNKNOWN
 from sdwatch.system.clock import SystemClock
-from sdwatch.webui.http.catalogue import CatalogueReader
+from sdwatch.webui.http.catalogue_queries import CatalogueReader
 from sdwatch.webui.http.client import SDWebUIClient
 from sdwatch.webui.http.health import ReadinessProbe
 from tests.facts.catalogues import KINDS, catalogue

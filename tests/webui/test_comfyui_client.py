@@ -21,7 +21,7 @@ from sdwatch.errors import (
 )
 from sdwatch.policy.failure.prompts_sent import PromptToSend, SentPrompt
 from sdwatch.policy.failure.reply_checks import BadReply
-from sdwatch.policy.job.stage_kinds import TXT2IMG
+from sdwatch.policy.job.stage.stage_kinds import TXT2IMG
 from sdwatch.policy.lane.knowledge import Size
 from sdwatch.policy.workflow.history import OutputFile, PromptEnd, PromptResult
 from sdwatch.policy.workflow.workflow import Workflow, workflow_of
@@ -31,8 +31,8 @@ from sdwatch.webui.http.comfyui_client import ComfyUIClient
 from sdwatch.webui.http.prompt_progress import PromptProgress
 from sdwatch.webui.http.prompt_reply import folder_of, reply_from
 from sdwatch.webui.http.reply import Reply
-from tests.fakes import picture
-from tests.helpers import wait_until
+from tests.support.fakes import picture
+from tests.support.helpers import wait_until
 from tests.webui.comfy import MODEL, Comfy, comfyui, empty, node, plain, saved
 
 PAYLOAD = {

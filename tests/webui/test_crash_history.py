@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from sdwatch.policy.failure.cooldown import STABLE_AFTER, Instant
-from sdwatch.policy.lane.history import History, IdleFailure, Record
+from sdwatch.policy.lane.crashes import History, IdleFailure, Record
 from sdwatch.webui.process.crash_history import CrashHistory
-from tests.helpers import FakeClock
+from tests.support.helpers import FakeClock
 
 LIST = (5.0, 10.0, 20.0, 40.0)
 

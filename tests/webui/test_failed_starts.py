@@ -14,7 +14,7 @@ from sdwatch.webui.http.client import SDWebUIClient
 from sdwatch.webui.http.health import ReadinessProbe, asks_for_api
 from sdwatch.webui.process.host_snapshot import HostSnapshots, Snapshot
 from sdwatch.webui.process.process import WebUIProcessManager
-from tests.helpers import FakeClock, wait_until
+from tests.support.helpers import FakeClock, wait_until
 from tests.webui.sim import FAST, running
 from tests.webui.webui_processes import Setup, kill, root_pid, setup_in
 

@@ -20,7 +20,7 @@ from sdwatch.webui.process.host_snapshot import (
     ask_gpu,
     memory_low,
 )
-from tests.helpers import FakeClock
+from tests.support.helpers import FakeClock
 
 
 def a_tool(folder: Path, name: str, body: str) -> None:

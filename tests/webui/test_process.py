@@ -28,7 +28,7 @@ from sdwatch.webui.process import process_identity as identities
 from sdwatch.webui.process.incarnation import ProcessSettings
 from sdwatch.webui.process.process import WebUIProcessManager
 from sdwatch.webui.process.readiness import NotReady, ProbeResult, Readiness, SignsOfLife
-from tests.helpers import KILL, PATIENCE, FakeClock, ended_by, wait_until
+from tests.support.helpers import KILL, PATIENCE, FakeClock, ended_by, wait_until
 from tests.webui.webui_processes import (
     Setup,
     alive,

@@ -10,12 +10,12 @@ from typing import Any
 
 from sdwatch.policy.kinds import sdnext, unknown
 from sdwatch.system.clock import SystemClock
-from sdwatch.webui.http.catalogue import CatalogueReader
+from sdwatch.webui.http.catalogue_queries import CatalogueReader
 from sdwatch.webui.http.client import SDWebUIClient
 from sdwatch.webui.http.health import ReadinessProbe
 from sdwatch.webui.http.remembered import Remembered, Routes
 from sdwatch.webui.process.readiness import Seen
-from tests.helpers import FakeClock
+from tests.support.helpers import FakeClock
 from tests.webui.recorded_webui import Answer, RecordedWebUI, recorded
 
 NOT_FOUND = (404, b'{"detail":"Not Found"}')

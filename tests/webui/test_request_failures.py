@@ -15,7 +15,7 @@ from sdwatch.errors import WebUIReplyError, WebUIStuckError, WebUIUnreachableErr
 from sdwatch.system.clock import SystemClock
 from sdwatch.webui.http.client import SDWebUIClient
 from sdwatch.webui.http.health import ReadinessProbe
-from tests.helpers import PATIENCE, RESET, free_port
+from tests.support.helpers import PATIENCE, RESET, free_port
 
 LIMIT = 0.4 * PATIENCE
 Peer = Callable[[socket.socket, threading.Event], None]

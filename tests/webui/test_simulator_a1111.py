@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.helpers import wait_until
+from tests.support.helpers import wait_until
 from tests.webui.kinds import (
     CORRUPT,
     GOOD,

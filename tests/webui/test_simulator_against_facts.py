@@ -17,7 +17,7 @@ import pytest
 import requests
 from PIL import Image
 
-from tests.helpers import wait_until
+from tests.support.helpers import wait_until
 from tests.webui.kinds import CORRUPT, GOOD
 from tests.webui.sim import PAYLOAD, Simulator, launch, running
 

@@ -19,7 +19,7 @@ import pytest
 import requests
 from PIL import Image
 
-from tests.helpers import free_port, wait_until
+from tests.support.helpers import free_port, wait_until
 from tests.webui.comfy import (
     MODEL,
     Comfy,

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import requests
 
-from tests.helpers import wait_until
+from tests.support.helpers import wait_until
 from tests.webui.comfy import (
     HISTORIES,
     MESSAGES,

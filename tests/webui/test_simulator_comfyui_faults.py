@@ -13,7 +13,7 @@ import pytest
 import requests
 from PIL import Image
 
-from tests.helpers import KILL, ended_by, wait_until
+from tests.support.helpers import KILL, ended_by, wait_until
 from tests.webui.comfy import (
     REPLIES,
     Comfy,

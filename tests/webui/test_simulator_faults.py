@@ -19,7 +19,7 @@ import pytest
 import requests
 from PIL import Image
 
-from tests.helpers import KILL, TERMINATED, ended_by, wait_until
+from tests.support.helpers import KILL, TERMINATED, ended_by, wait_until
 from tests.webui.sim import PAYLOAD, Simulator, launch, running
 
 CANARY = "sdwatch canary 17"

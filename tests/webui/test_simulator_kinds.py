@@ -13,7 +13,7 @@ import pytest
 import requests
 
 from sdwatch.simulator.__main__ import KINDS
-from tests.helpers import ended_by, free_port, wait_until
+from tests.support.helpers import ended_by, free_port, wait_until
 from tests.webui.kinds import (
     OTHERS,
     PICTURE,

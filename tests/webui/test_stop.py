@@ -18,7 +18,7 @@ from sdwatch.system import disk
 from sdwatch.system.clock import SystemClock
 from sdwatch.webui.process import process_tree
 from sdwatch.webui.process.process_identity import is_living
-from tests.helpers import wait_until
+from tests.support.helpers import wait_until
 from tests.webui.webui_processes import Setup, alive, kill, members, pids_of, root_pid, setup_in
 
 

@@ -17,16 +17,16 @@ from hypothesis import strategies as st
 
 from sdwatch import system
 from sdwatch.errors import WebUIReplyError
+from sdwatch.known_signatures import builtin_signatures
 from sdwatch.policy.failure.diagnosis import diagnose
 from sdwatch.policy.failure.error_lines import lines_that_matter
 from sdwatch.policy.failure.facts import FailureFacts
 from sdwatch.policy.failure.reply_checks import BadReply, Picture, ReplyContents, findings
-from sdwatch.signatures import builtin_signatures
-from sdwatch.webui.http.reply_checks import ReplyChecks
+from sdwatch.webui.http.checked_reply import ReplyChecks
 from sdwatch.webui.log.follower import LogFollower
 from sdwatch.webui.log.tail_capture import cap_file, capture_tail, tail_text
-from tests.examples import examples
-from tests.helpers import wait_until
+from tests.support.examples import examples
+from tests.support.helpers import wait_until
 
 PROBE = (
     'INFO:     127.0.0.1:54878 - "GET /sdapi/v1/progress?skip_current_image=true HTTP/1.1" 200 OK\n'

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from sdwatch.known_signatures import builtin_signatures
 from sdwatch.policy.failure.diagnosis import diagnose
 from sdwatch.policy.failure.facts import Diagnosis, FailureFacts
-from sdwatch.signatures import builtin_signatures
 from sdwatch.simulator.forge_neo import drawn
 from sdwatch.webui.http.reply import error_for
 from sdwatch.webui.log.log_lines import split_lines

@@ -18,7 +18,7 @@ from sdwatch.webui.process.incarnation import ProcessSettings, WebUIExit
 from sdwatch.webui.process.process import WebUIProcessManager
 from sdwatch.webui.process.process_identity import is_living
 from sdwatch.webui.process.readiness import ProbeResult
-from tests.helpers import KILL, free_port, is_console
+from tests.support.helpers import KILL, free_port, is_console
 
 if sys.platform == "win32":
     import win32job

@@ -13,7 +13,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tests.helpers import wait_until
+from tests.support.helpers import wait_until
 
 HERE = Path(__file__).parent
 AT_A_TIME = 3  # of everything.py

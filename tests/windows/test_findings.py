@@ -19,8 +19,8 @@ import pytest
 from watchdog.observers.api import BaseObserver
 
 from sdwatch import system
-from sdwatch.cli.exit_codes import ExitCode
-from sdwatch.policy.job.job_images import on_disk
+from sdwatch.cli.shared.exit_codes import ExitCode
+from sdwatch.policy.job.files.job_images import on_disk
 from sdwatch.policy.report.command import words_on_windows
 from sdwatch.spool.watch import InboxWatch
 from sdwatch.system import disk, streams

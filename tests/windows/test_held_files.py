@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from sdwatch.cli.exit_codes import ExitCode
+from sdwatch.cli.shared.exit_codes import ExitCode
 from sdwatch.system import disk, patience, renames
 from sdwatch.system.state_folder import StateFolder
 from sdwatch.webui.process import process_identity
@@ -184,7 +184,7 @@ def test_the_commands_work_under_a_virus_scanner(tmp_path: Path) -> None:
 def test_no_line_of_the_log_is_lost_while_somebody_reads_the_old_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from sdwatch.cli.log_files import _LogFile
+    from sdwatch.cli.shared.log_files import _LogFile
 
     log = tmp_path / "sdwatch.log"
     handler = _LogFile(log, 100, lambda _: None)

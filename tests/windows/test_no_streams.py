@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from sdwatch.cli.exit_codes import ExitCode
-from tests import warm
+from sdwatch.cli.shared.exit_codes import ExitCode
 from tests.functional.cli import LIMIT, ROOT, drop, make_spool, only, started
+from tests.support import warm
 
 WITHOUT_STREAMS = """
 import sys

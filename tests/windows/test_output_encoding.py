@@ -17,7 +17,7 @@ from sdwatch.webui.log.tail_capture import tail_text
 from sdwatch.webui.process.incarnation import ProcessSettings
 from sdwatch.webui.process.process import WebUIProcessManager
 from sdwatch.webui.process.readiness import ProbeResult
-from tests.helpers import free_port, wait_until
+from tests.support.helpers import free_port, wait_until
 
 PROMPT = "ein Schloß über dem Tal, 山の城, 🏰"
 PRINTS = f"print({PROMPT!a}); import sys; print({PROMPT!a}, file=sys.stderr)"

@@ -16,8 +16,8 @@ from sdwatch.spool.inbox import Inbox
 from sdwatch.spool.job_file import NOT_LOCAL
 from sdwatch.system import Entry, EntryKind, links
 from sdwatch.system.file_kinds import file_kind
-from tests.helpers import FakeClock
 from tests.spool.spools import ARRIVAL_TIMEOUT, folder_job, inbox_of, made_spool, picture, settled
+from tests.support.helpers import FakeClock
 
 OFFLINE, RECALL_ON_OPEN, RECALL_ON_DATA_ACCESS = 0x1000, 0x40000, 0x400000
 SKETCH = "stages:\n  - img2img: {prompt: a, init_images: Sketch.png}\n"

@@ -20,9 +20,9 @@ import psutil
 import pytest
 
 from sdwatch import cli
-from sdwatch.cli.exit_codes import ExitCode
+from sdwatch.cli.shared.exit_codes import ExitCode
 from tests.functional.cli import drop, heartbeat, make_spool
-from tests.helpers import free_port, wait_until
+from tests.support.helpers import free_port, wait_until
 
 pytestmark = [
     pytest.mark.skipif(sys.platform != "win32", reason="Windows' own service manager"),
@@ -227,7 +227,7 @@ def test_a_drive_that_only_this_logon_has_is_refused(service: Installed, drive: 
     "step",
     [
         "sdwatch.service.windows_registry.write_settings",
-        "sdwatch.service.windows.second_settings",
+        "sdwatch.service.windows_service.second_settings",
         "sdwatch.service.windows_registry.add_event_source",
     ],
 )

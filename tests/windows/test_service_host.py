@@ -17,7 +17,7 @@ from sdwatch import system
 from sdwatch.service.windows_plan import HostSettings
 from sdwatch.system.interpreter import base_python
 from tests.functional.cli import _env
-from tests.helpers import is_console, wait_until
+from tests.support.helpers import is_console, wait_until
 
 pytestmark = pytest.mark.skipif(sys.platform != "win32", reason="Windows' own processes")
 

@@ -12,9 +12,9 @@ from pathlib import Path
 import psutil
 import pytest
 
-from sdwatch.cli.exit_codes import ExitCode
+from sdwatch.cli.shared.exit_codes import ExitCode
 from tests.functional.cli import LIMIT, _env, drop, heartbeat, make_spool
-from tests.helpers import wait_until
+from tests.support.helpers import wait_until
 
 # What the system does: it calls on a thread of its own, and ends the process 5 s later, or as soon
 # as the call returns. Here it does so once the file `close` is there.

@@ -12,10 +12,10 @@ import psutil
 import pytest
 
 from sdwatch import system
-from sdwatch.cli.exit_codes import ExitCode
+from sdwatch.cli.shared.exit_codes import ExitCode
 from sdwatch.webui.process import process_tree
 from tests.functional.cli import started
-from tests.helpers import free_port
+from tests.support.helpers import free_port
 from tests.windows.imitated import imitating
 
 

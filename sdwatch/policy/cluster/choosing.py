@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Any
 
-from sdwatch.policy.job.affinity import needed_first
-from sdwatch.policy.job.catalogue import fold, without_checksum
+from sdwatch.policy.job.calls.catalogue import fold, without_checksum
 from sdwatch.policy.job.job import Job
+from sdwatch.policy.queue.affinity import needed_first
 
 _MOST_PLACES = 64
 

@@ -7,8 +7,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from enum import Enum
 from typing import Any
 
-from sdwatch.policy.job.places import bare_name
-from sdwatch.policy.job.stage_kinds import PROMPTS
+from sdwatch.policy.job.stage.file_arguments import bare_name
+from sdwatch.policy.job.stage.stage_kinds import PROMPTS
 
 
 class Fallback(Enum):

@@ -17,7 +17,7 @@ from typing import Any
 
 from sdwatch.errors import JournalError
 from sdwatch.policy.failure.recovery import CUT_OFFS, Action, Ground
-from sdwatch.policy.job.oom_ladder import Rung, rung_of
+from sdwatch.policy.job.calls.oom_ladder import Rung, rung_of
 
 _ACTIONS = {
     "fail": Action.FAIL,

@@ -16,9 +16,9 @@ from typing import Any, Literal
 from sdwatch.policy.failure.extensions import broken_extensions
 from sdwatch.policy.failure.fallbacks import fallbacks_in
 from sdwatch.policy.failure.generation_info import parameters_of
-from sdwatch.policy.job.payload import MAX_SEED, hires_size, names_upscaler, restores_faces
-from sdwatch.policy.job.places import bare_name
-from sdwatch.policy.job.stage_kinds import STAGES, Makes
+from sdwatch.policy.job.calls.payload import MAX_SEED, hires_size, names_upscaler, restores_faces
+from sdwatch.policy.job.stage.file_arguments import bare_name
+from sdwatch.policy.job.stage.stage_kinds import STAGES, Makes
 from sdwatch.policy.naming import nearest
 from sdwatch.policy.privacy.printable import counted, shortened
 

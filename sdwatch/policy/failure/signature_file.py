@@ -11,8 +11,8 @@ from pydantic import Field, field_validator
 from sdwatch.errors import FileProblems
 from sdwatch.policy.failure.expression import BuiltinExpression, OwnExpression
 from sdwatch.policy.failure.signatures import Compile, Signature
-from sdwatch.policy.job.document import parse_document
-from sdwatch.policy.job.schema import ONE_OR_MORE, Written, read_model, readable
+from sdwatch.policy.job.text.document import parse_document
+from sdwatch.policy.job.text.typed_values import ONE_OR_MORE, Written, read_model, readable
 
 
 def parse_signatures(

@@ -15,7 +15,7 @@ from pydantic_core import PydanticKnownError
 from sdwatch.policy.failure.exits import codes_of, unsigned
 from sdwatch.policy.failure.expression import BuiltinExpression, Expression
 from sdwatch.policy.failure.facts import Blamed, Diagnosis
-from sdwatch.policy.job.schema import ONE_OR_MORE, Whole, Written, reading
+from sdwatch.policy.job.text.typed_values import ONE_OR_MORE, Whole, Written, reading
 
 PIECES = ("rror", "not ", "iled", "ERRO", "tion", "vali", "emor", "TATU", "lloc", "vice", "Errn")
 """Four letters each that many texts have which are looked for: where a whole log has not even

@@ -11,9 +11,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, WithJsonSchema
 
-from sdwatch.policy.job import measures
-from sdwatch.policy.job.editor_forms import duration_form, text_like
-from sdwatch.policy.job.schema import ONE_OR_MORE, Written, reading
+from sdwatch.policy.config import measures
+from sdwatch.policy.job.text.editor_forms import duration_form, text_like
+from sdwatch.policy.job.text.typed_values import ONE_OR_MORE, Written, reading
 from sdwatch.policy.job.when import ANY_TIME, TIME, WINDOW, When, parse_time, parse_window
 
 

@@ -12,10 +12,10 @@ from typing import Any, TypeAlias
 
 from pydantic import BaseModel
 
-from sdwatch.policy.job.forms import MAX_STAGES, LongForm, ShortForm
 from sdwatch.policy.job.graph import NOT_IN_PAYLOAD
-from sdwatch.policy.job.result import ResultFields
-from sdwatch.policy.job.stage_kinds import STAGE_NAMES, STAGES, TXT2IMG, StageKind
+from sdwatch.policy.job.outputs.result import ResultFields
+from sdwatch.policy.job.stage.stage_kinds import STAGE_NAMES, STAGES, TXT2IMG, StageKind
+from sdwatch.policy.job.written_stages import MAX_STAGES, LongForm, ShortForm
 
 Schema: TypeAlias = dict[str, Any]
 

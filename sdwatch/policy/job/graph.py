@@ -11,11 +11,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from sdwatch.policy.job import document
-from sdwatch.policy.job.confinement import JobRules, beyond_in
-from sdwatch.policy.job.document import Node, Scalar
-from sdwatch.policy.job.fields import ID, InputFields, RouteFields
-from sdwatch.policy.job.job_images import (
+from sdwatch.policy.job.files.job_images import (
     JobImages,
     images_in,
     is_pattern,
@@ -23,9 +19,13 @@ from sdwatch.policy.job.job_images import (
     near_image,
     not_with_backslash,
 )
-from sdwatch.policy.job.schema import found
-from sdwatch.policy.job.stage_kinds import STAGES
-from sdwatch.policy.job.template import Part
+from sdwatch.policy.job.points.template import Part
+from sdwatch.policy.job.stage.confinement import JobRules, beyond_in
+from sdwatch.policy.job.stage.fields import ID, InputFields, RouteFields
+from sdwatch.policy.job.stage.stage_kinds import STAGES
+from sdwatch.policy.job.text import document
+from sdwatch.policy.job.text.document import Node, Scalar
+from sdwatch.policy.job.text.typed_values import found
 from sdwatch.policy.naming import nearest
 
 OWN = frozenset({*RouteFields.model_fields, *InputFields.model_fields})

@@ -15,11 +15,32 @@ from itertools import islice
 from typing import Any
 
 from sdwatch.errors import FileProblems, JobError, Problem
-from sdwatch.policy.job import document
-from sdwatch.policy.job.aliases import where_it_goes
 from sdwatch.policy.job.conduct import Conduct, conduct_of
-from sdwatch.policy.job.confinement import JobRules, beyond
-from sdwatch.policy.job.document import (
+from sdwatch.policy.job.files.job_files import NOTHING, JobFiles, Outside, read_defaults
+from sdwatch.policy.job.files.job_images import JobImages, Size
+from sdwatch.policy.job.files.sources import Sources
+from sdwatch.policy.job.files.wildcards import Wildcards
+from sdwatch.policy.job.graph import OWN, LinkReader, Links, StageIds, ids_of
+from sdwatch.policy.job.outputs.result import Format, Keep, OutputWish, wrong_in_pattern
+from sdwatch.policy.job.points.expansion import OnFailure, is_part, read_expansion
+from sdwatch.policy.job.points.points import ONE, Points
+from sdwatch.policy.job.points.shown_values import described, without_texts
+from sdwatch.policy.job.points.template import Part, Template, with_fixed
+from sdwatch.policy.job.stage.aliases import where_it_goes
+from sdwatch.policy.job.stage.confinement import JobRules, beyond
+from sdwatch.policy.job.stage.dumped import without_dumped
+from sdwatch.policy.job.stage.infotext import infotext_in
+from sdwatch.policy.job.stage.scripts import (
+    SCRIPT_FIELDS,
+    Where,
+    image_nodes,
+    images_in,
+    misshapen,
+    with_images,
+)
+from sdwatch.policy.job.stage.stage_kinds import IMAGE_FIELDS, PROMPTS
+from sdwatch.policy.job.text import document
+from sdwatch.policy.job.text.document import (
     Node,
     Scalar,
     Sequence,
@@ -30,31 +51,10 @@ from sdwatch.policy.job.document import (
     unique,
     written_wrong,
 )
-from sdwatch.policy.job.dumped import without_dumped
-from sdwatch.policy.job.expansion import OnFailure, is_part, read_expansion
-from sdwatch.policy.job.forms import Header, StageForms
-from sdwatch.policy.job.graph import OWN, LinkReader, Links, StageIds, ids_of
-from sdwatch.policy.job.infotext import infotext_in
-from sdwatch.policy.job.job_files import NOTHING, JobFiles, Outside, read_defaults
-from sdwatch.policy.job.job_images import JobImages, Size
-from sdwatch.policy.job.points import ONE, Points
-from sdwatch.policy.job.result import Format, Keep, OutputWish, wrong_in_pattern
-from sdwatch.policy.job.schema import Written, found, read_model, readable
-from sdwatch.policy.job.scripts import (
-    SCRIPT_FIELDS,
-    Where,
-    image_nodes,
-    images_in,
-    misshapen,
-    with_images,
-)
-from sdwatch.policy.job.shown_values import described, without_texts
-from sdwatch.policy.job.sources import Sources
-from sdwatch.policy.job.stage_kinds import IMAGE_FIELDS, PROMPTS
-from sdwatch.policy.job.template import Part, Template, with_fixed
-from sdwatch.policy.job.wildcards import Wildcards
+from sdwatch.policy.job.text.typed_values import Written, found, read_model, readable
 from sdwatch.policy.job.workflow_reach import reaching
 from sdwatch.policy.job.workflow_stage import StageWorkflow, WorkflowReader
+from sdwatch.policy.job.written_stages import Header, StageForms
 
 _MOST_SAMPLES = 200
 _MOST_PROBLEMS = 100

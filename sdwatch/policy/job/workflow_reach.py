@@ -9,9 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from sdwatch.policy.job.confinement import HINT, JobRules, place_in
-from sdwatch.policy.job.document import Node as YamlNode
-from sdwatch.policy.job.document import Scalar
+from sdwatch.policy.job.stage.confinement import HINT, JobRules, place_in
+from sdwatch.policy.job.text.document import Node as YamlNode
+from sdwatch.policy.job.text.document import Scalar
 from sdwatch.policy.job.workflow_stage import StageWorkflow
 from sdwatch.policy.workflow.places import InputPlace
 from sdwatch.policy.workflow.workflow import Node, texts_in

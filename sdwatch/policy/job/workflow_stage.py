@@ -15,14 +15,14 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from sdwatch.errors import SpoolError
-from sdwatch.policy.job import document
-from sdwatch.policy.job.document import Node, Scalar, UnreadableError, text_of
+from sdwatch.policy.job.files.job_files import JobFiles
+from sdwatch.policy.job.files.job_images import AnyName, on_disk
+from sdwatch.policy.job.files.sources import Sources
 from sdwatch.policy.job.graph import Links
-from sdwatch.policy.job.job_files import JobFiles
-from sdwatch.policy.job.job_images import AnyName, on_disk
-from sdwatch.policy.job.schema import found, free, locate
-from sdwatch.policy.job.sources import Sources
-from sdwatch.policy.job.template import Part
+from sdwatch.policy.job.points.template import Part
+from sdwatch.policy.job.text import document
+from sdwatch.policy.job.text.document import Node, Scalar, UnreadableError, text_of
+from sdwatch.policy.job.text.typed_values import found, free, locate
 from sdwatch.policy.naming import nearest, shown
 from sdwatch.policy.workflow.places import (
     SHORT_NAMES,

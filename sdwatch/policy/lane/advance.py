@@ -13,6 +13,7 @@ from sdwatch.policy.failure.lifecycle import Event, State
 from sdwatch.policy.failure.recovery import COUNTED_ATTEMPTS
 from sdwatch.policy.lane.after_failure import blame_job_alone, draw_if_ready
 from sdwatch.policy.lane.attempts import announce, leave
+from sdwatch.policy.lane.crashes import Record
 from sdwatch.policy.lane.effects import (
     Adopt,
     AskForHold,
@@ -30,7 +31,6 @@ from sdwatch.policy.lane.effects import (
     StopTree,
 )
 from sdwatch.policy.lane.freeing import free_or_take_back, frees_now
-from sdwatch.policy.lane.history import Record
 from sdwatch.policy.lane.not_ready import hold_if_crashed_repeatedly, wait_for_self_test
 from sdwatch.policy.lane.state import (
     NEVER,

@@ -53,7 +53,7 @@ from sdwatch.policy.lane.events import (
     SizeTested,
     TailCaptured,
 )
-from sdwatch.policy.lane.holds import UNTIL_IDLE
+from sdwatch.policy.lane.lane_hold import UNTIL_IDLE
 from sdwatch.policy.lane.not_ready import crash, crashed_by_jobs, put_on_hold
 from sdwatch.policy.lane.state import Busy, CallPhase, LaneCall, Next
 from sdwatch.policy.lane.turn import Turn

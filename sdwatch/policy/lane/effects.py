@@ -13,9 +13,9 @@ from sdwatch.policy.failure.diagnosis import Explanation, SizeTest
 from sdwatch.policy.failure.facts import Blamed
 from sdwatch.policy.failure.hold_reason import HoldReason
 from sdwatch.policy.failure.recovery import Decision
-from sdwatch.policy.lane.history import Record
-from sdwatch.policy.lane.holds import CrashSeen
+from sdwatch.policy.lane.crashes import Record
 from sdwatch.policy.lane.knowledge import Plain
+from sdwatch.policy.lane.lane_hold import CrashSeen
 
 
 @dataclass(frozen=True)

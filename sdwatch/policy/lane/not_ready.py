@@ -9,10 +9,10 @@ from sdwatch.policy.failure.exits import exit_in_words
 from sdwatch.policy.failure.facts import Diagnosis
 from sdwatch.policy.failure.hold_reason import Cure, HoldReason, crashed_repeatedly, self_test_due
 from sdwatch.policy.failure.lifecycle import Event, State
+from sdwatch.policy.lane.crashes import IdleFailure
 from sdwatch.policy.lane.effects import Notify, SelfTestFailed
 from sdwatch.policy.lane.events import ProcessExited, SelfTestAnswered, SelfTestEnd
-from sdwatch.policy.lane.history import IdleFailure
-from sdwatch.policy.lane.holds import CrashSeen
+from sdwatch.policy.lane.lane_hold import CrashSeen
 from sdwatch.policy.lane.state import Busy, Freed, Up
 from sdwatch.policy.lane.turn import Turn
 

@@ -25,6 +25,7 @@ from sdwatch.errors import WebUIError
 from sdwatch.policy.failure.cooldown import Instant
 from sdwatch.policy.failure.lifecycle import State
 from sdwatch.policy.failure.recovery import Decision
+from sdwatch.policy.lane.crashes import History
 from sdwatch.policy.lane.effects import CallEnd
 from sdwatch.policy.lane.events import (
     CallLedgerView,
@@ -32,9 +33,8 @@ from sdwatch.policy.lane.events import (
     ProcessExited,
     TailCaptured,
 )
-from sdwatch.policy.lane.history import History
-from sdwatch.policy.lane.holds import Holding
 from sdwatch.policy.lane.knowledge import Knowledge
+from sdwatch.policy.lane.lane_hold import Holding
 from sdwatch.policy.privacy.printable import counted
 
 

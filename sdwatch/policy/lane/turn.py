@@ -10,8 +10,8 @@ from typing import Any
 
 from sdwatch.policy.failure.cooldown import Instant
 from sdwatch.policy.failure.lifecycle import Event, next_state
+from sdwatch.policy.lane.crashes import History, Record
 from sdwatch.policy.lane.effects import Answer, CallEnd, Effect, SaveCrashHistory
-from sdwatch.policy.lane.history import History, Record
 from sdwatch.policy.lane.state import CallPhase, LaneCall, LaneState
 
 EXIT_WAIT = 1.0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from sdwatch.policy.page.forms import Forms
+from sdwatch.policy.page.buttons import Forms
 from sdwatch.policy.page.headline import Headline, Tone
 from sdwatch.policy.page.layout import section, state_of, unfolded
 from sdwatch.policy.page.markup import Markup, element, link_to, name_of

@@ -8,8 +8,8 @@ from dataclasses import dataclass, field, replace
 from statistics import median
 
 from sdwatch.policy.failure.lifecycle import State
-from sdwatch.policy.job.call_sizes import CallSize
-from sdwatch.policy.job.estimate import CallTimes, estimate
+from sdwatch.policy.job.calls.call_sizes import CallSize
+from sdwatch.policy.job.calls.estimate import CallTimes, estimate
 from sdwatch.policy.page.night import EndedRun
 from sdwatch.policy.page.overview import (
     ActiveCard,

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import PureWindowsPath
 from typing import Any
 
-from sdwatch.policy.job.call_sizes import CallSize, sizes_listed
+from sdwatch.policy.job.calls.call_sizes import CallSize, sizes_listed
 from sdwatch.policy.kinds.table import kind_named
 from sdwatch.policy.page.expected import RunTimes
 from sdwatch.policy.page.overview import (

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from sdwatch.policy.failure.ledger import seconds_of
-from sdwatch.policy.job.estimate import TimedCall
+from sdwatch.policy.job.calls.estimate import TimedCall
 from sdwatch.policy.page.overview import EndedCard, NightCounts
 from sdwatch.policy.page.times import wall_of
 

@@ -10,13 +10,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from sdwatch.policy.page import ended_sections, sections
-from sdwatch.policy.page.forms import Forms
+from sdwatch.policy.page.buttons import Forms
 from sdwatch.policy.page.headline import headline
 from sdwatch.policy.page.markup import Markup, element, join, prose
 from sdwatch.policy.page.overview import Overview, Presence
 from sdwatch.policy.page.times import clock_time, iso, zone
 from sdwatch.policy.privacy.printable import counted
-from sdwatch.policy.report.hold_note import config_edited
+from sdwatch.policy.report.hold_text import config_edited
 
 _OLD_AFTER = 3.0
 """A page that is so many times as old as `again_in` is no longer replaced."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from sdwatch.policy.failure.lifecycle import State
-from sdwatch.policy.page.forms import Forms
+from sdwatch.policy.page.buttons import Forms
 from sdwatch.policy.page.headline import lane_state
 from sdwatch.policy.page.layout import section, state_of, unfolded
 from sdwatch.policy.page.markup import Markup, element, join, name_of, prose

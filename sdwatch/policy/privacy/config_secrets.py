@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
-from sdwatch.policy.job.listening import words_of
+from sdwatch.policy.config.exposure import words_of
 from sdwatch.policy.privacy.common_words import COMMON
 from sdwatch.policy.privacy.credentials import looks_like_a_token
 

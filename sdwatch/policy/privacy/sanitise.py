@@ -17,8 +17,8 @@ from typing import Any, Literal
 
 from PIL import Image
 
-from sdwatch.policy.job.scripts import IMAGE_DATA
-from sdwatch.policy.job.stage_kinds import IMAGE_FIELDS
+from sdwatch.policy.job.stage.scripts import IMAGE_DATA
+from sdwatch.policy.job.stage.stage_kinds import IMAGE_FIELDS
 from sdwatch.policy.privacy.common_words import is_common
 from sdwatch.policy.workflow.workflow import Node, WorkflowError, workflow_of
 from sdwatch.policy.workflow.workflow_call import WORKFLOW

@@ -17,9 +17,9 @@ from sdwatch.policy.failure.facts import Blamed, Diagnosis
 from sdwatch.policy.failure.ledger import EVENTS
 from sdwatch.policy.failure.recovery import Action, Ground
 from sdwatch.policy.failure.tracebacks import Frame, frames, tracebacks
+from sdwatch.policy.job.calls.payload import CALL_ID
 from sdwatch.policy.job.conduct import OomStep
-from sdwatch.policy.job.payload import CALL_ID
-from sdwatch.policy.job.stage_kinds import STAGES
+from sdwatch.policy.job.stage.stage_kinds import STAGES
 from sdwatch.policy.kinds.table import KINDS
 from sdwatch.policy.report.envelope import Unsent
 

@@ -13,7 +13,7 @@ from typing import Any
 from sdwatch.policy.failure.exits import ended_cleanly
 from sdwatch.policy.failure.facts import Blamed, Diagnosis
 from sdwatch.policy.failure.recovery import ACTIONS, TRACED_BEFORE, Action, Ground
-from sdwatch.policy.job.payload import DEFAULT_SCALE, hires_size
+from sdwatch.policy.job.calls.payload import DEFAULT_SCALE, hires_size
 from sdwatch.policy.privacy.printable import counted, printable, printable_text
 from sdwatch.policy.report.command import typed
 from sdwatch.policy.report.envelope import CUT_SHORT, ErrorEnvelope, FailedAttempt

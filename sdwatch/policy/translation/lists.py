@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import PureWindowsPath
 from typing import Any
 
-from sdwatch.policy.job.stage_kinds import STAGES
+from sdwatch.policy.job.stage.stage_kinds import STAGES
 from sdwatch.policy.translation.built_in import PIXEL_METHODS, refusals
 from sdwatch.policy.translation.samplers import sampler_names, scheduler_names
 from sdwatch.policy.translation.templates import Templates, asked_for, unfit

@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from sdwatch.errors import Problem
-from sdwatch.policy.job.stage_kinds import STAGE_NAMES, STAGES
+from sdwatch.policy.job.stage.stage_kinds import STAGE_NAMES, STAGES
 from sdwatch.policy.naming import did_you_mean
 from sdwatch.policy.translation.built_in import (
     CHECKPOINT,

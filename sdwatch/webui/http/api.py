@@ -24,8 +24,8 @@ from sdwatch.policy.failure.diagnosis import (
 )
 from sdwatch.policy.failure.prompts_sent import PromptToSend
 from sdwatch.policy.failure.recovery import Action
-from sdwatch.policy.job.catalogue import Catalogue
-from sdwatch.policy.job.payload import completed
+from sdwatch.policy.job.calls.catalogue import Catalogue
+from sdwatch.policy.job.calls.payload import completed
 from sdwatch.policy.kinds.kind import Dialect
 from sdwatch.policy.lane.effects import (
     Answer,

@@ -14,7 +14,7 @@ from sdwatch.errors import WebUIError
 from sdwatch.policy.failure.facts import FailureFacts, FailureKey, checkpoint_named
 from sdwatch.policy.failure.prompts_sent import PromptToSend
 from sdwatch.policy.failure.reply_checks import Finding, made_size
-from sdwatch.policy.job.stage_kinds import STAGES
+from sdwatch.policy.job.stage.stage_kinds import STAGES
 from sdwatch.policy.lane.effects import ToRun
 from sdwatch.policy.lane.knowledge import PLAIN_SIDE, Plain, Size, Wanted
 from sdwatch.policy.report.envelope import ErrorEnvelope
@@ -47,7 +47,7 @@ _IDS = itertools.count(1)
 @dataclass(frozen=True)
 class PreparedCall:
     """The arguments of generate_images_with_recovery. `payload`: including the fields that were
-    `added` because this kind of WebUI needs them (see policy/job/payload.py)."""
+    `added` because this kind of WebUI needs them (see policy/job/calls/payload.py)."""
 
     stage: str
     payload: Mapping[str, Any]

@@ -46,8 +46,8 @@ from sdwatch.system.clock import Clock
 from sdwatch.system.log_events import bound
 from sdwatch.webui.http.call import CallHandle, Sent, result_of
 from sdwatch.webui.http.capture import TailSource
+from sdwatch.webui.http.checked_reply import ReplyChecks
 from sdwatch.webui.http.reply import Reply
-from sdwatch.webui.http.reply_checks import ReplyChecks
 from sdwatch.webui.http.roles import CallSettings, Client, QueueingClient, SupervisedProcess
 
 log = logging.getLogger("sdwatch.webui")

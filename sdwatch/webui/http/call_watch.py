@@ -9,7 +9,7 @@ from typing import Any
 
 from sdwatch.errors import Probes, WebUIError, WebUINotUsableError
 from sdwatch.policy.failure.progress import Limits, ProgressWatch, Sample
-from sdwatch.policy.job.stage_kinds import STAGES
+from sdwatch.policy.job.stage.stage_kinds import STAGES
 from sdwatch.policy.privacy.sanitise import digest
 from sdwatch.system.clock import Clock
 from sdwatch.webui.http.health import Progress

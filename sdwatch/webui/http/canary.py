@@ -24,9 +24,14 @@ from sdwatch.errors import (
     WebUIReplyError,
 )
 from sdwatch.policy.failure.hold_reason import HoldCode, HoldKey, HoldReason
-from sdwatch.policy.job.payload import MAX_SEED
-from sdwatch.policy.job.picture import NoPictureError, PictureData, check_whole, is_one_colour
-from sdwatch.policy.job.stage_kinds import TXT2IMG
+from sdwatch.policy.job.calls.payload import MAX_SEED
+from sdwatch.policy.job.outputs.picture import (
+    NoPictureError,
+    PictureData,
+    check_whole,
+    is_one_colour,
+)
+from sdwatch.policy.job.stage.stage_kinds import TXT2IMG
 from sdwatch.policy.lane.knowledge import Size
 from sdwatch.webui.http.call import Sent, result_of
 from sdwatch.webui.http.client import SDWebUIClient

@@ -7,18 +7,18 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from sdwatch.errors import WebUIError, WebUIReplyError, WebUIUnreachableError
+from sdwatch.known_signatures import builtin_signatures
 from sdwatch.policy.failure.diagnosis import FailureFacts, diagnose, what_failed
 from sdwatch.policy.failure.facts import checkpoint_named, names_checkpoint
 from sdwatch.policy.failure.matching import printed_once
 from sdwatch.policy.failure.signatures import Signature
 from sdwatch.policy.failure.tracebacks import may_follow
-from sdwatch.policy.job.catalogue import Catalogue
+from sdwatch.policy.job.calls.catalogue import Catalogue
 from sdwatch.policy.lane.effects import CaptureTail
 from sdwatch.policy.lane.events import TailCaptured
-from sdwatch.signatures import builtin_signatures
 from sdwatch.system.failpoints import failpoint
 from sdwatch.webui.http.call import CallHandle, Captured
-from sdwatch.webui.http.reply_checks import ReplyChecks
+from sdwatch.webui.http.checked_reply import ReplyChecks
 from sdwatch.webui.http.roles import CallSettings, SupervisedProcess
 from sdwatch.webui.log.log_lines import split_lines, without_probes
 from sdwatch.webui.log.tail_capture import first_lines_with

@@ -13,7 +13,7 @@ from typing import Any
 
 from sdwatch.errors import WebUIError
 from sdwatch.policy.failure.generation_info import named_in
-from sdwatch.policy.job.stage_kinds import STAGES
+from sdwatch.policy.job.stage.stage_kinds import STAGES
 from sdwatch.policy.kinds.kind import Dialect
 from sdwatch.system.failpoints import failpoint
 from sdwatch.system.log_events import LogEvent, about, bound_facts

@@ -6,7 +6,7 @@ from __future__ import annotations
 import logging
 
 from sdwatch.errors import WebUIError
-from sdwatch.policy.job.catalogue import LISTS, Catalogue
+from sdwatch.policy.job.calls.catalogue import LISTS, Catalogue
 from sdwatch.policy.kinds.table import kind_by_stats
 from sdwatch.policy.translation.lists import WorkflowRules, lists_of
 from sdwatch.system.log_events import LogEvent, about

@@ -11,7 +11,7 @@ from typing import Any
 from urllib.parse import urlencode
 
 from sdwatch.errors import WebUIError, WebUIReplyError
-from sdwatch.policy.job.picture import PictureData
+from sdwatch.policy.job.outputs.picture import PictureData
 from sdwatch.policy.workflow.history import OutputFile, PromptResult, read_entry
 from sdwatch.policy.workflow.node_classes import NodeClass, read_classes
 from sdwatch.system.scratch import Arriving, Scratch

@@ -17,7 +17,7 @@ from typing import Any, Protocol
 
 from sdwatch.errors import WebUIBusyError, WebUIError, WebUINotUsableError
 from sdwatch.policy.failure.hold_reason import Lack
-from sdwatch.policy.job.stage_kinds import API
+from sdwatch.policy.job.stage.stage_kinds import API
 from sdwatch.policy.privacy.printable import shortened
 from sdwatch.system.clock import Clock
 from sdwatch.webui.http.client import SDWebUIClient

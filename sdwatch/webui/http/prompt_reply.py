@@ -17,15 +17,15 @@ from sdwatch.errors import (
     WebUIServerError,
 )
 from sdwatch.policy.failure.reply_checks import BadReply
-from sdwatch.policy.job.other_files import (
+from sdwatch.policy.job.outputs.other_files import (
     check_whole_file,
     format_of,
     is_named_after_another,
     is_still_picture,
 )
-from sdwatch.policy.job.picture import BROKEN, FORMATS, PictureData, opened
-from sdwatch.policy.job.stage_kinds import STAGES
-from sdwatch.policy.job.whole_file import NotWholeError
+from sdwatch.policy.job.outputs.picture import BROKEN, FORMATS, PictureData, opened
+from sdwatch.policy.job.outputs.whole_file import NotWholeError
+from sdwatch.policy.job.stage.stage_kinds import STAGES
 from sdwatch.policy.translation.built_in import drawing, enlarging, saved_by
 from sdwatch.policy.translation.made import generation_info
 from sdwatch.policy.translation.template_file import WorkflowTemplate

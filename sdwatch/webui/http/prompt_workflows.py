@@ -12,8 +12,8 @@ from typing import Any, Protocol
 
 from sdwatch.errors import WebUIBadRequestError, WebUIError
 from sdwatch.policy.failure.facts import checkpoint_named
-from sdwatch.policy.job.picture import NoPictureError, size_of, smallest_picture
-from sdwatch.policy.job.stage_kinds import STAGES
+from sdwatch.policy.job.outputs.picture import NoPictureError, size_of, smallest_picture
+from sdwatch.policy.job.stage.stage_kinds import STAGES
 from sdwatch.policy.translation.built_in import canary_picture, drawing, enlarging
 from sdwatch.policy.translation.lists import checkpoint_meant, checkpoints
 from sdwatch.policy.translation.template_file import WorkflowTemplate

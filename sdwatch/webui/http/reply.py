@@ -18,8 +18,8 @@ from sdwatch.errors import (
     WebUIServerError,
 )
 from sdwatch.policy.failure.reply_checks import BadReply
-from sdwatch.policy.job.picture import NoPictureError, PictureData, look_at
-from sdwatch.policy.job.stage_kinds import STAGES
+from sdwatch.policy.job.outputs.picture import NoPictureError, PictureData, look_at
+from sdwatch.policy.job.stage.stage_kinds import STAGES
 from sdwatch.system.scratch import Scratch
 from sdwatch.webui.http.reply_stream import (
     MOST_IMAGES,
@@ -70,8 +70,8 @@ _NO_SUCH_ROUTE = (
 
 @dataclass(frozen=True)
 class MadeFile:
-    """A file that is no still picture, and whole: see policy/job/other_files.py. `ending`: of its
-    name, by its content."""
+    """A file that is no still picture, and whole: see policy/job/outputs/other_files.py. `ending`:
+    of its name, by its content."""
 
     data: PictureData
     ending: str

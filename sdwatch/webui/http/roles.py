@@ -21,7 +21,7 @@ from sdwatch.policy.failure.prompts_sent import PromptToSend, SentPrompt
 from sdwatch.policy.failure.recovery import Decision
 from sdwatch.policy.failure.reply_checks import LEVELS, Level
 from sdwatch.policy.failure.signatures import Signature
-from sdwatch.policy.job.catalogue import Catalogue
+from sdwatch.policy.job.calls.catalogue import Catalogue
 from sdwatch.policy.lane.effects import ToRun
 from sdwatch.policy.lane.events import LaneEvent
 from sdwatch.policy.lane.state import Setup

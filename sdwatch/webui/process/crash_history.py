@@ -18,7 +18,7 @@ from typing import Any
 
 from sdwatch.policy.failure.cooldown import Crash, Instant, on_this_boot
 from sdwatch.policy.failure.lasting import LastingStates, key_of
-from sdwatch.policy.lane.history import NEED_SELF_TEST, History, IdleFailure, Record
+from sdwatch.policy.lane.crashes import NEED_SELF_TEST, History, IdleFailure, Record
 from sdwatch.system import disk
 from sdwatch.system.clock import Clock, iso
 from sdwatch.system.log_events import LogEvent, about

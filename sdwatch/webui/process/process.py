@@ -20,10 +20,10 @@ import psutil
 
 from sdwatch import system
 from sdwatch.errors import PortTakenError, ProcessError
+from sdwatch.known_signatures import builtin_signatures
 from sdwatch.policy.failure.hold_reason import HoldReason, not_started
 from sdwatch.policy.failure.lasting import LastingStates
 from sdwatch.policy.failure.matching import ends_start
-from sdwatch.signatures import builtin_signatures
 from sdwatch.system import disk
 from sdwatch.system.clock import Clock
 from sdwatch.system.log_events import LogEvent, about

@@ -1,0 +1,291 @@
+"""What `sdwatch doctor` checks of the machine: folders, disks, clock, GPU, service, messages."""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import psutil
+
+from sdwatch.cli.checks.findings import Area, DoctorFinding, Examination, Weight
+from sdwatch.cli.shared.chosen_config import ChosenConfig
+from sdwatch.errors import ServiceError
+from sdwatch.notify import delivery
+from sdwatch.notify.send import is_understood
+from sdwatch.policy.notify.notify_settings import targets_of
+from sdwatch.policy.notify.target import Channel
+from sdwatch.policy.privacy.printable import printable
+from sdwatch.service.choose import manager_for, usual_scope
+from sdwatch.service.definition import DEFAULT_NAME, service_name
+from sdwatch.service.manager import ServiceState
+from sdwatch.spool.archive import Spool
+from sdwatch.spool.heartbeat import UNREADABLE, is_certainly_here, read_heartbeats
+from sdwatch.system import disk
+from sdwatch.webui.process.host_snapshot import GpuAnswer, gpu_answer
+
+_GPU_LIMIT_S = 8.0
+_APPRISE_LIMIT_S = 25.0
+_CLOCKS_APART_S = 5.0
+_NETWORK_TYPES = ("nfs", "cifs", "smb", "9p", "afs", "ceph", "gluster", "fuse.sshfs", "davfs")
+_SERVICES = {
+    ServiceState.RUNNING: (Weight.OK, ""),
+    ServiceState.STARTING: (Weight.OK, ""),
+    ServiceState.FAILED: (Weight.WARNING, "`sdwatch service logs` shows why"),
+    ServiceState.NOT_INSTALLED: (
+        Weight.NOTE,
+        "to run it in the background, also after a restart: `sdwatch service install`",
+    ),
+}
+
+
+def examinations_of(chosen: ChosenConfig) -> list[Examination]:
+    """Return what is checked of the machine."""
+    return [
+        Examination(Area.CONFIG, lambda: _config(chosen)),
+        Examination(Area.MONITOR, lambda: _monitor(chosen)),
+        Examination(Area.FOLDERS, lambda: _folders(chosen.spool, chosen.config.state)),
+        Examination(Area.SHARE, lambda: _share(chosen)),
+        Examination(Area.CLOCK, lambda: _clock(chosen.spool)),
+        Examination(Area.DISK, lambda: _disk(chosen)),
+        Examination(Area.GPU, _gpu, _GPU_LIMIT_S + 5),
+        Examination(Area.SERVICE, _service, 20.0),
+        Examination(Area.NOTIFICATIONS, lambda: _notifications(chosen), _APPRISE_LIMIT_S + 5),
+    ]
+
+
+def _config(chosen: ChosenConfig) -> Iterator[DoctorFinding]:
+    if chosen.file is None:
+        message = "there is no config here: this is the built-in one, whose WebUI is the simulator"
+        yield DoctorFinding(Area.CONFIG, Weight.NOTE, message, "write one with `sdwatch init`")
+        return
+    file = printable(str(chosen.file))
+    yield DoctorFinding(Area.CONFIG, Weight.OK, f"{file} has no mistakes")
+    has_secrets = bool(targets_of(chosen.config.notify)) or any(
+        webui.password for webui in chosen.config.webuis
+    )
+    if has_secrets and os.name != "nt" and chosen.file.stat().st_mode & (stat.S_IROTH):
+        message = f"everybody on this machine may read the passwords and addresses in {file}"
+        yield DoctorFinding(Area.CONFIG, Weight.WARNING, message, f"chmod 600 {file}")
+
+
+def _monitor(chosen: ChosenConfig) -> Iterator[DoctorFinding]:
+    beats = read_heartbeats(chosen.spool.root) if not chosen.spool.is_gone else []
+    running = [beat for beat in beats if UNREADABLE not in beat and is_certainly_here(beat)]
+    for beat in running:
+        message = f"a monitor is running: process {beat.get('pid')} on {beat.get('host')}"
+        yield DoctorFinding(Area.MONITOR, Weight.OK, printable(message))
+    if not running:
+        message = "no monitor of this machine is running on this spool"
+        yield DoctorFinding(Area.MONITOR, Weight.NOTE, message, "`sdwatch run` starts one")
+
+
+def _folders(spool: Spool, state: Path) -> Iterator[DoctorFinding]:
+    """Write, rename and remove a file in the folders, as sdwatch does. Its name is one that a
+    monitor leaves alone."""
+    root = printable(str(spool.root))
+    working = spool.root / "working"
+    folders = (spool.inbox, working, spool.done, spool.failed)
+    in_the_way = [path for path in (spool.root, state, *folders) if _is_no_folder(path)]
+    for path in in_the_way:
+        message = f"{printable(str(path))} is a file or a broken link where a folder must be"
+        yield DoctorFinding(Area.FOLDERS, Weight.PROBLEM, message, "move it away")
+    if in_the_way:
+        return
+    if spool.is_gone:
+        message = f"{root} is empty or missing: its share is not mounted, or it was not made yet"
+        advice = "`sdwatch run` makes the folders; if it is on a share, mount it first"
+        yield DoctorFinding(Area.FOLDERS, Weight.NOTE, message, advice)
+        return
+    refused = False
+    for folder in folders:
+        if not folder.is_dir():
+            message = f"{printable(str(folder))} is missing"
+            yield DoctorFinding(Area.FOLDERS, Weight.NOTE, message, "`sdwatch run` makes it")
+            refused = True
+        elif why := _refusal(folder, folder):
+            refused = True
+            message = f"{printable(str(folder))}: no file can be written and removed: {why}"
+            yield DoctorFinding(Area.FOLDERS, Weight.PROBLEM, message, _PERMISSIONS)
+    if refused:
+        return
+    for target in (spool.done, spool.failed, spool.inbox):
+        if why := _refusal(working, target):
+            message = f"nothing can be renamed from working/ to {target.name}/: {why}"
+            yield DoctorFinding(Area.FOLDERS, Weight.PROBLEM, message, _ONE_FILE_SYSTEM)
+            return
+    message = f"{root}: files can be written, renamed from folder to folder, and removed"
+    yield DoctorFinding(Area.FOLDERS, Weight.OK, message)
+    if spool.too_deep:
+        yield DoctorFinding(Area.FOLDERS, Weight.WARNING, spool.too_deep)
+
+
+def _is_no_folder(path: Path) -> bool:
+    return os.path.lexists(path) and not path.is_dir()
+
+
+_PERMISSIONS = "give this user the permission to change the folder; on a share, on its server too"
+_ONE_FILE_SYSTEM = "inbox, working, done and failed must be on one file system: make none a mount"
+
+
+def _refusal(source: Path, target: Path) -> str:
+    """Return why no file can be written in `source`, renamed into `target` and removed there; ''
+    if it can."""
+    name = f".sdwatch-doctor-{os.getpid()}.tmp"
+    before, after = source / name, target / f"{name}2.tmp"
+    try:
+        with open(before, "xb") as file:
+            file.write(b"sdwatch doctor\n")
+        os.rename(before, after)
+        after.unlink()
+    except OSError as error:
+        return (
+            "they are on different file systems"
+            if error.errno == errno.EXDEV
+            else (disk.in_words(error))
+        )
+    finally:
+        for path in (before, after):
+            with suppress(OSError):
+                path.unlink()
+    return ""
+
+
+def _share(chosen: ChosenConfig) -> Iterator[DoctorFinding]:
+    config = chosen.config
+    if kind := network_type(config.state):
+        message = f"`state` ({printable(str(config.state))}) is on a share ({kind})"
+        advice = "set it to a folder on a disk of this machine"
+        yield DoctorFinding(Area.SHARE, Weight.PROBLEM, message, advice)
+    if not (kind := network_type(config.spool)):
+        yield DoctorFinding(Area.SHARE, Weight.OK, "the spool is on a disk of this machine")
+        return
+    message = f"the spool is on a share ({kind})"
+    if config.watch == "poll":
+        yield DoctorFinding(Area.SHARE, Weight.OK, f"{message}, and `watch: poll` is set")
+    else:
+        advice = "if jobs are noticed late, set `watch: poll` (docs/share.md)"
+        yield DoctorFinding(Area.SHARE, Weight.NOTE, message, advice)
+
+
+def network_type(path: Path) -> str:
+    """Return the type of the network file system that a folder is on, or ''."""
+    whole = os.path.realpath(path)
+    if whole.startswith("\\\\") and not whole.startswith("\\\\?\\"):
+        return "a network path"
+    best = max(
+        (part for part in psutil.disk_partitions(all=True) if _is_below(whole, part.mountpoint)),
+        key=lambda part: len(part.mountpoint),
+        default=None,
+    )
+    if best is None:
+        return ""
+    if os.name == "nt":
+        return "a network drive" if "remote" in best.opts else ""
+    return best.fstype if best.fstype.startswith(_NETWORK_TYPES) else ""
+
+
+def _is_below(path: str, mount: str) -> bool:
+    path, mount = os.path.normcase(path), os.path.normcase(mount)
+    return path == mount or path.startswith(mount.rstrip("/\\") + os.sep)
+
+
+def _clock(spool: Spool) -> Iterator[DoctorFinding]:
+    """Compare this machine's clock with the times that the spool's disk gives to files."""
+    if spool.is_gone:
+        message = "not compared with the spool's disk, which is not there"
+        yield DoctorFinding(Area.CLOCK, Weight.NOTE, message)
+        return
+    probe = spool.root / f".sdwatch-doctor-{os.getpid()}.tmp"
+    try:
+        before = time.time()
+        with open(probe, "xb") as file:
+            file.write(b"x")
+        at, after = probe.stat().st_mtime, time.time()
+    finally:
+        with suppress(OSError):
+            probe.unlink()
+    apart = clock_skew(before, at, after)
+    if abs(apart) <= _CLOCKS_APART_S:
+        yield DoctorFinding(Area.CLOCK, Weight.OK, "this machine and the spool's disk agree")
+        return
+    ahead = "ahead of" if apart > 0 else "behind"
+    message = f"the spool's disk is {abs(apart):.0f} s {ahead} this machine"
+    advice = (
+        "sdwatch does not compare clocks, but times in logs and the order of jobs from several "
+        "machines will mislead you: set both by a time server"
+    )
+    yield DoctorFinding(Area.CLOCK, Weight.WARNING, message, advice)
+
+
+def clock_skew(before: float, at: float, after: float) -> float:
+    """Return the seconds by which a disk's clock is ahead of ours, if a file that was written
+    between `before` and `after` has the time `at`; disks round to two seconds at most."""
+    return at - after if at > after else min(0.0, at + 2.0 - before)
+
+
+def _disk(chosen: ChosenConfig) -> Iterator[DoctorFinding]:
+    config = chosen.config
+    for name, folder in (("spool", config.spool), ("state", config.state)):
+        free = disk.free_bytes(_nearest(folder))
+        words = f"{free / 1e9:.1f} GB are free on the disk of `{name}`"
+        if free < config.min_free and name == "spool":
+            message = f"{words}, less than `min_free` ({config.min_free / 1e9:g} GB)"
+            advice = "free some space: no call starts before that"
+            yield DoctorFinding(Area.DISK, Weight.PROBLEM, message, advice)
+        elif free < max(2 * config.min_free, 2_000_000_000):
+            advice = "a night of pictures takes several GB: free some space"
+            yield DoctorFinding(Area.DISK, Weight.WARNING, words, advice)
+        else:
+            yield DoctorFinding(Area.DISK, Weight.OK, words)
+
+
+def _nearest(folder: Path) -> Path:
+    """Return the folder, or the nearest above it that exists."""
+    return next((one for one in (folder, *folder.parents) if one.is_dir()), folder)
+
+
+def _gpu() -> Iterator[DoctorFinding]:
+    answer, lines = gpu_answer(_GPU_LIMIT_S)
+    text = printable(" ".join(lines[-1:]) if answer is GpuAnswer.ANSWERED else " ".join(lines))
+    if answer is GpuAnswer.ANSWERED:
+        yield DoctorFinding(Area.GPU, Weight.OK, text)
+    elif answer is GpuAnswer.NOT_INSTALLED:
+        advice = "evidence of failures will not have the GPU's memory; the driver brings the tool"
+        yield DoctorFinding(Area.GPU, Weight.NOTE, text, advice)
+    else:
+        advice = "restart the machine, or install the driver again"
+        yield DoctorFinding(Area.GPU, Weight.WARNING, text, advice)
+
+
+def _service() -> Iterator[DoctorFinding]:
+    try:
+        status = manager_for(service_name(DEFAULT_NAME), usual_scope()).status()
+    except ServiceError as error:
+        message = f"this machine's services cannot be asked: {disk.in_words(error)}"
+        yield DoctorFinding(Area.SERVICE, Weight.NOTE, message.splitlines()[0])
+        return
+    weight, advice = _SERVICES.get(status.state, (Weight.NOTE, "`sdwatch service start` starts it"))
+    yield DoctorFinding(Area.SERVICE, weight, f"the service is {status.state}", advice)
+
+
+def _notifications(chosen: ChosenConfig) -> Iterator[DoctorFinding]:
+    targets = targets_of(chosen.config.notify)
+    if not targets:
+        message = "nobody gets a message when a WebUI is on hold or the queue is empty"
+        advice = "to get one, add `notify:` to the config (docs/notifications.md)"
+        yield DoctorFinding(Area.NOTIFICATIONS, Weight.NOTE, message, advice)
+    for target in targets:
+        understood = target.channel is Channel.WEBHOOK or None
+        answer = None if understood else is_understood(target, _APPRISE_LIMIT_S)
+        if answer is not None and not answer.arrived:
+            words = delivery.in_words(answer)
+            yield DoctorFinding(Area.NOTIFICATIONS, Weight.WARNING, f"{target.name}: {words}")
+        else:
+            message = f"{target.name} is set up"  # nothing is sent, so nobody knows more
+            advice = "`sdwatch notify test` shows whether messages arrive"
+            yield DoctorFinding(Area.NOTIFICATIONS, Weight.OK, message, advice)

@@ -1,0 +1,189 @@
+"""What `sdwatch doctor` checks of each WebUI: how it starts, who listens, whether it generates."""
+
+from __future__ import annotations
+
+import ipaddress
+import time
+from collections.abc import Iterator
+from functools import partial
+from typing import Any
+
+import psutil
+
+from sdwatch import system
+from sdwatch.cli.canary import generated, is_in_use
+from sdwatch.cli.checks.findings import Area, DoctorFinding, Examination, Weight
+from sdwatch.cli.checks.start_check import findings_of, kind_of
+from sdwatch.cli.checks.started_webuis import STOP_LIMIT_S, NotStartedError, StartedWebUIs
+from sdwatch.cli.shared.chosen_config import ChosenConfig
+from sdwatch.cli.shared.webui_client import catalogue_of, client_of
+from sdwatch.config import WebUIConfig, same_address
+from sdwatch.errors import WebUIError
+from sdwatch.known_signatures import load_signatures
+from sdwatch.policy.config.exposure import is_loopback
+from sdwatch.policy.privacy.printable import printable
+from sdwatch.spool.heartbeat import UNREADABLE, is_dead_here, read_heartbeats
+
+_PORT_LIMIT_S = 20.0
+_BESIDES_S = 30.0  # for the questions before the picture
+
+
+def examinations_of(
+    webui: WebUIConfig, chosen: ChosenConfig, starts: StartedWebUIs | None = None
+) -> list[Examination]:
+    """Return what is checked of one WebUI. `starts`: by which it is started for its picture; None
+    to start nothing."""
+    name = webui.name
+    picture_limit = webui.self_test_limit + _BESIDES_S
+    first = Examination(Area.WEBUI, lambda: _start(webui), about=name)
+    if starts is not None and will_start(webui):
+        limit = webui.start_limit + picture_limit + webui.stop_grace + STOP_LIMIT_S
+        look = partial(_started, webui, chosen, starts)
+        return [first, Examination(Area.PICTURE, look, limit, name)]
+    return [
+        first,
+        Examination(Area.PORT, lambda: _port(webui), _PORT_LIMIT_S, name),
+        Examination(Area.PICTURE, lambda: _picture(webui, chosen), picture_limit, name),
+    ]
+
+
+def will_start(webui: WebUIConfig) -> bool:
+    """Return whether this WebUI is ours to start, and nobody listens at its address yet."""
+    return webui.command is not None and not system.somebody_listens(webui.host, webui.port)
+
+
+def _started(
+    webui: WebUIConfig, chosen: ChosenConfig, starts: StartedWebUIs
+) -> Iterator[DoctorFinding]:
+    """Start it as the monitor would, look at its port, generate the picture, and stop it."""
+    name = webui.name
+    began = time.monotonic()
+    try:
+        with starts.started(webui):
+            seconds = time.monotonic() - began
+            message = f"it started, and was ready after {seconds:.0f} s"
+            yield DoctorFinding(Area.WEBUI, Weight.OK, message, about=name)
+            yield from _port(webui)
+            yield _tried(webui, chosen)
+    except NotStartedError as error:
+        weight = Weight.NOTE if error.waits else Weight.PROBLEM
+        yield DoctorFinding(Area.WEBUI, weight, str(error), error.advice, name)
+        return
+    yield DoctorFinding(Area.WEBUI, Weight.OK, "it was stopped again", about=name)
+
+
+def _start(webui: WebUIConfig) -> Iterator[DoctorFinding]:
+    name = webui.name
+    if webui.command is None:
+        yield DoctorFinding(
+            Area.WEBUI,
+            Weight.NOTE,
+            "it has no `command`, so sdwatch only waits for it, and never restarts it",
+            "give it a command if it runs on this machine",
+            name,
+        )
+        return
+    found = findings_of(webui)
+    for finding in found:
+        weight = Weight.PROBLEM if finding.sure else Weight.WARNING
+        yield DoctorFinding(Area.WEBUI, weight, finding.message, about=name)
+    if not any(finding.sure for finding in found):
+        kind = kind_of(webui)
+        title = kind.title if kind.is_known else "a WebUI of a kind that its files do not show"
+        folder = printable(str(webui.cwd or "the current folder"))
+        message = f"{title} in {folder}, started by {printable(webui.command[0])}"
+        yield DoctorFinding(Area.WEBUI, Weight.OK, message, about=name)
+
+
+def _port(webui: WebUIConfig) -> Iterator[DoctorFinding]:
+    name = webui.name
+    if not system.somebody_listens(webui.host, webui.port):
+        external = webui.command is None
+        yield DoctorFinding(
+            Area.PORT,
+            Weight.WARNING if external else Weight.NOTE,
+            f"nobody listens on {webui.url}",
+            "start it" if external else "`sdwatch run` starts it",
+            name,
+        )
+        return
+    yield DoctorFinding(Area.PORT, Weight.OK, f"somebody listens on {webui.url}", about=name)
+    open_to = sorted(a for a in _listening_at(webui) if not is_loopback(a))
+    if open_to and is_loopback(webui.host):
+        everywhere = any(ipaddress.ip_address(a).is_unspecified for a in open_to)
+        where = "all addresses of this machine" if everywhere else ", ".join(open_to)
+        yield DoctorFinding(
+            Area.PORT,
+            Weight.WARNING,
+            f"it listens on {where}: everybody on your network can use it",
+            "start it with --server-name 127.0.0.1, or without --listen",
+            name,
+        )
+
+
+def _listening_at(webui: WebUIConfig) -> set[str]:
+    """Return the addresses of this machine at which somebody listens on the WebUI's port; nothing
+    where this user may not see them."""
+    try:
+        connections = psutil.net_connections("tcp")
+    except (psutil.Error, OSError):
+        return set()
+    return {
+        connection.laddr.ip
+        for connection in connections
+        if connection.status == psutil.CONN_LISTEN
+        and connection.laddr
+        and connection.laddr.port == webui.port
+    }
+
+
+def _picture(webui: WebUIConfig, chosen: ChosenConfig) -> Iterator[DoctorFinding]:
+    """Generate the smallest picture, unless that would be in somebody's way."""
+    name = webui.name
+    if lane := _lane_of_a_monitor(webui, chosen):
+        if not lane.get("ready", lane.get("state") == "ready") or lane.get("hold"):
+            state = f"on hold: {lane['hold']}" if lane.get("hold") else str(lane.get("state"))
+            message = f"no picture was tested: the monitor has this WebUI {printable(state)}"
+            weight = Weight.PROBLEM if lane.get("hold") else Weight.NOTE
+            yield DoctorFinding(Area.PICTURE, weight, message, "see `sdwatch status`", name)
+            return
+    elif not system.somebody_listens(webui.host, webui.port):
+        message = "no picture was tested: the WebUI is not running"
+        advice = "`sdwatch doctor --start` starts it, tests a picture, and stops it again"
+        if webui.command is None:
+            advice = "start it, then run `sdwatch doctor` again"
+        yield DoctorFinding(Area.PICTURE, Weight.NOTE, message, advice, name)
+        return
+    yield _tried(webui, chosen)
+
+
+def _tried(webui: WebUIConfig, chosen: ChosenConfig) -> DoctorFinding:
+    name = webui.name
+    try:
+        client = client_of(webui)
+        try:
+            if is_in_use(client, webui, chosen.spool):
+                message = "no picture was tested: the WebUI is busy with somebody's picture"
+                advice = f"`sdwatch canary {name}` waits until it is idle"
+                return DoctorFinding(Area.PICTURE, Weight.NOTE, message, advice, name)
+            signatures = load_signatures(chosen.config.signatures)
+            catalogue = catalogue_of(client, webui)
+            words = generated(client, webui, catalogue, chosen.config, signatures)
+        finally:
+            client.close()
+    except WebUIError as error:
+        message, _, advice = str(error).partition("\n")
+        return DoctorFinding(Area.PICTURE, Weight.PROBLEM, message, advice.strip(), name)
+    message = "; its picture: ".join(line.strip() for line in words.splitlines())
+    return DoctorFinding(Area.PICTURE, Weight.OK, message, about=name)
+
+
+def _lane_of_a_monitor(webui: WebUIConfig, chosen: ChosenConfig) -> dict[str, Any]:
+    """Return what a monitor of this spool, which may be running, last said of this WebUI."""
+    for beat in read_heartbeats(chosen.spool.root):
+        if is_dead_here(beat) or UNREADABLE in beat:
+            continue
+        for lane in beat.get("lanes", []):
+            if same_address(str(lane.get("url"))) == same_address(webui.url):
+                return dict(lane)
+    return {}

@@ -1,0 +1,66 @@
+"""Check whether one ComfyUI can run the workflow of a stage. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from sdwatch.policy.job.calls.catalogue import NODE_CLASSES
+from sdwatch.policy.job.calls.name_checks import CheckReport
+from sdwatch.policy.job.stage.confinement import HINT, JobRules, is_named_as_place
+from sdwatch.policy.job.workflow_reach import may_be_place
+from sdwatch.policy.workflow.node_classes import NodeClasses
+from sdwatch.policy.workflow.places import InputPlace
+from sdwatch.policy.workflow.preflight import Misfit, misfits
+from sdwatch.policy.workflow.workflow import Workflow
+from sdwatch.policy.workflow.workflow_call import PREFIX
+
+
+def check_workflow(report: CheckReport, rules: JobRules) -> None:
+    """Report what the WebUI cannot run of the workflow of a stage."""
+    stage, classes = report.stage, report.catalogue.classes
+    used = stage.workflow
+    assert used is not None
+    assert stage.node is not None
+    if classes is None:
+        report.skipped["node classes"] = f"{report.webui} gave no /object_info"
+        return
+    call = used.call(max(used.seed, 0) if used.seed is not None else None)
+    workflow = call.ready("sdwatch", [""] * len(call.images))
+    allowed = (*used.allow, *rules.allow)
+    found = [*misfits(workflow, classes, allowed_paid=allowed, coming=call.images)]
+    found += _named_places(workflow, classes, rules)
+    found += _idle_outputs(workflow, classes, call.taken, chosen=bool(call.outputs))
+    for misfit in found:
+        if misfit.may_change:
+            report.refusing.add(NODE_CLASSES)
+        place = used.where(stage.node, InputPlace(misfit.node, misfit.input))
+        report.fail_at(place, misfit.message)
+
+
+def _named_places(workflow: Workflow, classes: NodeClasses, rules: JobRules) -> Iterator[Misfit]:
+    """Yield inputs that take any text, are places by their name, and have one."""
+    for node in workflow.nodes.values():
+        kind = classes.get(node.kind)
+        for name, value in node.inputs.items():
+            rule = kind.inputs.get(name) if kind else None
+            is_place = rule is not None and rule.type == "STRING" and is_named_as_place(name)
+            if not is_place or name == PREFIX or value in ("", None):
+                continue
+            if not may_be_place(node, name, rules):
+                why = f"{name} of node {node.shown} names a place on ComfyUI's disk{HINT}"
+                yield Misfit(node.id, name, why)
+
+
+def _idle_outputs(
+    workflow: Workflow, classes: NodeClasses, taken: tuple[str, ...], *, chosen: bool
+) -> Iterator[Misfit]:
+    """Yield nodes whose files are to be taken and that save none."""
+    idle = [
+        workflow.nodes[id]
+        for id in taken
+        if (kind := classes.get(workflow.nodes[id].kind)) is not None and not kind.saves
+    ]
+    if chosen:
+        yield from (Misfit(node.id, "", f"node {node.shown} saves nothing") for node in idle)
+    elif len(idle) == len(taken):
+        yield Misfit("", "", "no node of the workflow saves anything that sdwatch can take")
