@@ -111,7 +111,8 @@ class LaneLoop(CallLoop):
         settings: CallSettings,
     ) -> None:
         state = new_lane(settings.setup, context.crashes.value)
-        super().__init__(context.client, process, settings, context.clock, state)
+        self._output = CallOutput(context, process)
+        super().__init__(context.client, process, settings, context.clock, state, self._output)
         self.signals = Signals(threading.Event(), threading.Event(), context.settings.hurry)
         self.warnings = CallWarnings(context.report)
         self.restarts = Restarts()
@@ -119,7 +120,6 @@ class LaneLoop(CallLoop):
         self._ended = False
         self._context = context
         self._webui = process
-        self._output = CallOutput(context, process)
         name = context.config.name
         self._facts = {"lane": name, "incarnation": lambda: process.incarnation or None}
         self._helper, self._prober = map(self._new_worker, ("helper", "probes"))
@@ -318,7 +318,7 @@ class LaneLoop(CallLoop):
         worker.do(lambda: answer(act()), lambda error: answer(broken(error)))
 
     def _let_go(self, _: LetGo) -> None:
-        """Leave alone what hangs; a new thread does what follows."""
+        """Leave alone what may hang; a new thread does what follows."""
         self._helper.close()
         self._helper = self._new_worker("helper")
         self._poster.let_go()
@@ -404,12 +404,6 @@ class LaneLoop(CallLoop):
         """Undo what the WebUI kept of a call, after all that the call does with its settings: it
         may have been cancelled in the middle of that."""
         self._do(self._poster.free(), self.effects.clean_up, lambda _: CleanedUp())
-
-    def _call_log(self) -> tuple[str, ...]:
-        return self._output.lines()
-
-    def _log_paths(self) -> tuple[Any, ...]:
-        return self._output.paths()
 
     # -- news
 

@@ -186,8 +186,9 @@ class World:
             known = (*SLOW, SaveCrashHistory, NoteCannot, Notify, CutShort, LetGo)
             assert isinstance(effect, known), effect
             if isinstance(effect, LetGo):
-                assert self.stopped
+                assert self.stopped or not self.slow
                 self.slow.clear()
+                self.captures.clear()
 
     def take_post(self, effect: Post) -> None:
         state, run = self.history.state, self.runs[effect.call]

@@ -235,7 +235,8 @@ class World:
         elif isinstance(effect, CutShort):
             self.cut = True
         elif isinstance(effect, LetGo):
-            assert self.stopping
+            hangs = [each for each in self.helper if isinstance(each, SLOW)]
+            assert self.stopping or not hangs
             self.helper.clear()  # it hangs, and its answer is dropped
         elif isinstance(effect, ToRun):
             run = self.run_of(effect.call)
@@ -282,9 +283,7 @@ class World:
         assert state.life is State.READY, "sent while it is down"
         assert state.history.remaining(self.now) == 0
         assert not state.no_call
-        # What is captured for a call that has ended since, by its reply, changes nothing.
-        harmless = Interrupt, CaptureTail
-        beside = [each for each in self.helper if not isinstance(each, harmless)]
+        beside = [each for each in self.helper if not isinstance(each, Interrupt)]
         assert not beside, f"sent beside {beside}"
         assert not any(not post.abandoned for post in self.posts), "two at once"
         assert run is not None
