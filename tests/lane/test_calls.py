@@ -435,14 +435,14 @@ def test_an_external_webui_that_fails_the_self_test_is_on_hold_at_once() -> None
     assert history.state.hold.reason is not None
 
 
-@pytest.mark.parametrize("end", [SelfTestEnd.NO_TIME, SelfTestEnd.NOT_ASKED])
+@pytest.mark.parametrize("end", [SelfTestEnd.INCONCLUSIVE, SelfTestEnd.NOT_RUN])
 def test_an_inconclusive_self_test_costs_nothing(end: SelfTestEnd) -> None:
     history = second_on_a_used_webui().tell(SelfTestAnswered(end, because("busy", Cure.TIME)))
     history.finish()
     assert isinstance(history.outcome, Later)
     assert history.state.history.in_a_row == 0
     on_hold = history.state.life is State.NOT_USABLE
-    assert on_hold is (end is SelfTestEnd.NO_TIME)
+    assert on_hold is (end is SelfTestEnd.INCONCLUSIVE)
 
 
 def test_two_attempts_of_an_earlier_monitor_are_tested_and_not_sent_again() -> None:
