@@ -117,7 +117,7 @@ class LaneLoop(CallLoop):
         self.warnings = CallWarnings(context.report)
         self.restarts = Restarts()
         self._with_output: tuple[HoldReason, HoldReason] | None = None  # a reason, and with lines
-        self._ended = False
+        self._is_over = False
         self._context = context
         self._webui = process
         name = context.config.name
@@ -180,7 +180,7 @@ class LaneLoop(CallLoop):
         what is left; else the caller must. Called on the process's own waiter thread."""
         if not ended.expected:
             self.tell(ProcessExited(ended.incarnation, ended.code))
-        return not self._ended
+        return not self._is_over
 
     def read_again(self, routes: Collection[str]) -> None:
         """Have these lists read again soon; `wake` is called when that is done."""
@@ -195,7 +195,7 @@ class LaneLoop(CallLoop):
     def register(self, handle: CallHandle) -> None:
         """Make the call known, before it is requested. After a stop it is given up."""
         super().register(handle)
-        if self._ended:
+        if self._is_over:
             handle.inbox.put(Answer(handle.id, GivenUp()))
 
     def next_for(self, handle: CallHandle, seconds: float | None) -> ToRun | None:
@@ -229,7 +229,7 @@ class LaneLoop(CallLoop):
 
     def _end(self) -> None:
         """Answer whoever still waits: from now on nobody decides."""
-        self._ended = True
+        self._is_over = True
         for handle in list(self._handles.values()):
             handle.inbox.put(Answer(handle.id, GivenUp()))
         self.signals.cut.set()

@@ -162,7 +162,7 @@ def on_reply(turn: Turn, call: LaneCall, event: LaneEvent) -> None:
     if event.error is None:
         succeeded(turn, call, event)
     elif call.exited is not None:
-        _ended(turn, call)
+        on_no_reply_after_exit(turn, call, event)
     elif may_follow(event.error):
         turn.move(call, CallPhase.SETTLING, TRACEBACK_WAIT, error=event.error)
         turn.do(AwaitTraceback(call.id, event.error))
@@ -209,11 +209,7 @@ def _await_reply(turn: Turn, call: LaneCall) -> None:
 
 
 def on_no_reply_after_exit(turn: Turn, call: LaneCall, _: LaneEvent) -> None:
-    """Nothing came in time."""
-    _ended(turn, call)
-
-
-def _ended(turn: Turn, call: LaneCall) -> None:
+    """The end of its process explains it: nothing came in time, or an error."""
     error = WebUIUnreachableError("the WebUI's process ended", stage=call.request.stage)
     capture(turn, replace(abandoned(turn, call), error=error))
 
