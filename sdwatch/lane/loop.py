@@ -128,7 +128,7 @@ class LaneLoop(CallLoop):
             context, process, self._output, self.signals, self._poster.post, self.warn
         )
         self.samples = CallSamples(self._output, process, context, self._prober, self.tell)
-        self._thread = threading.Thread(target=self._run, name=f"lane-{name}")
+        self.thread = threading.Thread(target=self._live, name=f"lane-{name}")
         self._performers |= self._performers_of_lane()
 
     def _performers_of_lane(self) -> dict[Any, Callable[[Any], None]]:
@@ -163,12 +163,7 @@ class LaneLoop(CallLoop):
         flight, on all lanes."""
         self.effects.left = [call for call in left if call.lane == self._context.config.name]
         self.tell(DeadlinePassed())
-        self._thread.start()
-
-    @property
-    def thread(self) -> threading.Thread:
-        """Return the loop's thread."""
-        return self._thread
+        self.thread.start()
 
     def stop(self) -> None:
         """Allow no new call, and stop the WebUI once no run is served any more."""
@@ -206,26 +201,26 @@ class LaneLoop(CallLoop):
 
     # -- the thread
 
-    def _run(self) -> None:
-        with bound(**self._facts):
-            self._live()
-
     def _live(self) -> None:
+        with bound(**self._facts):
+            try:
+                while self.state.life is not State.STOPPED:
+                    self._handle_one()
+            finally:
+                self._end()
+
+    def _handle_one(self) -> None:
         try:
-            while self.state.life is not State.STOPPED:
-                try:
-                    self._take(self.samples.until_next(self.state))
-                    self.samples.take_if_due()
-                except Exception as error:
-                    # The thread's outer edge. Without its loop a lane would never change again.
-                    log.exception(
-                        "%s: internal error; it continues",
-                        self._context.config.name,
-                        extra=about(LogEvent.INTERNAL_ERROR),
-                    )
-                    self._after_error(error)
-        finally:
-            self._end()
+            self._take(self.samples.until_next(self.state))
+            self.samples.take_if_due()
+        except Exception as error:
+            # The thread's outer edge. Without its loop a lane would never change again.
+            log.exception(
+                "%s: internal error; it continues",
+                self._context.config.name,
+                extra=about(LogEvent.INTERNAL_ERROR),
+            )
+            self._after_error(error)
 
     def _end(self) -> None:
         """Answer whoever still waits: from now on nobody decides."""

@@ -467,8 +467,10 @@ class World:
         else:
             busy = WebUIBusyError("x", status=504)
             busy.after = 60.0
-            error = [None, None, None, WebUIServerError("500", status=500), WebUIError("x"),
-                     WebUIUnreachableError("x"), busy][self.draw(7 - 2 * self.rough) + 2 * self.rough]  # fmt: skip
+            errors = [None, WebUIServerError("500", status=500), WebUIError("x"),
+                      WebUIUnreachableError("x"), busy]  # fmt: skip
+            errors += [] if self.rough else [None, None]
+            error = errors[self.draw(len(errors))]
         self.put(Replied(post.call, post.number, error, "reply"))
 
     def stalls(self, post: Posted) -> None:
