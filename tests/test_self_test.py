@@ -26,7 +26,7 @@ from sdwatch.policy.lane.knowledge import Knowledge
 from sdwatch.policy.privacy.redaction import Redactor
 from sdwatch.webui.http.call import wanted_of
 from sdwatch.webui.http.call_watch import CallWatch
-from sdwatch.webui.http.canary import Canary, SelfTestFailure, SelfTestFinding
+from sdwatch.webui.http.canary import Canary, PictureShows, SelfTestFailure
 from sdwatch.webui.http.client import SDWebUIClient
 from sdwatch.webui.http.reply import Reply
 from sdwatch.webui.log.call_log import CallLog
@@ -175,7 +175,7 @@ def test_a_webui_that_makes_nothing_of_that_size_fails_however_often_it_is_teste
     for _ in range(3):
         self_test_failure = made.why_it_failed(lambda: "")
         assert self_test_failure is not None
-        assert self_test_failure.finding is SelfTestFinding.FAILED
+        assert self_test_failure.shows is PictureShows.FAILED
         assert self_test_failure.reason.startswith(
             "a plain picture of 640x320 in two steps failed: "
         )
@@ -185,7 +185,7 @@ def test_a_webui_that_makes_nothing_of_that_size_fails_however_often_it_is_teste
 def test_a_busy_webui_neither_passes_nor_fails_the_self_test(error: WebUIError) -> None:
     self_test_failure = self_test(Answering(lambda _: error)).why_it_failed(lambda: "")
     assert self_test_failure is not None
-    assert self_test_failure.finding is SelfTestFinding.INCONCLUSIVE
+    assert self_test_failure.shows is PictureShows.INCONCLUSIVE
 
 
 def test_a_webui_that_refuses_the_tiny_picture_is_tested_by_the_plain_one() -> None:
@@ -225,7 +225,7 @@ def test_the_self_test_fails_when_its_limit_is_passed() -> None:
     client.abandon = over.set
     self_test_failure = self_test(client, clock=clock, limit=30.0).why_it_failed(lambda: "")
     assert self_test_failure is not None
-    assert self_test_failure.finding is SelfTestFinding.FAILED
+    assert self_test_failure.shows is PictureShows.FAILED
     assert "within 30 s (`self_test_limit` in the config)" in self_test_failure.reason
 
 

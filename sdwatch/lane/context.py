@@ -22,6 +22,7 @@ from sdwatch.webui.http.found import FoundClient, FoundProbe, client_for
 from sdwatch.webui.http.health import ReadinessProbe, asks_for_api
 from sdwatch.webui.http.option_leaks import OptionLeaks
 from sdwatch.webui.http.remembered import Remembered
+from sdwatch.webui.log.log_reader import LogReader
 from sdwatch.webui.process.crash_history import CrashHistory
 from sdwatch.webui.process.host_snapshot import HostSnapshots
 
@@ -72,6 +73,7 @@ class LaneContext:
     option_leaks: OptionLeaks
     signatures: tuple[Signature, ...]
     host_snapshots: HostSnapshots
+    log_reader: LogReader
 
     @property
     def managed(self) -> bool:
@@ -123,6 +125,7 @@ def context_of(
         option_leaks=OptionLeaks(client, state_dir / "leaks.json"),
         signatures=builtin_signatures() if signatures is None else signatures,
         host_snapshots=HostSnapshots(clock, {"state": state_dir}, family),
+        log_reader=LogReader(config.name, may_hang=config.command is None),
     )
 
 

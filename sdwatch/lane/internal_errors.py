@@ -52,7 +52,7 @@ def no_probe(error: Exception) -> LaneEvent:
 
 def no_test(error: Exception) -> LaneEvent:
     """Return that the self-test did not come to an end."""
-    return SelfTestAnswered(SelfTestEnd.NO_TIME, internal_error(repr(error)))
+    return SelfTestAnswered(SelfTestEnd.INCONCLUSIVE, internal_error(repr(error)))
 
 
 _LIFE_AFTER = {State.STARTING: State.DOWN, State.READY: State.NOT_USABLE}

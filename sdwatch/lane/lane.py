@@ -173,6 +173,7 @@ class Lane:
         else:
             self.process.stop(hurry=self._context.settings.hurry)
         self._context.client.close()
+        self._context.log_reader.close()
 
     def about(self) -> dict[str, Any]:
         """Return which WebUI this is, for a run's manifest."""
@@ -240,7 +241,13 @@ def process_of(context: LaneContext, on_exit: Callable[[WebUIExit], bool]) -> La
     """Return the process that sdwatch manages, or the external WebUI."""
     config, clock, probe = context.config, context.clock, context.probe
     if config.command is None:
-        return ExternalWebUI(name=config.name, probe=probe, clock=clock, log_file=config.log_file)
+        return ExternalWebUI(
+            name=config.name,
+            probe=probe,
+            clock=clock,
+            log_file=config.log_file,
+            log_reader=context.log_reader,
+        )
     settings = ProcessSettings(
         name=config.name,
         command=config.command,

@@ -111,15 +111,15 @@ class LaneLoop(CallLoop):
         settings: CallSettings,
     ) -> None:
         state = new_lane(settings.setup, context.crashes.value)
-        super().__init__(context.client, process, settings, context.clock, state)
+        self._output = CallOutput(context, process)
+        super().__init__(context.client, process, settings, context.clock, state, self._output)
         self.signals = Signals(threading.Event(), threading.Event(), context.settings.hurry)
         self.warnings = CallWarnings(context.report)
         self.restarts = Restarts()
         self._with_output: tuple[HoldReason, HoldReason] | None = None  # a reason, and with lines
-        self._ended = False
+        self._is_over = False
         self._context = context
         self._webui = process
-        self._output = CallOutput(context, process)
         name = context.config.name
         self._facts = {"lane": name, "incarnation": lambda: process.incarnation or None}
         self._helper, self._prober = map(self._new_worker, ("helper", "probes"))
@@ -128,7 +128,7 @@ class LaneLoop(CallLoop):
             context, process, self._output, self.signals, self._poster.post, self.warn
         )
         self.samples = CallSamples(self._output, process, context, self._prober, self.tell)
-        self._thread = threading.Thread(target=self._run, name=f"lane-{name}")
+        self.thread = threading.Thread(target=self._live, name=f"lane-{name}")
         self._performers |= self._performers_of_lane()
 
     def _performers_of_lane(self) -> dict[Any, Callable[[Any], None]]:
@@ -163,12 +163,7 @@ class LaneLoop(CallLoop):
         flight, on all lanes."""
         self.effects.left = [call for call in left if call.lane == self._context.config.name]
         self.tell(DeadlinePassed())
-        self._thread.start()
-
-    @property
-    def thread(self) -> threading.Thread:
-        """Return the loop's thread."""
-        return self._thread
+        self.thread.start()
 
     def stop(self) -> None:
         """Allow no new call, and stop the WebUI once no run is served any more."""
@@ -180,7 +175,7 @@ class LaneLoop(CallLoop):
         what is left; else the caller must. Called on the process's own waiter thread."""
         if not ended.expected:
             self.tell(ProcessExited(ended.incarnation, ended.code))
-        return not self._ended
+        return not self._is_over
 
     def read_again(self, routes: Collection[str]) -> None:
         """Have these lists read again soon; `wake` is called when that is done."""
@@ -195,7 +190,7 @@ class LaneLoop(CallLoop):
     def register(self, handle: CallHandle) -> None:
         """Make the call known, before it is requested. After a stop it is given up."""
         super().register(handle)
-        if self._ended:
+        if self._is_over:
             handle.inbox.put(Answer(handle.id, GivenUp()))
 
     def next_for(self, handle: CallHandle, seconds: float | None) -> ToRun | None:
@@ -206,30 +201,30 @@ class LaneLoop(CallLoop):
 
     # -- the thread
 
-    def _run(self) -> None:
-        with bound(**self._facts):
-            self._live()
-
     def _live(self) -> None:
+        with bound(**self._facts):
+            try:
+                while self.state.life is not State.STOPPED:
+                    self._handle_one()
+            finally:
+                self._end()
+
+    def _handle_one(self) -> None:
         try:
-            while self.state.life is not State.STOPPED:
-                try:
-                    self._take(self.samples.until_next(self.state))
-                    self.samples.take_if_due()
-                except Exception as error:
-                    # The thread's outer edge. Without its loop a lane would never change again.
-                    log.exception(
-                        "%s: internal error; it continues",
-                        self._context.config.name,
-                        extra=about(LogEvent.INTERNAL_ERROR),
-                    )
-                    self._after_error(error)
-        finally:
-            self._end()
+            self._take(self.samples.until_next(self.state))
+            self.samples.take_if_due()
+        except Exception as error:
+            # The thread's outer edge. Without its loop a lane would never change again.
+            log.exception(
+                "%s: internal error; it continues",
+                self._context.config.name,
+                extra=about(LogEvent.INTERNAL_ERROR),
+            )
+            self._after_error(error)
 
     def _end(self) -> None:
         """Answer whoever still waits: from now on nobody decides."""
-        self._ended = True
+        self._is_over = True
         for handle in list(self._handles.values()):
             handle.inbox.put(Answer(handle.id, GivenUp()))
         self.signals.cut.set()
@@ -318,7 +313,7 @@ class LaneLoop(CallLoop):
         worker.do(lambda: answer(act()), lambda error: answer(broken(error)))
 
     def _let_go(self, _: LetGo) -> None:
-        """Leave alone what hangs; a new thread does what follows."""
+        """Leave alone what may hang; a new thread does what follows."""
         self._helper.close()
         self._helper = self._new_worker("helper")
         self._poster.let_go()
@@ -404,12 +399,6 @@ class LaneLoop(CallLoop):
         """Undo what the WebUI kept of a call, after all that the call does with its settings: it
         may have been cancelled in the middle of that."""
         self._do(self._poster.free(), self.effects.clean_up, lambda _: CleanedUp())
-
-    def _call_log(self) -> tuple[str, ...]:
-        return self._output.lines()
-
-    def _log_paths(self) -> tuple[Any, ...]:
-        return self._output.paths()
 
     # -- news
 

@@ -3,13 +3,14 @@ hold reason and as warnings."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from sdwatch.errors import WebUIError
 from sdwatch.lane.context import LaneContext
 from sdwatch.policy.failure.error_lines import lines_that_matter
+from sdwatch.policy.failure.expression import Expression
 from sdwatch.policy.failure.hold_reason import HoldReason
 from sdwatch.policy.failure.ledger import LeftCall
 from sdwatch.policy.failure.progress import Limits
@@ -19,7 +20,7 @@ from sdwatch.policy.privacy.redaction import MOST_AT_ONCE
 from sdwatch.webui.http.call_watch import CallWatch
 from sdwatch.webui.http.roles import LaneProcess
 from sdwatch.webui.log.call_log import CallLog
-from sdwatch.webui.log.tail_capture import first_lines
+from sdwatch.webui.log.tail_capture import first_lines, first_lines_with
 
 
 class CallOutput:
@@ -59,14 +60,20 @@ class CallOutput:
         if self._last is not None:
             self._last.wait_for_traceback(error, is_over)
 
-    def paths(self) -> tuple[Path, ...]:
-        """Return where the WebUI writes; () where that cannot be read."""
-        return self._process.log_paths()
+    @property
+    def is_known(self) -> bool:
+        """Return whether the WebUI's output can be read."""
+        return bool(self._process.log_paths())
+
+    def first_lines_with(self, patterns: Sequence[Expression]) -> tuple[str, ...]:
+        """Return the first line that matches each pattern, of all that the WebUI has printed."""
+        paths = self._process.log_paths()
+        return self._context.log_reader.read(lambda: first_lines_with(paths, patterns), ())
 
     def sizes(self) -> tuple[int, ...]:
         """Return the bytes in each output file of a WebUI that sdwatch starts: they are local. ()
         of another one, since its log may be on a share that hangs."""
-        return tuple(map(_size_of, self.paths())) if self._context.managed else ()
+        return tuple(map(_size_of, self._process.log_paths())) if self._context.managed else ()
 
     def left_call(self, left: LeftCall) -> CallLog:
         """Return the log of the call that an earlier monitor left in flight."""
@@ -79,7 +86,8 @@ class CallOutput:
         before = self._newest
         same = before[1] if before is not None and before[0] == incarnation else None
         ends = self._context.remembered.kind.worker_ends
-        log = CallLog(self._process.log_paths(), self._context.clock, same, ends, offsets)
+        reader = self._context.log_reader
+        log = CallLog(self._process.log_paths(), self._context.clock, same, ends, offsets, reader)
         self._newest = incarnation, log
         return log
 

@@ -28,9 +28,9 @@ from sdwatch.webui.http.call_watch import CallWatch
 from sdwatch.webui.http.canary import (
     SIDE,
     Canary,
+    PictureShows,
     SelfTestCall,
     SelfTestFailure,
-    SelfTestFinding,
     payload,
     plain,
 )
@@ -113,7 +113,7 @@ class SelfTest:
         )
         if self_test_failure is None:
             return SizeTest.PASSED
-        if self_test_failure.finding is not SelfTestFinding.FAILED or why_over():
+        if self_test_failure.shows is not PictureShows.FAILED or why_over():
             return SizeTest.NOT_RUN
         return SizeTest.PASSED_BEFORE if largest >= size.pixels else SizeTest.FAILED
 
@@ -179,19 +179,19 @@ class SelfTest:
         hold_reason = replace(hold_reason, cause=self._redactor.redact(hold_reason.cause))
         return SelfTestFailure(
             hold_reason.cause,
-            _FINDINGS.get(explanation.diagnosis, self_test_failure.finding),
+            _FINDINGS.get(explanation.diagnosis, self_test_failure.shows),
             hold_reason=hold_reason,
         )
 
 
 def _is_refused(failure: SelfTestFailure | None) -> bool:
     """Return whether the WebUI refused the request, which says nothing about its health."""
-    return failure is not None and failure.finding is SelfTestFinding.REFUSED
+    return failure is not None and failure.shows is PictureShows.REFUSED
 
 
 _FINDINGS = {
-    Diagnosis.BAD_REQUEST: SelfTestFinding.REFUSED,
-    Diagnosis.NOT_USABLE: SelfTestFinding.INCONCLUSIVE,
+    Diagnosis.BAD_REQUEST: PictureShows.REFUSED,
+    Diagnosis.NOT_USABLE: PictureShows.INCONCLUSIVE,
 }
 
 

@@ -43,7 +43,7 @@ from sdwatch.policy.lane.turn import EXIT_WAIT, INTERRUPT_WAIT
 from sdwatch.system import disk
 from sdwatch.system.log_events import LogEvent, about
 from sdwatch.webui.http.call import CallHandle
-from sdwatch.webui.http.canary import Canary, Post, SelfTestFinding
+from sdwatch.webui.http.canary import Canary, PictureShows, Post
 from sdwatch.webui.http.health import is_generating, position_of
 from sdwatch.webui.http.roles import LaneProcess
 from sdwatch.webui.process.readiness import ProbeResult
@@ -56,9 +56,8 @@ _UNLOADED = "unloaded"
 """In the state folder while the checkpoint is unloaded: the WebUI may outlive the monitor."""
 
 _ENDS = {
-    SelfTestFinding.FAILED: SelfTestEnd.FAILED,
-    SelfTestFinding.INCONCLUSIVE: SelfTestEnd.NO_TIME,
-    SelfTestFinding.NOT_RUN: SelfTestEnd.NOT_ASKED,
+    PictureShows.FAILED: SelfTestEnd.FAILED,
+    PictureShows.INCONCLUSIVE: SelfTestEnd.INCONCLUSIVE,
 }
 
 
@@ -288,10 +287,10 @@ class WebUIEffects:
             effect.good, self._why_over, self._how_ended
         )
         if self._signals.cut.is_set():
-            return SelfTestAnswered(SelfTestEnd.NOT_ASKED)
+            return SelfTestAnswered(SelfTestEnd.NOT_RUN)
         if failure is None:
             return SelfTestAnswered(SelfTestEnd.PASSED, refused_checkpoint=refused)
-        return SelfTestAnswered(_ENDS[failure.finding], failure.as_hold_reason, refused)
+        return SelfTestAnswered(_ENDS[failure.shows], failure.as_hold_reason, refused)
 
     def draw(self, effect: DrawForAdvice, handle: CallHandle) -> LaneEvent:
         """Generate a plain picture of the failed call's size."""

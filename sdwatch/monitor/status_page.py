@@ -3,7 +3,6 @@ share."""
 
 from __future__ import annotations
 
-import json
 import logging
 import threading
 from collections.abc import Callable, Mapping
@@ -122,7 +121,7 @@ class StatusPage:
     def _write(self, overview: Overview) -> None:
         now = self._clock.monotonic()
         whole = page.whole(overview, style=self._style)
-        data = json.dumps(as_json(overview), indent=1, ensure_ascii=False)
+        data = disk.json_lines(as_json(overview))
         if overview.gone or self._spool.is_gone:
             return  # what is there instead is the empty folder on which the share was mounted
         try:

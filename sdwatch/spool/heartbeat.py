@@ -75,7 +75,7 @@ class Heartbeat:
     def beat(self, status: dict[str, Any], every: float = INTERVAL) -> None:
         """Report now that this monitor is alive, and what it does. `every`: seconds until the next
         beat. Raises OSError."""
-        self._status = json.dumps(status, indent=1)
+        self._status = disk.json_lines(status)
         sooner, self._every = every < self._every, every
         self._beat()
         if sooner:
@@ -84,7 +84,7 @@ class Heartbeat:
     def beat_here(self, status: dict[str, Any]) -> None:
         """Report it on this machine only: the spool is not there."""
         with self._lock:
-            self._status = json.dumps(status, indent=1)
+            self._status = disk.json_lines(status)
             self._beat_here()
 
     def open(self) -> None:
@@ -109,7 +109,7 @@ class Heartbeat:
 
     def _beat_here(self) -> bytes:
         self._beats += 1
-        about = json.dumps({**self.about, "beat": self._beats, "every": self._every}, indent=1)
+        about = disk.json_lines({**self.about, "beat": self._beats, "every": self._every})
         status = self._status.removeprefix("{").removesuffix("}")
         body = (about if not status else about.removesuffix("\n}") + "," + status + "}").encode()
         if self._local is not None:

@@ -224,9 +224,3 @@ class OverviewReader:
 
 
 _RANK = {Presence.RUNNING: 0, Presence.NOT_KNOWN: 1, Presence.GONE: 2}
-
-
-def read_overview(root: Path) -> Overview:
-    """Return how the spool at `root` stands, read once. A monitor of another machine is
-    Presence.NOT_KNOWN then; see OverviewReader."""
-    return OverviewReader(root).read(patient=True)

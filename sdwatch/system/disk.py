@@ -12,7 +12,7 @@ import json
 import os
 import shutil
 import stat
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -230,6 +230,13 @@ def _replace(source: Path, target: Path) -> None:
 def write_json(path: Path, value: Any) -> None:
     """Write a value as indented JSON, see `write`."""
     write(path, encoded(json.dumps(value, indent=2, ensure_ascii=False)) + b"\n")
+
+
+def json_lines(fields: Mapping[str, Any]) -> str:
+    """Return a JSON object with a line for each field: Python indents it twenty times as slowly,
+    which counts for what is written each second."""
+    lines = (f"{json.dumps(name)}: {json.dumps(value)}" for name, value in fields.items())
+    return "{\n" + ",\n".join(lines) + "\n}" if fields else "{}"
 
 
 def encoded(text: str) -> bytes:

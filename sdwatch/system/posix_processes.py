@@ -39,16 +39,27 @@ def start_mark(pid: int) -> str | None:
 def environ_has(pid: int, name: str, value: str) -> bool:
     """Return whether the process was started with `name=value`. False where that cannot be seen."""
     if sys.platform == "linux":
-        # Every stop looks at all processes, and psutil takes three times as long for each.
-        try:
-            environment = Path(f"/proc/{pid}/environ").read_bytes()
-        except OSError:
-            return False
-        return os.fsencode(f"{name}={value}") in environment.split(b"\0")
+        wanted = os.fsencode(f"\0{name}={value}\0")
+        return wanted in b"\0" + _environment(pid)
     try:
         return psutil.Process(pid).environ().get(name) == value
     except (psutil.Error, OSError):
         return False
+
+
+def _environment(pid: int) -> bytes:
+    """Return the environment that a process was started with, b"" where that cannot be seen. Each
+    stop reads that of all processes: Path.read_bytes takes five times as long, and psutil more."""
+    try:
+        file = os.open(f"/proc/{pid}/environ", os.O_RDONLY)
+    except OSError:
+        return b""
+    try:
+        return b"".join(iter(lambda: os.read(file, 1 << 20), b""))
+    except OSError:  # it has ended
+        return b""
+    finally:
+        os.close(file)
 
 
 _started_with: int | None = None  # the umask, once it was changed

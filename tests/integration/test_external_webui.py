@@ -6,7 +6,7 @@ import os
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from sdwatch.webui.http.canary import Canary, SelfTestCall, SelfTestFailure
 from tests.support.fakes import FakeClient, on_a_thread
 from tests.support.helpers import wait_until
 from tests.support.monitored import EXTERNAL, Monitored, has, job, journal, monitored
+from tests.support.mounts import needs_share, share
 from tests.webui.sim import Simulator, launch
 
 COOLDOWN = 0.5
@@ -246,6 +247,27 @@ def test_without_a_log_file_the_evidence_says_how_to_have_one(tmp_path: Path) ->
         spool.wait_for(done=1)
         tail = (spool.done()[0] / "webui_tail.log").read_text(encoding="utf-8")
         assert "name its log_file in the config" in tail
+
+
+@needs_share
+def test_a_log_file_on_a_share_that_hangs_keeps_no_run_from_its_end(tmp_path: Path) -> None:
+    with share(tmp_path) as mounted, ExitStack() as thaws:
+        (mounted.served / "webui.log").write_text("an earlier line\n", encoding="utf-8")
+        log = mounted.folder / "webui.log"
+        with external(tmp_path, start_limit=30, log_file=str(log)) as (spool, hands):
+            in_mid_call(spool, hands)
+            thaws.callback(mounted.thaw)
+            mounted.freeze()
+            hands.kill()
+            hands.start()
+            spool.wait_for(done=1)
+            tail = (spool.done()[0] / "webui_tail.log").read_text(encoding="utf-8")
+            assert tail.startswith(f"===== log_file =====\n(no output: {log} did not answer")
+            (failure,) = journal(spool.done()[0], "call_failed")
+            assert failure["diagnosis"] == "crash"
+            spool.drop("tower.yaml", job())
+            spool.wait_for(done=2)
+            spool.stop()
 
 
 # -- as it should not be started

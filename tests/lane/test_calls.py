@@ -28,6 +28,7 @@ from sdwatch.policy.lane.effects import (
     GivenUp,
     Interrupt,
     Later,
+    LetGo,
     NoteCannot,
     NotSent,
     Post,
@@ -69,7 +70,7 @@ from sdwatch.policy.lane.events import (
 )
 from sdwatch.policy.lane.lane_hold import UNTIL_IDLE
 from sdwatch.policy.lane.state import new_lane
-from sdwatch.policy.lane.turn import EXIT_WAIT, READ_WAIT
+from sdwatch.policy.lane.turn import CAPTURE_WAIT, EXIT_WAIT, READ_WAIT
 from tests.lane.history_of import (
     COOLDOWN,
     SETUP,
@@ -434,14 +435,14 @@ def test_an_external_webui_that_fails_the_self_test_is_on_hold_at_once() -> None
     assert history.state.hold.reason is not None
 
 
-@pytest.mark.parametrize("end", [SelfTestEnd.NO_TIME, SelfTestEnd.NOT_ASKED])
+@pytest.mark.parametrize("end", [SelfTestEnd.INCONCLUSIVE, SelfTestEnd.NOT_RUN])
 def test_an_inconclusive_self_test_costs_nothing(end: SelfTestEnd) -> None:
     history = second_on_a_used_webui().tell(SelfTestAnswered(end, because("busy", Cure.TIME)))
     history.finish()
     assert isinstance(history.outcome, Later)
     assert history.state.history.in_a_row == 0
     on_hold = history.state.life is State.NOT_USABLE
-    assert on_hold is (end is SelfTestEnd.NO_TIME)
+    assert on_hold is (end is SelfTestEnd.INCONCLUSIVE)
 
 
 def test_two_attempts_of_an_earlier_monitor_are_tested_and_not_sent_again() -> None:
@@ -679,18 +680,37 @@ def test_an_error_that_comes_after_a_stall_leaves_nothing_to_interrupt() -> None
     assert history.one(RecordFailure).decision.action is Action.RESTART
 
 
-def test_a_run_that_is_given_up_does_not_wait_for_evidence_forever() -> None:
-    history = calling().fails_slowly().tell(Cancelled(1)).later(29)
+def test_evidence_that_takes_too_long_is_written_without_the_log() -> None:
+    history = calling().fails_slowly().later(CAPTURE_WAIT - 1)
     assert history.effects == ()
     history.later(1)
+    assert history.effects[0] == LetGo()
+    assert history.one(CaptureTail).without_log
+    history.captured(Diagnosis.CRASH).recorded().restarted(5).sent().fails_slowly()
+    assert not history.one(CaptureTail).without_log, "of the next attempt it is read again"
+
+
+def test_a_run_that_is_given_up_does_not_wait_for_evidence_forever() -> None:
+    history = calling().fails_slowly().tell(Cancelled(1)).later(CAPTURE_WAIT)
+    assert history.one(CaptureTail).without_log
+    history.later(CAPTURE_WAIT)
+    assert history.effects[0] == LetGo()
     assert history.outcome == GivenUp()
+
+
+def test_what_nobody_needs_any_more_keeps_the_helper_from_nothing() -> None:
+    history = calling().fails_slowly().tell(RunGone(1))
+    assert history.effects[0] == LetGo()
+    history = calling().tell(Stalled(1, 1, "no progress")).tell(RunGone(1))
+    assert history.effects[:2] == (LetGo(), Interrupt(1)), "which another helper does"
+    assert calling().tell(Stalled(1, 1, "no progress")).replied().has(LetGo)
 
 
 @pytest.mark.parametrize("stop_first", [True, False], ids=["stopped", "cancelled"])
 def test_a_stop_ends_although_the_evidence_never_comes(stop_first: bool) -> None:
     history = calling().fails_slowly()
     history.tell(*((Stop(), Cancelled(1)) if stop_first else (Cancelled(1), Stop())))
-    history.later(30)
+    history.later(CAPTURE_WAIT).later(CAPTURE_WAIT)
     assert GivenUp() in [effect.outcome for effect in history.effects if isinstance(effect, Answer)]
     history.tell(TreeStopped())
     assert history.state.life is State.STOPPED

@@ -87,6 +87,15 @@ def test_an_external_one_that_cannot_unload_stays_and_serves_afterwards() -> Non
     assert history.tell(GO).state.is_sound(history.now)
 
 
+@pytest.mark.parametrize("managed", [True, False])
+def test_a_wish_that_ends_while_it_is_fulfilled_costs_nothing(managed: bool) -> None:
+    history = ready(managed=managed).tell(FREE)
+    stops = history.count(StopTree)
+    history.tell(GO, GpuFreed(Freeing.CANNOT))
+    assert history.state.is_sound(history.now)
+    assert history.count(StopTree) == stops
+
+
 def test_one_that_works_for_somebody_is_asked_again_later() -> None:
     history = ready().tell(FREE).tell(GpuFreed(Freeing.BUSY))
     assert history.state.freed is Freed.NO

@@ -56,7 +56,7 @@ LACKS = ProbeAnswered(Health.LACKS, because("no checkpoint", Cure.PERSON))
 PAUSED = CallsAllowed(allowed=False, paused=True)
 PASSED = SelfTestAnswered(SelfTestEnd.PASSED)
 FAILED = SelfTestAnswered(SelfTestEnd.FAILED, because("the canary failed"))
-NO_TIME = SelfTestAnswered(SelfTestEnd.NO_TIME, because("busy", Cure.TIME))
+INCONCLUSIVE = SelfTestAnswered(SelfTestEnd.INCONCLUSIVE, because("busy", Cure.TIME))
 
 
 def events_of(history: Told) -> list[str]:
@@ -253,7 +253,7 @@ def test_a_self_test_that_fails_on_hold_is_a_crash_and_the_webui_is_restarted() 
 
 
 def test_a_busy_webui_is_waited_for_and_its_hold_continues() -> None:
-    history = held_by_call().tell(HEALTHY, NO_TIME)
+    history = held_by_call().tell(HEALTHY, INCONCLUSIVE)
     assert history.state.life is State.NOT_USABLE
     assert history.state.history.in_a_row == 0
     assert history.state.hold.in_a_row == 2

@@ -26,12 +26,14 @@ from sdwatch.policy.lane.effects import (
     AskForHold,
     AwaitTraceback,
     BeforePost,
+    BringBack,
     CaptureTail,
     CleanUp,
     CutShort,
     DrawForAdvice,
     Effect,
     Failed,
+    FreeGpu,
     GivenUp,
     Interrupt,
     Later,
@@ -55,8 +57,11 @@ from sdwatch.policy.lane.events import (
     CallRequested,
     CallsAllowed,
     Cancelled,
+    CheckpointBack,
     CleanedUp,
     DeadlinePassed,
+    Freeing,
+    GpuFreed,
     Health,
     HoldChecked,
     InterruptRefused,
@@ -85,12 +90,15 @@ from sdwatch.policy.lane.events import (
     TreeStopped,
 )  # fmt: skip
 from sdwatch.policy.lane.machine import step
-from sdwatch.policy.lane.state import NEVER, LaneState, Setup, new_lane
+from sdwatch.policy.lane.state import NEVER, Freed, LaneState, Setup, new_lane
 from sdwatch.policy.lane.turn import READ_WAIT
 from sdwatch.webui.process.crash_history import _fields_of, _Past
 from tests.lane.history_of import COOLDOWN, WANTED, because, explained, spins
 
-SLOW = (Adopt, Start, AskForHold, StopTree, Probe, ReadLists, RunSelfTest, DrawForAdvice, CleanUp)
+SLOW = (
+    Adopt, Start, AskForHold, StopTree, Probe, ReadLists, RunSelfTest, DrawForAdvice, CleanUp,
+    FreeGpu, BringBack,
+)  # fmt: skip
 
 
 @dataclass(eq=False)
@@ -152,9 +160,11 @@ class World:
         self.ids = 0
         self.hold_file = False
         self.disk_closed = False
+        self.gpu_wanted = False  # for something else
         self.incarnation = 0
         self.alive = False
         self.kind = False  # everything goes well from now on
+        self.rough = draw(2) == 0  # most calls and self-tests fail
         self.trace: list[str] = []
         self.start_monitor()
 
@@ -235,7 +245,8 @@ class World:
         elif isinstance(effect, CutShort):
             self.cut = True
         elif isinstance(effect, LetGo):
-            assert self.stopping
+            hangs = [each for each in self.helper if isinstance(each, SLOW)]
+            assert self.stopping or not hangs
             self.helper.clear()  # it hangs, and its answer is dropped
         elif isinstance(effect, ToRun):
             run = self.run_of(effect.call)
@@ -251,6 +262,10 @@ class World:
         if isinstance(effect, Start):
             assert self.state.history.remaining(self.now) == 0, "started in a cool-down"
             assert not self.state.paused, "started on a person's hold"
+            assert not self.state.frees, "started while the GPU is wanted"
+        if isinstance(effect, FreeGpu | BringBack):
+            assert all(post.abandoned for post in self.posts), "under a call"
+            assert self.state.frees is isinstance(effect, FreeGpu)
         if isinstance(effect, RunSelfTest):
             assert not self.state.stopping
         if isinstance(effect, Interrupt) and effect.waits:
@@ -282,14 +297,14 @@ class World:
         assert state.life is State.READY, "sent while it is down"
         assert state.history.remaining(self.now) == 0
         assert not state.no_call
-        # What is captured for a call that has ended since, by its reply, changes nothing.
-        harmless = Interrupt, CaptureTail
-        beside = [each for each in self.helper if not isinstance(each, harmless)]
+        assert not state.frees
+        assert state.freed is Freed.NO, "its checkpoint is not back"
+        beside = [each for each in self.helper if not isinstance(each, Interrupt)]
         assert not beside, f"sent beside {beside}"
         assert not any(not post.abandoned for post in self.posts), "two at once"
-        assert run is not None
-        assert run.open, "its start is not on disk"
-        assert run.counted < 2
+        if run is not None:  # else its thread broke a moment ago
+            assert run.open, "its start is not on disk"
+            assert run.counted < 2
         if self.setup.managed:
             assert state.incarnation == self.incarnation, "to another incarnation"
             assert self.alive or self.incarnation not in self.delivered_exits, "sent to the dead"
@@ -344,13 +359,19 @@ class World:
             return ListsRead()
         if isinstance(effect, RunSelfTest):
             if self.cut:
-                return SelfTestAnswered(SelfTestEnd.NOT_ASKED)
+                return SelfTestAnswered(SelfTestEnd.NOT_RUN)
             if managed and not self.alive:
                 return SelfTestAnswered(SelfTestEnd.FAILED, because("its process ended"))
-            ends = (SelfTestEnd.PASSED,) * 4 + (SelfTestEnd.FAILED,) * 3 + (SelfTestEnd.NO_TIME,)
+            passed, failed = SelfTestEnd.PASSED, SelfTestEnd.FAILED
+            ends = (*[passed] * 4, *[failed] * 3, SelfTestEnd.INCONCLUSIVE)
+            choice = choice + 1 if self.rough and choice < 7 else choice
             return SelfTestAnswered(ends[choice], because(str(ends[choice])), choice == 3)
         if isinstance(effect, DrawForAdvice):
             return SizeTested(list(SizeTest)[choice % 4])
+        if isinstance(effect, FreeGpu):
+            return GpuFreed(list(Freeing)[choice % 3])
+        if isinstance(effect, BringBack):
+            return CheckpointBack(failed=choice == 7)
         if isinstance(effect, CleanUp):
             return CleanedUp(("a",) if choice == 7 else (), rss=choice * 1_000_000)
         if isinstance(effect, AwaitTraceback):
@@ -446,8 +467,10 @@ class World:
         else:
             busy = WebUIBusyError("x", status=504)
             busy.after = 60.0
-            error = [None, None, None, WebUIServerError("500", status=500), WebUIError("x"),
-                     WebUIUnreachableError("x"), busy][self.draw(7)]  # fmt: skip
+            errors = [None, WebUIServerError("500", status=500), WebUIError("x"),
+                      WebUIUnreachableError("x"), busy]  # fmt: skip
+            errors += [] if self.rough else [None, None]
+            error = errors[self.draw(len(errors))]
         self.put(Replied(post.call, post.number, error, "reply"))
 
     def stalls(self, post: Posted) -> None:
@@ -481,7 +504,10 @@ class World:
         self.trace.append(f"  {run.name} takes {message}")
         choice = 0 if self.kind else self.draw(12)
         run.waiting = False
-        if isinstance(message, BeforePost):
+        if choice == 10 and not isinstance(message, NotSent | Answer):
+            self.put(RecordRefused(run.id))  # the disk refuses it, and it tries again
+            run.inbox.insert(0, message)
+        elif isinstance(message, BeforePost):
             self.run_starts(run, message, choice)
         elif isinstance(message, NotSent):
             run.waiting = True
@@ -548,7 +574,8 @@ class World:
     # -- the monitor's main thread, and people
 
     def tick(self) -> None:
-        allowed = CallsAllowed(not (self.hold_file or self.disk_closed), self.hold_file)
+        closed = self.hold_file or self.disk_closed
+        allowed = CallsAllowed(not closed, self.hold_file, self.gpu_wanted)
         if self.must_say(allowed):
             self.allowed = allowed
             self.put(allowed)
@@ -566,7 +593,7 @@ class World:
     def must_say(self, allowed: CallsAllowed) -> bool:
         state = self.state
         differs = state.no_call is allowed.allowed or state.paused is not allowed.paused
-        return allowed != self.allowed or differs
+        return allowed != self.allowed or differs or state.frees is not allowed.frees
 
     def give_up(self, run: Run, why: str) -> None:
         run.given_up = "cancel" if "cancel" in (why, run.given_up) else why
@@ -618,12 +645,15 @@ class World:
             run = active[self.draw(len(active))]
             why = "cancel" if self.draw(2) else "stop"
             actions.append(lambda: self.give_up(run, why))
+            if self.draw(3) == 0:
+                actions.append(lambda: self.breaks(run))
         if len(self.runs) < 12:
             actions += [self.drop] * 4
         if self.draw(3) == 0:
             actions.append(lambda: self.put(Released()))
             actions.append(self.turn_hold)
             actions.append(self.turn_disk)
+            actions.append(self.turn_gpu)
         if self.draw(8) == 0:
             actions.append(self.kill_monitor)
         return actions or [self.tick]
@@ -634,6 +664,14 @@ class World:
     def turn_hold(self) -> None:
         self.hold_file = not self.hold_file
         self.trace.append(f"  hold file: {self.hold_file}")
+
+    def turn_gpu(self) -> None:
+        self.gpu_wanted = not self.gpu_wanted
+
+    def breaks(self, run: Run) -> None:
+        """Its thread ends by an internal error, and its journal is read again."""
+        self.put(RunGone(run.id))
+        run.died()
 
     def turn_disk(self) -> None:
         self.disk_closed = not self.disk_closed
@@ -651,7 +689,7 @@ class World:
 
     def comes_to_rest(self, most: int = 3000) -> None:
         """From now on the world answers everything, and nothing fails."""
-        self.kind, self.hold_file, self.disk_closed = True, False, False
+        self.kind, self.hold_file, self.disk_closed, self.gpu_wanted = True, False, False, False
         for _ in range(most):
             if self.unnoticed:
                 self.exit_is_noticed()

@@ -12,12 +12,22 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sdwatch.errors import JobError, SpoolError
-from sdwatch.policy.job.job import Job, Stage, image_names, parse_job
+from sdwatch.policy.job.job import Job, Stage, parse_job
+from sdwatch.policy.job.stage.stage_kinds import IMAGE_FIELDS
 from sdwatch.system import resources
 from tests.support.examples import examples
 
 EXAMPLES = resources.config_folder() / "examples"
 IMAGES = frozenset({"sketch.png", "mask.png", "parts/eye.png"})
+
+
+def images_named(stage: Stage) -> list[str]:
+    """The images of the job folder that a stage names: one, several, or by their places."""
+    names: list[str] = []
+    for one in (stage.fields[key] for key in IMAGE_FIELDS if key in stage.fields):
+        several = list(one.values()) if isinstance(one, dict) else one
+        names += [several] if isinstance(several, str) else several
+    return [*names, *stage.links.inputs, *stage.script_images]
 
 
 def job_of(text: str, images: frozenset[str] | None = None) -> Job:
@@ -183,8 +193,8 @@ def test_images_are_called_by_their_names_in_the_job_folder() -> None:
         IMAGES,
     )
     assert job.stages[0].fields["init_images"] == ["sketch.png", "parts/eye.png"]
-    assert image_names(job.stages[0]) == ["sketch.png", "parts/eye.png", "mask.png"]
-    assert image_names(job.stages[1]) == ["sketch.png"]
+    assert images_named(job.stages[0]) == ["sketch.png", "parts/eye.png", "mask.png"]
+    assert images_named(job.stages[1]) == ["sketch.png"]
 
 
 def test_one_image_may_stand_without_a_list() -> None:
@@ -233,7 +243,7 @@ def test_no_name_reaches_outside_the_job_folder(name: str, says: str, field: str
 @pytest.mark.parametrize("name", ["console.png", "com10.png", "nul-1.png", "a.con", ".a..b c.png"])
 def test_a_name_that_only_looks_like_a_device_is_a_name(name: str) -> None:
     job = job_of(f"stages:\n- img2img:\n    init_images: '{name}'\n", frozenset({name}))
-    assert image_names(job.stages[0]) == [name]
+    assert images_named(job.stages[0]) == [name]
 
 
 def test_an_image_that_cannot_be_used_is_refused_where_it_is_named() -> None:
@@ -407,4 +417,4 @@ def test_the_example_folders_have_the_images_they_name(name: str) -> None:
     folder = EXAMPLES / name
     images = frozenset(path.name for path in folder.glob("*.png"))
     job = parse_job((folder / "job.yaml").read_bytes(), "job.yaml", images, "sketch")
-    assert image_names(job.stages[0]) == ["sketch.png", "mask.png"]
+    assert images_named(job.stages[0]) == ["sketch.png", "mask.png"]

@@ -19,7 +19,7 @@ from sdwatch.spool import ended_runs
 from sdwatch.spool.archive import Spool, claim, publish
 from sdwatch.spool.ended_runs import EndedRuns
 from sdwatch.spool.heartbeat import HEARTBEAT, Heartbeat
-from sdwatch.spool.overview_reader import OverviewReader, read_overview
+from sdwatch.spool.overview_reader import OverviewReader
 from sdwatch.spool.run import Run
 from sdwatch.system.clock import iso
 from tests.spool.spools import arrival_of, call, made_spool, picture
@@ -89,7 +89,7 @@ def test_a_spool_without_a_monitor_shows_what_waits_in_its_order(spool: Spool) -
         (spool.inbox / name).write_text("prompt: x\n")
         os.utime(spool.inbox / name, (2000 - number, 2000 - number))
     (spool.inbox / "castle.yaml.txt").write_text("prompt: x\n")
-    found = read_overview(spool.root)
+    found = OverviewReader(spool.root).read(patient=True)
     assert found.monitor.presence is Presence.STOPPED
     assert [job.source for job in found.queue] == ["c.yaml", "a.yaml", "b.yaml"]
     assert [near.source for near in found.near_misses] == ["castle.yaml.txt"]
@@ -156,11 +156,11 @@ def test_a_monitor_of_another_machine_is_gone_when_its_heartbeat_stands_still(sp
 
 def test_a_monitor_of_this_machine_whose_process_has_ended_is_gone_at_once(spool: Spool) -> None:
     Heartbeat(spool).beat(STATUS)
-    assert read_overview(spool.root).monitor.presence is Presence.RUNNING
+    assert OverviewReader(spool.root).read(patient=True).monitor.presence is Presence.RUNNING
     text = (spool.working / HEARTBEAT).read_text()
     dead = json.loads(text) | {"pid": 2**31 - 2}
     (spool.working / HEARTBEAT).write_text(json.dumps(dead))
-    assert read_overview(spool.root).monitor.presence is Presence.GONE
+    assert OverviewReader(spool.root).read(patient=True).monitor.presence is Presence.GONE
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"worker": 7}', "[" * 100_000, "\0" * 50])
@@ -168,7 +168,7 @@ def test_a_heartbeat_that_cannot_be_read_is_no_reason_to_say_that_it_is_gone(
     spool: Spool, text: str
 ) -> None:
     (spool.working / HEARTBEAT).write_text(text)
-    assert read_overview(spool.root).monitor.presence is Presence.NOT_KNOWN
+    assert OverviewReader(spool.root).read(patient=True).monitor.presence is Presence.NOT_KNOWN
 
 
 def test_runs_of_a_monitor_that_is_gone_are_shown_as_suspended(spool: Spool) -> None:
@@ -177,7 +177,7 @@ def test_runs_of_a_monitor_that_is_gone_are_shown_as_suspended(spool: Spool) -> 
     run = claim(arrival, spool, clock)
     assert run is not None
     run.close()
-    found = read_overview(spool.root)
+    found = OverviewReader(spool.root).read(patient=True)
     assert [(each.source, each.lane) for each in found.active] == [("castle.yaml", "")]
     assert found.active[0].folder == f"working/{spool.worker}/{run.run_id}"
     assert found.totals.suspended == 1
@@ -195,14 +195,14 @@ def test_the_runs_of_another_worker_are_left_behind(spool: Spool) -> None:
 
 def test_a_share_that_is_gone_is_said(tmp_path: Path) -> None:
     for root in (tmp_path / "never", tmp_path):
-        found = read_overview(root)
+        found = OverviewReader(root).read(patient=True)
         assert found.gone
         assert found.monitor.presence is Presence.STOPPED
 
 
 def test_a_hold_file_is_named(spool: Spool) -> None:
     (spool.root / "hold.txt").touch()
-    assert read_overview(spool.root).hold_file == "hold.txt"
+    assert OverviewReader(spool.root).read(patient=True).hold_file == "hold.txt"
 
 
 def _nothing(run: Path) -> None:

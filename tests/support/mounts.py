@@ -11,6 +11,7 @@ from __future__ import annotations
 import getpass
 import os
 import shutil
+import signal
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -95,6 +96,23 @@ class Share:
         words = ",".join(["reconnect", *(f"{name}={value}" for name, value in options.items())])
         source = f"{getpass.getuser()}@127.0.0.1:{self.served}"
         _run("sshfs", "-o", words, source, str(self.folder))
+
+    def freeze(self) -> None:
+        """Let nothing on it answer, until `thaw`: as a server whose disk hangs."""
+        self._signal(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        """Let it answer again."""
+        self._signal(signal.SIGCONT)
+
+    def _signal(self, number: signal.Signals) -> None:
+        mounted = [p for p in psutil.process_iter(["cmdline"]) if self._mounts(p.info["cmdline"])]
+        assert mounted, "no sshfs serves it"
+        for process in mounted:
+            process.send_signal(number)
+
+    def _mounts(self, command: list[str] | None) -> bool:
+        return bool(command) and command[0] == "sshfs" and command[-1] == str(self.folder)
 
     def unmount(self) -> None:
         """As if it had never been mounted; what is in use is released later."""

@@ -183,20 +183,6 @@ def parse_job(
     return job
 
 
-def image_names(stage: Stage) -> list[str]:
-    """Return the images of the job folder that a stage names, in the order of its fields."""
-    given = [stage.fields[key] for key in IMAGE_FIELDS if key in stage.fields]
-    names = [name for one in given for name in _names_in(one)]
-    return [*names, *stage.links.inputs, *stage.script_images]
-
-
-def _names_in(images: Any) -> list[str]:
-    """Return the images that a field names: one, several, or by their places."""
-    if isinstance(images, str):
-        return [images]
-    return list(images.values() if isinstance(images, dict) else images)
-
-
 class _JobReader:
     """Turns a document into a job and collects problems and warnings."""
 

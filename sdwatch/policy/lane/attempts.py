@@ -15,6 +15,7 @@ from sdwatch.policy.lane.effects import (
     CaptureTail,
     GivenUp,
     Interrupt,
+    LetGo,
     NotSent,
     Post,
     Succeeded,
@@ -36,8 +37,8 @@ from sdwatch.policy.lane.events import (
 from sdwatch.policy.lane.state import CallPhase, LaneCall
 from sdwatch.policy.lane.turn import (
     AFTER_ANSWER,
+    CAPTURE_WAIT,
     EXIT_WAIT,
-    GIVEN_UP_WAIT,
     READ_WAIT,
     TRACEBACK_WAIT,
     Turn,
@@ -161,7 +162,7 @@ def on_reply(turn: Turn, call: LaneCall, event: LaneEvent) -> None:
     if event.error is None:
         succeeded(turn, call, event)
     elif call.exited is not None:
-        _ended(turn, call)
+        on_no_reply_after_exit(turn, call, event)
     elif may_follow(event.error):
         turn.move(call, CallPhase.SETTLING, TRACEBACK_WAIT, error=event.error)
         turn.do(AwaitTraceback(call.id, event.error))
@@ -208,11 +209,7 @@ def _await_reply(turn: Turn, call: LaneCall) -> None:
 
 
 def on_no_reply_after_exit(turn: Turn, call: LaneCall, _: LaneEvent) -> None:
-    """Nothing came in time."""
-    _ended(turn, call)
-
-
-def _ended(turn: Turn, call: LaneCall) -> None:
+    """The end of its process explains it: nothing came in time, or an error."""
     error = WebUIUnreachableError("the WebUI's process ended", stage=call.request.stage)
     capture(turn, replace(abandoned(turn, call), error=error))
 
@@ -245,6 +242,7 @@ def on_reply_after_all(turn: Turn, call: LaneCall, event: LaneEvent) -> None:
         return
     call = turn.put(replace(call, in_flight=False))
     if event.error is None:
+        turn.do(LetGo())  # of the evidence
         succeeded(turn, call, event)
     else:
         turn.do(Abandon(call.id))  # only the interrupt is not needed
@@ -263,11 +261,33 @@ def on_settled(turn: Turn, call: LaneCall, event: LaneEvent) -> None:
 
 def capture(turn: Turn, call: LaneCall) -> None:
     """Have what the failed POST left behind collected and explained."""
+    _capture(turn, replace(call, without_log=False))
+
+
+def on_overdue_capture(turn: Turn, call: LaneCall, event: LaneEvent) -> None:
+    """Do without what the WebUI printed: its log may be on a share that hangs. A run that is given
+    up does without the rest, too."""
+    turn.do(LetGo())
+    if call.without_log and call.given_up:
+        on_given_up(turn, call, event)
+    else:
+        _capture(turn, replace(call, without_log=True))
+
+
+def _capture(turn: Turn, call: LaneCall) -> None:
     assert call.error is not None
-    turn.move(call, CallPhase.CAPTURING, GIVEN_UP_WAIT if call.given_up else None)
     exited = call.exited
-    code = exited.code if exited else None
-    turn.do(CaptureTail(call.id, call.error, exited is not None, code, call.lost))
+    turn.do(
+        CaptureTail(
+            call.id,
+            call.error,
+            exited is not None,
+            exited.code if exited else None,
+            call.lost,
+            call.without_log,
+        )
+    )
+    turn.move(call, CallPhase.CAPTURING, CAPTURE_WAIT)
 
 
 # -- given up
@@ -279,11 +299,6 @@ def on_given_up(turn: Turn, call: LaneCall, _: LaneEvent) -> None:
         turn.do(Interrupt(call.id))
     abandoned(turn, call)
     turn.answer(call, GivenUp())
-
-
-def on_given_up_while_capturing(turn: Turn, call: LaneCall, _: LaneEvent) -> None:
-    """End it as soon as its failure is recorded, or soon: a log on a share may hang."""
-    turn.move(call, CallPhase.CAPTURING, GIVEN_UP_WAIT, given_up=True)
 
 
 def on_given_up_later(turn: Turn, call: LaneCall, _: LaneEvent) -> None:

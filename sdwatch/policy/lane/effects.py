@@ -165,13 +165,15 @@ class AwaitTraceback(Effect):
 class CaptureTail(Effect):
     """Collect and explain what the failed POST left behind. Slow: TailCaptured. `exited`: its
     process was seen to end, with `code`. `lost`: an external WebUI may still generate it, so its
-    log says nothing about this call."""
+    log says nothing about this call. `without_log`: what the WebUI printed could not be read in
+    time, so nothing is read."""
 
     call: int
     error: WebUIError
     exited: bool = False
     code: int | None = None
     lost: bool = False
+    without_log: bool = False
 
 
 @dataclass(frozen=True)
@@ -266,8 +268,8 @@ class CutShort(Effect):
 
 @dataclass(frozen=True)
 class LetGo(Effect):
-    """Wait no longer for the slow effect under way, which hangs while sdwatch stops: its answer is
-    dropped. What follows runs on another helper."""
+    """Wait no longer for what the helper does, which takes too long or is not needed any more: its
+    answer is dropped. What follows runs on another helper."""
 
 
 # -- of the lane itself

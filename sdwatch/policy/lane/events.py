@@ -275,12 +275,12 @@ class CheckpointBack(LaneEvent):
 
 
 class SelfTestEnd(Enum):
-    """What a self-test shows."""
+    """What a whole self-test shows."""
 
     PASSED = "the WebUI is healthy"
     FAILED = "the WebUI is unhealthy"
-    NO_TIME = "it is busy, or its setup is unusable: inconclusive"
-    NOT_ASKED = "it was not tested"
+    INCONCLUSIVE = "nothing: it is busy, or its setup is unusable"
+    NOT_RUN = "nothing: it was not run to its end"
 
 
 @dataclass(frozen=True)

@@ -52,7 +52,8 @@ def free_or_take_back(turn: Turn) -> None:
 
 
 def on_gpu_freed(turn: Turn, event: LaneEvent) -> None:
-    """Note what the attempt has shown; a WebUI of ours that cannot unload is stopped."""
+    """Note what the attempt has shown; a WebUI of ours that cannot unload is stopped. What cannot
+    be freed need not be, where the GPU is no longer wanted for something else."""
     assert isinstance(event, GpuFreed)
     state = turn.state
     turn.change(busy=None)
@@ -61,6 +62,8 @@ def on_gpu_freed(turn: Turn, event: LaneEvent) -> None:
     elif event.how is Freeing.UNLOADED:
         turn.change(freed=Freed.UNLOADED)
         turn.do(Notify(GpuGiven(stopped=False)))
+    elif not state.frees:
+        return
     elif not state.setup.managed:
         turn.change(freed=Freed.CANNOT)
         turn.do(Notify(GpuGiven(stopped=None)))

@@ -14,7 +14,7 @@ from sdwatch.errors import SdwatchError
 from sdwatch.policy.failure.cooldown import Instant
 from sdwatch.policy.lane import after_failure, attempts, freeing, webui
 from sdwatch.policy.lane.advance import advance, bound_stop, let_go_if_it_hangs
-from sdwatch.policy.lane.effects import Abandon, CutShort, Effect, Interrupt, Later
+from sdwatch.policy.lane.effects import Abandon, CutShort, Effect, Interrupt, Later, LetGo
 from sdwatch.policy.lane.events import (
     CallRequested,
     CallsAllowed,
@@ -124,8 +124,8 @@ TRANSITIONS: dict[tuple[CallPhase, type[LaneEvent]], Row] = {
     (P.SETTLING, Cancelled): Row(attempts.on_settled, (P.CAPTURING,)),
     (P.CAPTURING, TailCaptured): Row(after_failure.on_captured, (P.INTERRUPTING, P.RECORDING)),
     (P.CAPTURING, Replied): Row(attempts.on_reply_after_all, (P.CAPTURING, P.LEAVING)),
-    (P.CAPTURING, Cancelled): Row(attempts.on_given_up_while_capturing, (P.CAPTURING,)),
-    (P.CAPTURING, DeadlinePassed): Row(attempts.on_given_up, (P.ANSWERED,)),
+    (P.CAPTURING, Cancelled): Row(attempts.on_given_up_later, (P.CAPTURING,)),
+    (P.CAPTURING, DeadlinePassed): Row(attempts.on_overdue_capture, (P.CAPTURING, P.ANSWERED)),
     (P.INTERRUPTING, Replied): Row(after_failure.on_interrupt_over, (P.RECORDING, P.INTERRUPTING)),
     (P.INTERRUPTING, InterruptRefused): Row(after_failure.on_interrupt_over, (P.RECORDING,)),
     (P.INTERRUPTING, ProcessExited): Row(
@@ -239,6 +239,8 @@ def _phase_of(turn: Turn, call_id: int) -> CallPhase:
 
 def _on_run_gone(turn: Turn, call: LaneCall) -> None:
     """Free the lane: nobody waits for this call."""
+    if call.phase is P.CAPTURING:
+        turn.do(LetGo())
     if call.in_flight:
         if turn.state.setup.managed:
             turn.do(Interrupt(call.id))

@@ -99,7 +99,7 @@ def self_test_failed(turn: Turn, answered: SelfTestAnswered) -> bool:
     starts, and the lane is on hold only if no restart can help: the process is fresh, or not
     managed. Return whether it is restarted and tested again."""
     state = turn.state
-    if answered.end is SelfTestEnd.NO_TIME:
+    if answered.end is SelfTestEnd.INCONCLUSIVE:
         put_on_hold(turn, answered.reason, needs_self_test=True)
         return False
     if state.stopping:

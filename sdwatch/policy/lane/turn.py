@@ -26,8 +26,9 @@ TRACEBACK_WAIT = 1.0
 INTERRUPT_WAIT = 10.0
 """Seconds that an interrupt gets to free a stuck call."""
 
-GIVEN_UP_WAIT = 30.0
-"""Seconds for which a run that is given up waits for the evidence of its failure."""
+CAPTURE_WAIT = 15.0
+"""Seconds for the evidence of a failure, which takes one or two; then it is written without what
+the WebUI printed. Longer than a log that hangs is waited for, so that the rest is not lost, too."""
 
 AFTER_ANSWER = 2.0
 """Seconds until the first health check after a call or a start, which has just shown the health."""

@@ -177,7 +177,7 @@ def on_self_test(turn: Turn, event: SelfTestAnswered) -> bool:
         if state.up is Up.ANSWERS:
             turn.change(up=Up.TESTED)
         return False
-    if event.end is SelfTestEnd.NOT_ASKED:
+    if event.end is SelfTestEnd.NOT_RUN:
         return False
     return self_test_failed(turn, event)
 

@@ -108,18 +108,6 @@ class Workflow:
         for node in self.nodes.values():
             yield from texts_in(node.values())
 
-    def structure(self) -> dict[str, Any]:
-        """Return it without anything that may be private, as evidence: classes and links, and the
-        names, not the values, of other inputs."""
-        return {
-            node.id: {
-                "class_type": node.kind,
-                "links": {name: [link.node, link.slot] for name, link in node.links()},
-                "values": sorted(node.values()),
-            }
-            for node in self.nodes.values()
-        }
-
 
 def link_of(value: Any) -> Link | None:
     """Return the link that an input is, or None. ComfyUI takes a list of two for one, the second

@@ -146,7 +146,7 @@ class _RunsCall:
         tell(self._request())
         answer = None
         try:
-            with self._control.reports_to(lambda: tell(Cancelled(handle.id))):
+            with self._control.while_calling(lambda: tell(Cancelled(handle.id))):
                 while not isinstance(message := self._next(), Answer):
                     self._act(message)
                 answer = message

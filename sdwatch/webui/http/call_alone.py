@@ -10,6 +10,7 @@ import queue
 from sdwatch.policy.failure.hold_reason import Cure, HoldReason
 from sdwatch.policy.lane.effects import (
     Abandon,
+    LetGo,
     NoteCannot,
     Notify,
     SaveCrashHistory,
@@ -44,6 +45,7 @@ class CallAlone(CallLoop):
             SaveCrashHistory: self._ignore,
             Notify: self._ignore,
             NoteCannot: self._ignore,
+            LetGo: self._ignore,
         }
 
     def register(self, handle: CallHandle) -> None:
@@ -81,4 +83,4 @@ class CallAlone(CallLoop):
         self.tell(TreeStopped())
 
     def _ignore(self, effect: object) -> None:
-        """Nobody keeps a history, or reports to people."""
+        """Nobody keeps a history, reports to people, or helps."""

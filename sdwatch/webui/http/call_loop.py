@@ -45,7 +45,7 @@ from sdwatch.policy.lane.state import LaneState
 from sdwatch.system.clock import Clock
 from sdwatch.system.log_events import bound
 from sdwatch.webui.http.call import CallHandle, Sent, result_of
-from sdwatch.webui.http.capture import TailSource
+from sdwatch.webui.http.capture import NoOutput, Output, TailSource
 from sdwatch.webui.http.checked_reply import ReplyChecks
 from sdwatch.webui.http.reply import Reply
 from sdwatch.webui.http.roles import CallSettings, Client, QueueingClient, SupervisedProcess
@@ -70,6 +70,7 @@ class CallLoop:
         settings: CallSettings,
         clock: Clock,
         state: LaneState,
+        output: Output = NoOutput(),  # noqa: B008 - it has no state
     ) -> None:
         self.state = state
         self._client = client
@@ -78,10 +79,8 @@ class CallLoop:
         self._clock = clock
         self._events: queue.SimpleQueue[LaneEvent] = queue.SimpleQueue()
         self._handles: dict[int, CallHandle] = {}
-        self._reply_checks = ReplyChecks(settings.checks, client, self._call_log)
-        self._tails = TailSource(
-            process, settings, self._reply_checks, self._call_log, self._log_paths
-        )
+        self._reply_checks = ReplyChecks(settings.checks, client, output.lines)
+        self._tails = TailSource(process, settings, self._reply_checks, output)
         self._performers: dict[type[Effect], Performer] = {
             Post: self._post,
             Abandon: self._abandon,
@@ -211,13 +210,3 @@ class CallLoop:
 
     def _capture(self, effect: CaptureTail) -> None:
         self.tell(self._tails.capture(effect, self._handles[effect.call]))
-
-    # -- the output, where somebody follows it
-
-    def _call_log(self) -> tuple[str, ...]:
-        """Return the WebUI's lines since the POST went out."""
-        return ()
-
-    def _log_paths(self) -> tuple[Any, ...]:
-        """Return where the WebUI writes; () where that cannot be read."""
-        return ()

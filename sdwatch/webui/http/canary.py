@@ -107,13 +107,12 @@ class SelfTestCall:
     is_tiny: bool
 
 
-class SelfTestFinding(Enum):
-    """The conclusion from a failed self-test."""
+class PictureShows(Enum):
+    """What a failed picture of a self-test shows."""
 
     FAILED = "the WebUI is unhealthy"
-    INCONCLUSIVE = "it is busy, or its setup is unusable: inconclusive"
-    REFUSED = "it refuses this particular call: inconclusive"
-    NOT_RUN = "it was not tested"
+    INCONCLUSIVE = "nothing: it is busy, or its setup is unusable"
+    REFUSED = "nothing: it refuses this particular call"
 
 
 @dataclass(frozen=True)
@@ -125,7 +124,7 @@ class SelfTestFailure:
     """
 
     reason: str
-    finding: SelfTestFinding = SelfTestFinding.FAILED
+    shows: PictureShows = PictureShows.FAILED
     error: WebUIError | None = None
     hold_reason: HoldReason | None = None
     given_up: str = field(default="", compare=False)
@@ -181,19 +180,17 @@ class Canary:
 
 _CHECK_INTERVAL_S = 0.05  # seconds
 
-_BY_ERROR: tuple[tuple[type[WebUIError], SelfTestFinding], ...] = (
-    (WebUIBusyError, SelfTestFinding.INCONCLUSIVE),
-    (WebUINotUsableError, SelfTestFinding.INCONCLUSIVE),
-    (WebUIBadRequestError, SelfTestFinding.REFUSED),
+_BY_ERROR: tuple[tuple[type[WebUIError], PictureShows], ...] = (
+    (WebUIBusyError, PictureShows.INCONCLUSIVE),
+    (WebUINotUsableError, PictureShows.INCONCLUSIVE),
+    (WebUIBadRequestError, PictureShows.REFUSED),
 )
 
 
 def _failure(asked: SelfTestCall, result: Reply | WebUIError) -> SelfTestFailure | None:
     """Return why the result is a failure, or None."""
     if isinstance(result, WebUIError):
-        by = next(
-            (by for kind, by in _BY_ERROR if isinstance(result, kind)), SelfTestFinding.FAILED
-        )
+        by = next((by for kind, by in _BY_ERROR if isinstance(result, kind)), PictureShows.FAILED)
         return SelfTestFailure(f"{asked.what} failed: {result}", by, result)
     flaw = flaw_in(result.images[0], is_tiny=asked.is_tiny, is_plain=result.is_plain)
     if flaw is Flaw.NONE:

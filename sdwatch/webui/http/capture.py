@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Protocol
 
 from sdwatch.errors import WebUIError, WebUIReplyError, WebUIUnreachableError
 from sdwatch.known_signatures import builtin_signatures
 from sdwatch.policy.failure.diagnosis import FailureFacts, diagnose, what_failed
+from sdwatch.policy.failure.expression import Expression
 from sdwatch.policy.failure.facts import checkpoint_named, names_checkpoint
 from sdwatch.policy.failure.matching import printed_once
 from sdwatch.policy.failure.signatures import Signature
@@ -21,20 +23,42 @@ from sdwatch.webui.http.call import CallHandle, Captured
 from sdwatch.webui.http.checked_reply import ReplyChecks
 from sdwatch.webui.http.roles import CallSettings, SupervisedProcess
 from sdwatch.webui.log.log_lines import split_lines, without_probes
-from sdwatch.webui.log.tail_capture import first_lines_with
 from sdwatch.webui.process.host_snapshot import memory_in_words, memory_low
+
+_TOOK_TOO_LONG = "(no output: reading it took too long; does its disk or share hang?)"
+
+
+class Output(Protocol):
+    """What a WebUI prints. See CallOutput of the lane."""
+
+    @property
+    def is_known(self) -> bool: ...
+    def lines(self) -> tuple[str, ...]: ...
+    def first_lines_with(self, patterns: Sequence[Expression]) -> tuple[str, ...]: ...
+
+
+class NoOutput:
+    """Of a WebUI whose output nobody follows."""
+
+    is_known = False
+
+    def lines(self) -> tuple[str, ...]:
+        """Return nothing."""
+        return ()
+
+    def first_lines_with(self, _: Sequence[Expression]) -> tuple[str, ...]:
+        """Return nothing."""
+        return ()
 
 
 @dataclass(frozen=True)
 class TailSource:
-    """Where the evidence of a WebUI comes from. `log`: returns its lines since the POST went out,
-    oldest first; `log_paths`: of its output, () where that cannot be read."""
+    """Where the evidence of a WebUI comes from."""
 
     process: SupervisedProcess
     settings: CallSettings
     reply_checks: ReplyChecks
-    log: Callable[[], tuple[str, ...]]
-    log_paths: Callable[[], Sequence[Path]]
+    output: Output
 
     def capture(self, effect: CaptureTail, handle: CallHandle) -> TailCaptured:
         """Return what the failed POST left behind, explained."""
@@ -47,19 +71,24 @@ class TailSource:
         payload = handle.call.payload
         failpoint("TailCaptured", Path(handle.call.stage))
         key = what_failed(explanation, error, checkpoint_named(payload))
-        host = self.settings.host_snapshots
         return TailCaptured(
             effect.call,
             error,
             explanation,
             key and handle.shared(key, payload),
-            Captured(
-                facts,
-                self.process.get_tail_logs(),
-                host.at_failure() if host is not None else {},
-                self._printed(facts.log, effect),
-            ),
+            self._captured(facts, effect),
             unchanged=error.kind == "upscale_unchanged",
+        )
+
+    def _captured(self, facts: FailureFacts, effect: CaptureTail) -> Captured:
+        if effect.without_log:
+            return Captured(facts, {"output": _TOOK_TOO_LONG}, {}, None)
+        host = self.settings.host_snapshots
+        return Captured(
+            facts,
+            self.process.get_tail_logs(),
+            host.at_failure() if host is not None else {},
+            self._printed(facts.log, effect),
         )
 
     def _facts(self, effect: CaptureTail, handle: CallHandle, error: WebUIError) -> FailureFacts:
@@ -70,17 +99,14 @@ class TailSource:
             error,
             gone,
             code,
-            self.log(),
+            () if effect.without_log else self.output.lines(),
             memory_low(before),
             names_checkpoint=names_checkpoint(handle.call.payload),
             memory=memory_in_words(before),
             kind=(self.settings.catalogue() or Catalogue()).kind,
         )
-        wanted = printed_once(facts, self._signatures)
-        paths = self.log_paths()
-        return (
-            replace(facts, printed=first_lines_with(paths, wanted)) if wanted and paths else facts
-        )
+        wanted = () if effect.without_log else printed_once(facts, self._signatures)
+        return replace(facts, printed=self.output.first_lines_with(wanted)) if wanted else facts
 
     def _exit(self, effect: CaptureTail, error: WebUIError) -> tuple[bool, int | None]:
         """Return whether the process of this POST ended, and its exit code."""
@@ -98,7 +124,7 @@ class TailSource:
     def _printed(self, log: Sequence[str], effect: CaptureTail) -> tuple[str, ...] | None:
         """Return the lines of `log` that belong to this call, without the access lines of probes;
         None where they cannot be separated from the lines of others' calls."""
-        if effect.lost or not self.log_paths():
+        if effect.lost or not self.output.is_known:
             return None
         lines, _ = without_probes(split_lines("\n".join(log)))
         return tuple(line.text for line in lines)

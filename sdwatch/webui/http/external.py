@@ -16,6 +16,7 @@ from sdwatch.policy.failure.hold_reason import HoldReason, no_answer, seen_by_pr
 from sdwatch.policy.failure.lasting import LastingStates
 from sdwatch.system.clock import Clock
 from sdwatch.system.log_events import LogEvent, about
+from sdwatch.webui.log.log_reader import LOCAL, READ_LIMIT, LogReader
 from sdwatch.webui.log.tail_capture import tail_text
 from sdwatch.webui.process.incarnation import WebUIExit
 from sdwatch.webui.process.readiness import PROBE_INTERVAL_S, ProbeResult
@@ -28,10 +29,16 @@ PATIENCE = 10.0
 
 class ExternalWebUI:
     """A WebUI that sdwatch did not start. `probe`: asks its API once. `log_file`: where it writes,
-    if this machine can read that."""
+    if this machine can read that, by `log_reader`."""
 
     def __init__(
-        self, *, name: str, probe: Callable[[], ProbeResult], clock: Clock, log_file: Path | None
+        self,
+        *,
+        name: str,
+        probe: Callable[[], ProbeResult],
+        clock: Clock,
+        log_file: Path | None,
+        log_reader: LogReader = LOCAL,
     ) -> None:
         self.name = name
         self.last_failure = ""
@@ -40,6 +47,7 @@ class ExternalWebUI:
         self._probe = probe
         self._clock = clock
         self._log_file = log_file
+        self._log_reader = log_reader
         self._not_ready = LastingStates()
 
     @property
@@ -83,10 +91,12 @@ class ExternalWebUI:
     def get_tail_logs(self, max_lines: int = 200) -> dict[str, str]:
         """Return the last lines of its `log_file`, or a placeholder that says why there are
         none."""
-        if self._log_file is None:
+        path = self._log_file
+        if path is None:
             why = "(an external WebUI; name its log_file in the config to have its last lines here)"
             return {"stdout": why, "stderr": why}
-        return {"log_file": tail_text(self._log_file, max_lines)}
+        hangs = f"(no output: {path} did not answer within {READ_LIMIT:g} s; does its share hang?)"
+        return {"log_file": self._log_reader.read(lambda: tail_text(path, max_lines), hangs)}
 
     def log_paths(self) -> tuple[Path, ...]:
         """Return its log file, if there is one."""

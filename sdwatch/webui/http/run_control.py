@@ -25,7 +25,7 @@ class RunControl:
         self.decided: Action | None = None
         self._lock = threading.Lock()
         self._why: RunCancelledError | RunStoppedError | None = None
-        self._hears: Callable[[], None] = _nobody
+        self._on_given_up: Callable[[], None] = _nobody
 
     def cancel(self) -> None:
         """Give the run up because somebody cancelled it."""
@@ -46,16 +46,16 @@ class RunControl:
             raise self._why
 
     @contextmanager
-    def reports_to(self, hears: Callable[[], None]) -> Iterator[None]:
-        """Have `hears` called once the run is given up, while a call of it is under way."""
+    def while_calling(self, on_given_up: Callable[[], None]) -> Iterator[None]:
+        """Have `on_given_up` called once the run is given up, while a call of it is under way."""
         with self._lock:
-            self._hears = hears
+            self._on_given_up = on_given_up
         if self.given_up.is_set():
-            hears()
+            on_given_up()
         try:
             yield
         finally:
-            self._hears = _nobody
+            self._on_given_up = _nobody
             self.waiting = self.calling = False
             self.decided = None
 
@@ -65,8 +65,8 @@ class RunControl:
             if not isinstance(self._why, RunCancelledError):
                 self._why = why
             self.given_up.set()
-            hears = self._hears
-        hears()
+            on_given_up = self._on_given_up
+        on_given_up()
 
 
 def _nobody() -> None:

@@ -18,6 +18,7 @@ from sdwatch.policy.failure.tracebacks import Raised, may_follow, raised_by, tra
 from sdwatch.policy.lane.turn import TRACEBACK_WAIT
 from sdwatch.system.clock import Clock
 from sdwatch.webui.log.follower import MOST_BEHIND, POLL_BYTES, LogFollower
+from sdwatch.webui.log.log_reader import LOCAL, LogReader
 
 _STEP = 0.005
 _QUIET = 0.02
@@ -40,7 +41,7 @@ class _Owed:
 class CallLog:
     """Follows the logs at `paths` from now on, or from these `offsets` (in bytes). `before`: the
     log of the previous call on the same process; a traceback that it still owes is not this call's.
-    `worker_ends`: see Kind."""
+    `worker_ends`: see Kind. `reader`: a log that it cannot read in time says nothing until then."""
 
     def __init__(
         self,
@@ -49,13 +50,16 @@ class CallLog:
         before: CallLog | None = None,
         worker_ends: str = "",
         offsets: tuple[int, ...] = (),
+        reader: LogReader = LOCAL,
     ) -> None:
         self._worker_ends = worker_ends
         self._clock = clock
-        self._followers = [
-            LogFollower(path, offset=offset) for path, offset in zip_longest(paths, offsets) if path
-        ]
-        self._lock = threading.Lock()  # several threads of the lane read it
+        self._reader = reader
+        self._followers: list[LogFollower] = reader.read(
+            lambda: [LogFollower(p, offset=at) for p, at in zip_longest(paths, offsets) if p], []
+        )
+        self._reading = threading.Lock()  # several threads of the lane read it
+        self._lock = threading.Lock()  # of the lines; never held while something is read
         self._pinned: list[str] = []
         self._lines: list[str] = []
         self._read = 0  # lines so far, including dropped ones
@@ -68,12 +72,16 @@ class CallLog:
 
     def poll(self) -> None:
         """Read new output."""
-        with self._lock:
-            for follower in self._followers:
-                self._lines += (new := follower.poll())
+        self._reader.read(self._poll, None)
+
+    def _poll(self) -> None:
+        with self._reading:
+            new = [line for follower in self._followers for line in follower.poll()]
+            with self._lock:
+                self._lines += new
                 self._read += len(new)
-            if len(self._lines) > 2 * _MOST_LINES:
-                self._pin()
+                if len(self._lines) > 2 * _MOST_LINES:
+                    self._pin()
 
     def lines(self) -> tuple[str, ...]:
         """Return what the WebUI wrote of this call, oldest first: of a flood the end, and the

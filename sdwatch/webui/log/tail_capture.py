@@ -35,6 +35,9 @@ WINDOW_BYTES = 4 * 1024 * 1024
 FURTHER_UP = 3  # more windows to search for a traceback, where the last has none
 OVERLAP_BYTES = 16 * 1024
 SAVED_BYTES = 256 * 1024
+MOST_SEARCHED = 256 * 1024 * 1024
+"""Several times a log's usual cap; somebody else's log may be of any size."""
+
 _LONGEST_RAW = 1 << 20  # bytes of a line without an end, such as a bar redrawn with `\\r`
 
 
@@ -104,11 +107,12 @@ def cap_file(path: Path, cap_bytes: int) -> bool:
 
 def first_lines_with(paths: Iterable[Path], patterns: Sequence[Expression]) -> tuple[str, ...]:
     """Return the first line in these whole files that matches each pattern. Never raises: a file
-    that cannot be read has none. A log that was cut to its cap has lost its older lines."""
+    that cannot be read has none, and of a very large one the first MOST_SEARCHED bytes are read. A
+    log that was cut to its cap has lost its older lines."""
     found: dict[Expression, str] = {}
     for path in paths:
         with suppress(NotAFileError, OSError, ValueError), open_log(path) as file:
-            for raw in iter(lambda: file.readline(_LONGEST_RAW), b""):
+            while file.tell() < MOST_SEARCHED and (raw := file.readline(_LONGEST_RAW)):
                 line = raw.decode("utf-8", "replace")
                 fits = (each for each in patterns if each not in found and each.search(line))
                 found |= dict.fromkeys(fits, line.strip())

@@ -80,7 +80,6 @@ class WebUIProcessManager:
         self.last_failure = ""
         self.last_hold_reason = HoldReason("")  # the same, for people
         self.last_probe: ProbeResult | None = None
-        self.last_exit: WebUIExit | None = None
         self._settings = settings
         self._state_dir = state_dir = settings.state_dir
         self._clock = clock
@@ -375,7 +374,7 @@ class WebUIProcessManager:
                 return
             incarnation = current.identity.incarnation
             ended = WebUIExit(incarnation, code, current.expected)
-            self._exits[incarnation] = self.last_exit = ended
+            self._exits[incarnation] = ended
             self._exits.pop(incarnation - _KEPT_INCARNATIONS, None)
             current.ended.set()
             is_forgotten = self._current is not current
