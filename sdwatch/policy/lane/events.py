@@ -286,7 +286,7 @@ class SelfTestEnd(Enum):
 @dataclass(frozen=True)
 class SelfTestAnswered(LaneEvent):
     """A self-test has ended. `reason`: why it failed. `refused_checkpoint`: the WebUI refuses the
-    checkpoint of the last good call."""
+    checkpoint, or the workflow, of the last good call."""
 
     end: SelfTestEnd
     reason: HoldReason = HoldReason("")  # noqa: RUF009 - it is frozen
