@@ -145,11 +145,13 @@ class Replied(OfCall):
 
 @dataclass(frozen=True)
 class Stalled(OfCall):
-    """POST `number` makes no progress. `reason`: in words."""
+    """POST `number` makes no progress. `reason`: in words. `ours`: the WebUI named this call's own
+    prompt as the one that runs, so it is nobody else's."""
 
     number: int
     reason: str = ""
     probes: Probes | None = None
+    ours: bool = False
 
 
 @dataclass(frozen=True)
