@@ -406,6 +406,11 @@ def _raise(_call: Call, image: Images, kind: str) -> Result:
     return Result((image,))
 
 
+def _save_own(call: Call, images: Images) -> Result:
+    """It has no filename_prefix, like the save nodes of some extensions."""
+    return Result((), {"images": _saved(call, images, "own/picture", "output", 4)})
+
+
 WORK: dict[str, Work] = {
     "KSampler": _sample, "CheckpointLoaderSimple": _checkpoint, "CLIPTextEncode": _text,
     "CLIPSetLastLayer": _first, "VAEDecode": _decode, "VAEEncode": _encode,
@@ -421,5 +426,5 @@ WORK: dict[str, Work] = {
     "SaveVideo": _save_video, "EmptyAudio": _empty_audio, "SaveAudio": _save_audio,
     "SaveLatent": _save_latent, "SaveAnimatedWEBP": _save_animated, "PreviewAny": _preview_any,
     "SimulatedPaid": _paid, "SimulatedSteps": _slow_steps,
-    "SimulatedSleep": _sleep, "SimulatedRaise": _raise,
+    "SimulatedSleep": _sleep, "SimulatedRaise": _raise, "SimulatedSave": _save_own,
 }  # fmt: skip

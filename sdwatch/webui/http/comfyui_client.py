@@ -32,7 +32,7 @@ from sdwatch.policy.translation.templates import Templates
 from sdwatch.policy.workflow.history import PromptEnd, PromptResult, refusal_in
 from sdwatch.policy.workflow.node_classes import NodeClass
 from sdwatch.policy.workflow.workflow import Workflow
-from sdwatch.policy.workflow.workflow_call import taken
+from sdwatch.policy.workflow.workflow_call import call_in, taken
 from sdwatch.system.failpoints import failpoint
 from sdwatch.webui.http.client import CANARY_HEADER, log_failure
 from sdwatch.webui.http.comfyui_questions import ComfyUIQuestions
@@ -88,7 +88,7 @@ class ComfyUIClient(ComfyUIQuestions):
         self._call_limit = call_limit
         self._owner = owner or f"sdwatch-{uuid.uuid4().hex}"
         self._classes: dict[str, NodeClass] = {}
-        self._workflows = WorkflowsOfCalls(self, self._known_classes, self.template_for)
+        self._workflows = WorkflowsOfCalls(self, self.known_classes, self.template_for)
         self._watched: _Watched | None = None
         self._left = ""  # the last prompt that was given up, and may still run
 
@@ -114,7 +114,8 @@ class ComfyUIClient(ComfyUIQuestions):
         """Return the template that a call uses; None for a built-in workflow."""
         return (self._templates or self.read_templates()).named(stage, payload)
 
-    def _known_classes(self) -> Mapping[str, NodeClass]:
+    def known_classes(self) -> Mapping[str, NodeClass]:
+        """Return the node classes as they were read last; read them first. Raises WebUIError."""
         return self._classes or self.read_classes(self.answer_limit)
 
     def listed(self, name: str, timeout: float) -> list[Any]:
@@ -232,7 +233,8 @@ class ComfyUIClient(ComfyUIQuestions):
             raise WebUIInterruptedError("the prompt was interrupted in ComfyUI")
         if result.end is PromptEnd.FAILED:
             raise failed(result)
-        wanted, is_plain = taken(payload, result), canary and has_no_model(payload)
+        wanted = result if canary else taken(payload, result)
+        is_plain = canary and call_in(payload) is None and has_no_model(payload)
         reply = reply_from(self, stage, payload, prompt.id, wanted, is_plain=is_plain)
         if any(reply.one_colour) and not is_plain:
             # NaNs: another attempt would get the same picture from the cache (0.33.0, 0.3 s).

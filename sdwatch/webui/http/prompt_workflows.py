@@ -18,8 +18,9 @@ from sdwatch.policy.translation.built_in import canary_picture, drawing, enlargi
 from sdwatch.policy.translation.lists import checkpoint_meant, checkpoints
 from sdwatch.policy.translation.template_file import WorkflowTemplate
 from sdwatch.policy.workflow.node_classes import NodeClasses
+from sdwatch.policy.workflow.repeated import without_traces
 from sdwatch.policy.workflow.workflow import Workflow, WorkflowError
-from sdwatch.policy.workflow.workflow_call import call_in
+from sdwatch.policy.workflow.workflow_call import call_in, never_cached
 
 _CANARY_STEPS = 1
 _SIZE = ("width", "height", "batch_size")
@@ -50,23 +51,25 @@ class WorkflowsOfCalls:
     def of(self, stage: str, payload: Mapping[str, Any], folder: str, *, canary: bool) -> Workflow:
         """Return the workflow of a call, whose files go into `folder`. `canary`: it is no job's.
         Raises WebUIError, also where an upload fails."""
-        if canary and has_no_model(payload):
+        own = call_in(payload)
+        if canary and own is None and has_no_model(payload):
             sides = (int(payload.get(name) or 1) for name in _SIZE)
             return canary_picture(random.randrange(_COLOURS), *sides)
         images = list(_images_of(stage, payload))
-        own = call_in(payload)
         self._uploaded[folder] = len(images)
         names = [
             self._uploads.upload(f"{number}.png", folder, image)
             for number, image in enumerate(images, 1)
         ]
         if own is not None:
-            return own.ready(folder, names)
+            workflow = own.ready(folder, names)
+            return self._as_test(workflow) if canary else self._run_anyway(workflow, folder)
         if (template := self._template(stage, payload)) is not None:
             try:
-                return template.filled(payload, folder, names)
+                workflow = template.filled(payload, folder, names)
             except WorkflowError as error:
                 raise WebUIBadRequestError(str(error)) from error
+            return self._run_anyway(workflow, folder)
         if STAGES[stage].has_steps:
             return drawing(payload, self._checkpoint(payload), folder, names)
         try:
@@ -74,6 +77,15 @@ class WorkflowsOfCalls:
         except NoPictureError as error:
             raise WebUIBadRequestError(f"the image to enlarge {error}") from error
         return enlarging(payload, folder, names[0], size)
+
+    def _run_anyway(self, workflow: Workflow, folder: str) -> Workflow:
+        return never_cached(workflow, self._classes(), folder)
+
+    def _as_test(self, workflow: Workflow) -> Workflow:
+        try:
+            return without_traces(workflow, self._classes())
+        except WorkflowError as error:
+            raise WebUIBadRequestError(str(error)) from error
 
     def take_back(self, folder: str, images: int = 0) -> None:
         """Put a tiny picture in the place of each image of a call that has ended: ComfyUI
