@@ -5,10 +5,11 @@ from __future__ import annotations
 import argparse
 
 from sdwatch.cli.chosen_config import ChosenConfig, add_config_argument, choose_config
-from sdwatch.cli.cluster import partner_of
+from sdwatch.cli.cluster import partner_of, remember_broker, url_of
 from sdwatch.cli.exit_codes import ExitCode
 from sdwatch.cli.plain import say
 from sdwatch.cli.session import Session, counted
+from sdwatch.errors import ConfigError, Problem
 from sdwatch.monitor.once import Result
 
 SIMULATOR = "sdwatch.simulator"
@@ -52,6 +53,11 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 def main(args: argparse.Namespace) -> ExitCode:
     """Run the monitor. Raises AlreadyRunningError, ConfigError, SdwatchError."""
     chosen = choose_config(args.config)
+    if not chosen.config.webuis and not args.dispatch:
+        why = "`webuis:` names none; only `sdwatch run --dispatch` works without"
+        raise ConfigError(str(chosen.file), [Problem(0, 0, why)])
+    if args.dispatch:
+        remember_broker(chosen.config.state, url_of(args.dispatch))
     if any(SIMULATOR in (webui.command or ()) for webui in chosen.config.webuis):
         say(_not_real(chosen))
     session = Session(

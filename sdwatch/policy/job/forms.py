@@ -12,6 +12,7 @@ from sdwatch.errors import Problem
 from sdwatch.policy.job.conduct import ConductFields
 from sdwatch.policy.job.document import Mapping, Node, Scalar, Sequence
 from sdwatch.policy.job.expansion import Expanding
+from sdwatch.policy.job.needs import NeedsFields
 from sdwatch.policy.job.result import ResultFields
 from sdwatch.policy.job.schema import WHOLE, found
 from sdwatch.policy.job.stage_kinds import STAGE_NAMES, STAGES, TXT2IMG
@@ -23,7 +24,7 @@ MAX_STAGES = 100
 Keys: TypeAlias = "dict[str, tuple[Scalar, Node]]"
 
 
-class Header(ResultFields, ConductFields):
+class Header(ResultFields, ConductFields, NeedsFields):
     """Fields of the job itself."""
 
     name: Annotated[str, Field(min_length=1, max_length=200)] | None = Field(

@@ -37,6 +37,7 @@ from sdwatch.policy.job.graph import OWN, LinkReader, Links, StageIds, ids_of
 from sdwatch.policy.job.infotext import infotext_in
 from sdwatch.policy.job.job_files import NOTHING, JobFiles, Outside, read_defaults
 from sdwatch.policy.job.job_images import JobImages, Size
+from sdwatch.policy.job.needs import ANYWHERE, Needs, needs_of
 from sdwatch.policy.job.points import ONE, Points
 from sdwatch.policy.job.result import Format, Keep, OutputWish, wrong_in_pattern
 from sdwatch.policy.job.schema import Written, found, read_model, readable
@@ -110,6 +111,7 @@ class Job:
     on_failure: OnFailure = OnFailure.CONTINUE
     random_seed: int | None = None
     conduct: Conduct = Conduct()  # noqa: RUF009 - it is frozen
+    needs: Needs = ANYWHERE
     named: frozenset[str] = dataclass_field(default=frozenset(), compare=False)
     keep: Keep = Keep.ALL
     outputs: OutputWish = OutputWish()  # noqa: RUF009 - it is frozen
@@ -251,6 +253,7 @@ class _JobReader:
             expansion.on_failure,
             expansion.random_seed,
             conduct_of(header),
+            needs_of(header.get("needs"), keys["needs"][1] if "needs" in keys else None),
             frozenset(self.named),
             Keep(header.get("keep", Keep.ALL)),
             self.outputs(header.get("outputs") or {}, keys, expansion.names),
