@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from sdwatch.policy.kinds.table import title_of
 from sdwatch.policy.page.headline import Headline, Tone
 from sdwatch.policy.page.layout import section, state_of, unfolded
 from sdwatch.policy.page.markup import Markup, element, join, prose
@@ -49,7 +50,7 @@ def _box(box: BoxCard) -> Markup:
         element("div", element("strong", box.name), state_of(state), class_="row"),
         element("p", prose(box.paused), class_="reason") if box.paused else "",
         element("p", " · ".join(_facts(box)), class_="quiet"),
-        [_lane(lane) for lane in box.lanes],
+        [_lane(lane, answers=box.answers) for lane in box.lanes],
         class_=f"card {state.tone}",
     )
 
@@ -63,9 +64,9 @@ def _facts(box: BoxCard) -> Iterator[str]:
         yield "takes no jobs now"
 
 
-def _lane(lane: BoxLane) -> Markup:
+def _lane(lane: BoxLane, *, answers: bool) -> Markup:
     state = "on hold" if lane.hold else "ready" if lane.ready else "not ready"
-    words = [state, lane.kind, *(f"#{tag}" for tag in lane.tags)]
+    words = [*([state] if answers else []), title_of(lane.kind), *(f"#{tag}" for tag in lane.tags)]
     if lane.loaded:
         words.append(f"{lane.loaded} is loaded")
     if lane.checkpoint_count:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from sdwatch.policy.kinds.table import title_of
 from sdwatch.policy.privacy.printable import counted
 
 _NAMED = 3
@@ -40,7 +41,7 @@ def box_lines(name: str, box: Mapping[str, Any]) -> Iterator[str]:
 def lane_words(lane: Mapping[str, Any]) -> Iterator[str]:
     """Yield what is to say about a lane of a box."""
     yield "ready" if lane["ready"] else "on hold" if lane["hold"] else "not ready"
-    yield lane["kind"]
+    yield title_of(lane["kind"])
     if lane["hold"]:
         yield lane["hold"]
     if lane["tags"]:
