@@ -27,6 +27,9 @@ if TYPE_CHECKING:
     from sdwatch.monitor.partner import Partner
     from sdwatch.policy.cluster.cards import BoxOrder
 
+OWN_BROKER = "own"
+"""Stands for the URL of the broker that was used here last."""
+
 _ANSWERS_WITHIN = 10.0  # seconds
 _LONGEST_URL = 2000
 _SHOWS_ITSELF = 30.0  # seconds within which a box that works has shown itself again
@@ -117,6 +120,12 @@ def partner_of(cluster: str, dispatch: str) -> Partner | None:
     return Box(url_of(cluster)) if cluster else Dispatcher(url_of(dispatch))
 
 
+def broker_of(given: str, state: Path) -> str:
+    """Return the URL that `--dispatch` names; OWN_BROKER stands for the one that was used here.
+    Raises SdwatchError."""
+    return url_of(_own_url(state / "nats") if given == OWN_BROKER else given)
+
+
 def remember_broker(state: Path, url: str) -> None:
     """Keep the broker's URL for commands here, readable by this user only. Raises OSError."""
     folder = state / "nats"
@@ -182,7 +191,7 @@ def _announce(settings: ServerSettings, token: str, stop: threading.Event) -> No
     say('    python -m pip install "sdwatch[cluster]"')
     say(f"    sdwatch run --cluster {_url(settings, host, shown)}")
     say("On the machine with the inbox:")
-    say(f"    sdwatch run --dispatch {settings.folder / 'url'}")
+    say("    sdwatch run --dispatch")
     if shown == "TOKEN":
         say(f"TOKEN is in {settings.folder / 'token'}")
     if settings.host in ("127.0.0.1", "::1", "localhost"):

@@ -35,12 +35,13 @@ def box_lines(name: str, box: Mapping[str, Any]) -> Iterator[str]:
     if box["paused"]:
         yield f"  on hold: {box['paused']}"
     for lane in box["lanes"]:
-        yield f"  {lane['name']:<12} {'; '.join(lane_words(lane))}"
+        yield f"  {lane['name']:<12} {'; '.join(lane_words(lane, answers=box['answers']))}"
 
 
-def lane_words(lane: Mapping[str, Any]) -> Iterator[str]:
-    """Yield what is to say about a lane of a box."""
-    yield "ready" if lane["ready"] else "on hold" if lane["hold"] else "not ready"
+def lane_words(lane: Mapping[str, Any], *, answers: bool) -> Iterator[str]:
+    """Yield what is to say about a lane of a box. `answers`: how it is now is known."""
+    if answers:
+        yield "ready" if lane["ready"] else "on hold" if lane["hold"] else "not ready"
     yield title_of(lane["kind"])
     if lane["hold"]:
         yield lane["hold"]
@@ -54,6 +55,6 @@ def lane_words(lane: Mapping[str, Any]) -> Iterator[str]:
 
 def checkpoints_of(lane: Mapping[str, Any]) -> str:
     """Return the first checkpoints, and how many more there are."""
-    more = lane["checkpoint_count"] - _NAMED
-    names = ", ".join(lane["checkpoints"][:_NAMED])
-    return f"{names} and {more} more" if more > 0 else names
+    named = lane["checkpoints"][:_NAMED]
+    more = lane["checkpoint_count"] - len(named)
+    return ", ".join(named) + (f" and {more} more" if more > 0 else "")
