@@ -13,7 +13,7 @@ from sdwatch.policy.report.notice import Notice, Topic
 from sdwatch.system.clock import Clock
 
 WAITS_FOR_TAGS = 600.0
-"""Seconds for which a job may wait for tags that no machine has until people are told: a box may
+"""Seconds for which a job may wait for tags that no machine has until there is a notice: a box may
 only be off."""
 
 

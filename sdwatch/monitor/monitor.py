@@ -207,10 +207,7 @@ class Monitor:
         self._placement = Placement(self._lanes, config.max_generation, config.rules)
         parts = self._parts()
         self._lane_work = Work(parts, next((webui.url for webui in config.webuis), "URL"))
-        partner = self.partner
-        self._left = Once(
-            parts, self._lane_work, lambda: partner is not None and partner.may_have_work()
-        )
+        self._left = Once(parts, self._lane_work, self._partner_may_have_work)
         self._retention = Retention(
             config.retention, self._spool, self._state, clock=clock, report=self._reports.line
         )
@@ -220,20 +217,27 @@ class Monitor:
         )
         self._late_outputs.rounds.open()
         self._intake.open()
-        if self.partner is not None:
-            self.partner.open(
-                Surroundings(
-                    self._spool,
-                    self._state,
-                    parts,
-                    self._lane_work,
-                    self._gate,
-                    settings_of_runs(config),
-                    clock,
-                    self._wake.set,
-                )
-            )
+        self._open_partner(parts)
         self._is_open = True
+
+    def _open_partner(self, parts: Parts) -> None:
+        if self.partner is None:
+            return
+        self.partner.open(
+            Surroundings(
+                self._spool,
+                self._state,
+                parts,
+                self._lane_work,
+                self._gate,
+                settings_of_runs(self._config),
+                self._clock,
+                self._wake.set,
+            )
+        )
+
+    def _partner_may_have_work(self) -> bool:
+        return self.partner is not None and self.partner.may_have_work()
 
     def _parts(self) -> Parts:
         return Parts(

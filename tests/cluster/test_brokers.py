@@ -1,4 +1,4 @@
-"""The broker as docs/cluster.md sets it up: three servers of which one dies, and TLS."""
+"""The broker as docs/cluster.md sets it up: three servers, when one dies; and TLS."""
 
 from __future__ import annotations
 

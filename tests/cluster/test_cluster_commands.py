@@ -51,7 +51,7 @@ def test_box_and_dispatcher_at_once_are_refused(tmp_path: Path) -> None:
 def test_without_a_webui_only_a_dispatcher_runs(tmp_path: Path) -> None:
     (tmp_path / "sdwatch.yaml").write_text("spool: spool\nstate: state\nwebuis: {}\n")
     ended = sdwatch(tmp_path, "run", "--config", "sdwatch.yaml")
-    assert ended.returncode == 2
+    assert ended.returncode == 5
     assert "only `sdwatch run --dispatch` works without" in ended.stderr
 
 

@@ -235,8 +235,7 @@ class _JobReader:
         forms = StageForms({*expansion.names, *given}, self.problems)
         parts, head = forms.parts_of(rest, keys)
         header = self.fields(with_fixed(head, expansion, self.problems), Header, "job")
-        wildcards = Wildcards(self.files.wildcard, self.sources, self.problems)
-        template = Template(parts, expansion, wildcards, defaults)
+        template = Template(parts, expansion, self.wildcards(), defaults)
         self.note_places(template)
         first = template.parts(1, 0)
         self.problems += template.problems
@@ -253,7 +252,7 @@ class _JobReader:
             expansion.on_failure,
             expansion.random_seed,
             conduct_of(header),
-            needs_of(header.get("needs"), keys["needs"][1] if "needs" in keys else None),
+            needs_of(header, keys),
             frozenset(self.named),
             Keep(header.get("keep", Keep.ALL)),
             self.outputs(header.get("outputs") or {}, keys, expansion.names),
@@ -261,6 +260,9 @@ class _JobReader:
             partial(self.make, template) if template.varies else None,
             template.texts,
         )
+
+    def wildcards(self) -> Wildcards:
+        return Wildcards(self.files.wildcard, self.sources, self.problems)
 
     def note_places(self, template: Template) -> None:
         """Note the ids of the stages, and which part is written where."""

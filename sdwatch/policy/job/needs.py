@@ -14,7 +14,7 @@ from pydantic import AfterValidator, Field
 from sdwatch.errors import Problem
 from sdwatch.policy.job import document
 from sdwatch.policy.job.document import Node, Scalar
-from sdwatch.policy.job.schema import ONE_OR_MORE, Written
+from sdwatch.policy.job.schema import ONE_OR_MORE, Reading, Written
 from sdwatch.policy.naming import nearest, quoted
 
 _TAG = re.compile(r"[a-z0-9][a-z0-9_.-]{0,39}")
@@ -54,10 +54,13 @@ class NeededFields(Written):
     )
 
 
+_NEEDS = Reading(lambda value: value, allowed="a mapping with `tags`, `checkpoints` or both")
+
+
 class NeedsFields(Written):
     """Fields of the job itself, about where it runs."""
 
-    needs: NeededFields | None = Field(
+    needs: Annotated[NeededFields | None, _NEEDS] = Field(
         None,
         description="Which lanes may do the job, on this machine or another one: only those that "
         "have all of these.",
@@ -83,17 +86,17 @@ class Needs:
 ANYWHERE = Needs()
 
 
-def needs_of(given: Mapping[str, Any] | None, node: Node | None) -> Needs:
-    """Return what a job needs. `given`: as NeedsFields has checked it; `node`: as it was
-    written."""
-    if not given:
+def needs_of(given: Mapping[str, Any], keys: Mapping[str, tuple[Scalar, Node]]) -> Needs:
+    """Return what a job needs. `given`: its fields, as NeedsFields has checked them; `keys`: as
+    they were written."""
+    if not (needed := given.get("needs")):
         return ANYWHERE
-    places = {text.text: (text.line, text.column) for text in _texts(node)}
-    tags, names = given.get("tags") or (), given.get("checkpoints") or ()
+    places = {text.text: (text.line, text.column) for text in _texts(keys["needs"][1])}
+    tags, names = needed.get("tags") or (), needed.get("checkpoints") or ()
     return Needs(tuple(dict.fromkeys(tags)), tuple(dict.fromkeys(names)), places)
 
 
-def _texts(node: Node | None) -> Iterator[Scalar]:
+def _texts(node: Node) -> Iterator[Scalar]:
     if isinstance(node, Scalar):
         yield node
     elif isinstance(node, document.Sequence):

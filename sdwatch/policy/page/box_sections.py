@@ -8,7 +8,7 @@ from sdwatch.policy.kinds.table import title_of
 from sdwatch.policy.page.headline import Headline, Tone
 from sdwatch.policy.page.layout import section, state_of, unfolded
 from sdwatch.policy.page.markup import Markup, element, join, prose
-from sdwatch.policy.page.overview import BoxCard, BoxLane, Overview
+from sdwatch.policy.page.overview import BoxCard, BoxLaneCard, Overview
 from sdwatch.policy.page.times import duration
 from sdwatch.policy.privacy.printable import counted
 
@@ -64,7 +64,7 @@ def _facts(box: BoxCard) -> Iterator[str]:
         yield "takes no jobs now"
 
 
-def _lane(lane: BoxLane, *, answers: bool) -> Markup:
+def _lane(lane: BoxLaneCard, *, answers: bool) -> Markup:
     state = "on hold" if lane.hold else "ready" if lane.ready else "not ready"
     words = [*([state] if answers else []), title_of(lane.kind), *(f"#{tag}" for tag in lane.tags)]
     if lane.loaded:

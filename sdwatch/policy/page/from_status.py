@@ -12,7 +12,7 @@ from sdwatch.policy.page.expected import RunTimes
 from sdwatch.policy.page.overview import (
     ActiveCard,
     BoxCard,
-    BoxLane,
+    BoxLaneCard,
     CallProgress,
     LaneCard,
     MonitorCard,
@@ -103,8 +103,8 @@ def box_cards(status: Status) -> tuple[BoxCard, ...]:
     )
 
 
-def _box_lane(lane: Status) -> BoxLane:
-    return BoxLane(
+def _box_lane(lane: Status) -> BoxLaneCard:
+    return BoxLaneCard(
         lane["name"],
         lane["kind"],
         lane["ready"],

@@ -121,7 +121,7 @@ class LaneCard:
 
 
 @dataclass(frozen=True)
-class BoxLane:
+class BoxLaneCard:
     """A WebUI of another machine. `loaded`: its checkpoint, '' for the WebUI's own; `checkpoints`:
     the first of `checkpoint_count`."""
 
@@ -150,7 +150,7 @@ class BoxCard:
     paused: str = ""
     places: int = 0
     runs: int = 0
-    lanes: tuple[BoxLane, ...] = ()
+    lanes: tuple[BoxLaneCard, ...] = ()
 
     @property
     def serves(self) -> bool:
