@@ -44,6 +44,7 @@ log = logging.getLogger("sdwatch.cluster")
 
 _UNFIT = re.compile("[^A-Za-z0-9_-]")
 _PAUSE = 0.3  # seconds between two rounds
+_SOON = 1.0  # seconds at least between two times that the box shows itself
 _HANGS_AFTER = 60.0  # seconds without a round of the monitor: then no lease is renewed
 
 
@@ -155,7 +156,8 @@ class Box:
         now = self._around.clock.monotonic()
         if now - self._round_at > _HANGS_AFTER:
             return
-        if now - self._shown_at >= self._times.beat:
+        since = now - self._shown_at
+        if since >= self._times.beat or (since >= _SOON and self._showing.has_news):
             self._showing.show()
             self._shown_at = now
         if now - self._renewed_at >= self._times.renew:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import threading
 from collections.abc import Collection
+from dataclasses import replace
 
 from sdwatch.cluster.board import Board
 from sdwatch.cluster.broker import Broker
@@ -26,7 +27,7 @@ class Showing:
         self._broker = broker
         self._board = Board(broker)
         self._box = box
-        self._shown = BoxShown()
+        self._shown = self._was_shown = BoxShown()
         self._order = BoxOrder()
         self._ordered = threading.Event()  # the order is to be read
         self._asked = threading.Event()  # lists are to be read again
@@ -45,6 +46,12 @@ class Showing:
     def places(self) -> int:
         """Return how many runs the box takes."""
         return self._shown.places
+
+    @property
+    def has_news(self) -> bool:
+        """Return whether something else is there than was shown, but for the runs: the dispatcher
+        knows them."""
+        return replace(self._shown, held=0) != replace(self._was_shown, held=0)
 
     def hear(self, subject: str) -> None:
         """Note what was said, from any thread; '': the broker answers again."""
@@ -117,3 +124,4 @@ class Showing:
                 self._board.show_lists(self._box, lane.name, lists_to_bytes(known[0]))
                 self._stored[lane.name] = known[1]
         self._board.show(self._box, shown)
+        self._was_shown = shown
