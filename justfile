@@ -33,6 +33,10 @@ coverage:
     {{python}} -m coverage run -m pytest -n 0 -m "not slow" tests/policy
     {{python}} -m coverage report
 
+# Pin the packages of a cluster by hash, for every system (needs `uv`, https://docs.astral.sh/uv)
+pins:
+    printf 'nats-py\nnats-server-bin\n' | uv pip compile --universal --generate-hashes --python-version 3.11 --custom-compile-command "just pins" --no-annotate --output-file packaging/cluster.txt -
+
 # Print the pages that are made from the code
 docs:
     {{python}} -m docs.make_cli_page

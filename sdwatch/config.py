@@ -26,6 +26,7 @@ from pydantic import (
 from sdwatch.policy.config import config_paths, measures
 from sdwatch.policy.failure.reply_checks import LEVELS, Level
 from sdwatch.policy.job.calls.preflight import MAX_GENERATION
+from sdwatch.policy.job.needs import Tags
 from sdwatch.policy.job.outputs.picture import MOST_PIXELS
 from sdwatch.policy.job.outputs.result import Format, wrong_in_pattern
 from sdwatch.policy.job.stage.confinement import JobRules
@@ -145,6 +146,7 @@ class WebUIConfig(Written):
     password: str | None = Field(None, repr=False)
     log_file: Place | None = None
     templates: Place | None = None
+    tags: Tags = ()
     start_limit: Limit = 3600.0
     stall: Limit = 300.0
     load_limit: Limit = 1200.0
@@ -284,6 +286,7 @@ class Config(Written):
     signatures: Place | None = None
     checks: ChecksConfig = ChecksConfig()
     notify: Annotated[NotifyConfig, NOT_AN_ADDRESS] = NotifyConfig()
+    tags: Tags = ()
     webuis: Annotated[tuple[WebUIConfig, ...], named_by("name")]
 
     @property
@@ -305,8 +308,6 @@ class Config(Written):
     @field_validator("webuis")
     @classmethod
     def _each_once(cls, webuis: tuple[WebUIConfig, ...]) -> tuple[WebUIConfig, ...]:
-        if not webuis:
-            raise ValueError("name at least one WebUI, as `name: settings`")
         owners: dict[str, str] = {}
         for webui in webuis:
             address = same_address(webui.url)

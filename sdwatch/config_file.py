@@ -54,7 +54,7 @@ def parse_config(data: bytes, file: str, base: Path) -> Config:
         raise ConfigError(file, readable(error.problems)) from None
     if config is None:
         raise ConfigError(file, readable(problems))
-    webuis = tuple(_resolved(webui, base) for webui in config.webuis)
+    webuis = tuple(_resolved(webui, base, config.tags) for webui in config.webuis)
     paths = {"spool": _absolute(config.spool, base), "state": _absolute(config.state, base)}
     own = {
         name: path and _absolute(path, base)
@@ -111,13 +111,15 @@ def _untrusted(status: os.stat_result, above: os.stat_result) -> Problem | None:
     return Problem(0, 0, message)
 
 
-def _resolved(webui: WebUIConfig, base: Path) -> WebUIConfig:
-    """Return the config with absolute paths and a command without placeholders."""
+def _resolved(webui: WebUIConfig, base: Path, tags: tuple[str, ...]) -> WebUIConfig:
+    """Return the config with absolute paths, a command without placeholders, and the machine's tags
+    among its own."""
     cwd = webui.cwd and _absolute(webui.cwd, base)
     changes: dict[str, object] = {
         "cwd": cwd,
         "log_file": webui.log_file and _absolute(webui.log_file, base),
         "templates": webui.templates and _absolute(webui.templates, base),
+        "tags": tuple(dict.fromkeys((*tags, *webui.tags))),
     }
     if webui.command is not None:
         filled = [

@@ -196,7 +196,6 @@ REFUSED = {
     "no mapping": ("- a", "1:1: the config must be a mapping of `field: value`, not a list"),
     "no spool": (ONE.removeprefix("spool: spool\n"), "1:1: spool is missing"),
     "no webuis": (HEAD, "1:1: webuis is missing"),
-    "empty webuis": (HEAD + "webuis: {}", "3:9: webuis: name at least one WebUI"),
     "webuis as list": (HEAD + "webuis: [a]", "3:9: webuis must be a mapping of `name: settings`"),
     "misspelt": ("setle: 2\n" + ONE, '1:1: unknown field "setle" in the config; did you mean "set'),
     "misspelt within": (WEBUI + "comand: x", '6:5: unknown field "comand" in webuis.one; did you'),

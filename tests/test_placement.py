@@ -23,6 +23,15 @@ class FakeLane:
     name: str
     catalogue: Catalogue | None = None
     asked: list[set[str]] = field(default_factory=list)
+    tags: tuple[str, ...] = ()
+    box: str = ""
+    serves: bool = True
+    is_idle: bool = True
+    life_number: int = 1
+
+    @property
+    def alike(self) -> str:
+        return f"{self.name} {self.tags}"
 
     def read_again(self, routes: Collection[str]) -> None:
         self.asked.append(set(routes))
@@ -119,3 +128,67 @@ def test_a_file_that_is_no_job_fits_no_lane() -> None:
     assert isinstance(wants("a").job, Job)
     assert placement.refusal(Offer("x", ValueError("cannot be parsed"))) is None
     assert not placement.can_do(lane, Offer("x", ValueError("cannot be parsed")))
+
+
+def tagged(tags: str) -> Offer:
+    text = f"prompt: a\nneeds: {{tags: {tags}}}\n"
+    return Offer("job.yaml", parse_job(text.encode(), "job.yaml"))
+
+
+def test_a_lane_without_the_tag_does_not_take_the_job() -> None:
+    small, big = FakeLane("small", has("a")), FakeLane("big", has("a"), tags=("24gb",))
+    placement = Placement([small, big], MOST)
+    assert not placement.can_do(small, tagged("24gb"))
+    assert placement.can_do(big, tagged("24gb"))
+    assert placement.waiting() == {}, "it waits for its turn only"
+
+
+def test_on_one_machine_a_tag_that_no_lane_has_fails_the_job() -> None:
+    placement = Placement([FakeLane("big", has("a"), tags=("24gb",))], MOST)
+    refusal = placement.refusal(tagged("24bg"))
+    assert refusal is not None
+    assert 'job.yaml:2:15: no tag "24bg"; did you mean "24gb"?' in str(refusal)
+
+
+def test_with_other_machines_it_waits_for_one_that_has_the_tag_and_says_so() -> None:
+    elsewhere = [FakeLane("box/big", has("a"), tags=("24gb",), box="box")]
+    placement = Placement([FakeLane("small", has("a"))], MOST)
+    placement.remote = lambda: elsewhere
+    assert placement.refusal(tagged("24bg")) is None
+    assert placement.without_tags() == {"job.yaml": ("24bg",)}
+    assert placement.waiting() == {
+        "job.yaml": 'waits for a machine with the tag "24bg"; did you mean "24gb"?'
+    }
+    elsewhere.append(FakeLane("new/big", has("a"), tags=("24bg",), box="new"))
+    assert placement.has_news()
+    assert placement.refusal(tagged("24bg")) is None
+    assert placement.without_tags() == {}
+
+
+def test_nothing_is_refused_while_nobody_knows_the_other_machines() -> None:
+    placement = Placement([FakeLane("one", has("a"))], MOST)
+    placement.remote = lambda: None
+    assert placement.refusal(wants("a", more="width: 65")) is None
+    placement.remote = lambda: ()
+    assert placement.refusal(wants("a", more="width: 65")) is None, "none has come yet"
+
+
+def test_a_box_that_is_off_may_still_do_what_nobody_else_can() -> None:
+    off = FakeLane("box/x", has("b"), box="box", serves=False)
+    placement = Placement([FakeLane("one", has("a"))], MOST)
+    placement.remote = lambda: [off]
+    offer = wants("b")
+    assert placement.refusal(offer) is None
+    assert placement.waiting()["job.yaml"].startswith("one cannot do it")
+
+
+def test_a_job_that_every_box_refused_fails_with_what_they_said() -> None:
+    box = FakeLane("box/x", has("a"), box="box")
+    placement = Placement([], MOST)
+    placement.remote = lambda: [box]
+    assert placement.can_do(box, wants("a"))
+    placement.note_refusal("job.yaml", "box", "box: it has no LoRA")
+    assert not placement.can_do(box, wants("a"))
+    refusal = placement.refusal(wants("a"))
+    assert refusal is not None
+    assert "box: it has no LoRA" in str(refusal)

@@ -39,6 +39,7 @@ COMMANDS = {
     "retry": "put the jobs of finished runs back into the inbox; --edit opens them first",
     "replay": "send a run's failed call once, by hand, and show the reply",
     "bundle": "make one zip about a run for a bug report, without prompts",
+    "drain": "give a box of the cluster no more runs until `sdwatch resume BOX`",
     "hold": "pause: start no call and no WebUI until `sdwatch resume`",
     "resume": "end the pause, and check WebUIs on hold again now",
     "notify": "send a test message to each address in `notify:` of the config",

@@ -7,20 +7,28 @@ import json
 import socket
 import sys
 import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from sdwatch.cli.shared.chosen_config import add_config_argument, choose_config
 from sdwatch.cli.shared.exit_codes import ExitCode
 from sdwatch.cli.shared.plain_lines import say
 from sdwatch.errors import NotFoundError, SdwatchError
+from sdwatch.policy.report.box_lines import box_lines
 from sdwatch.system import disk, signals
 from sdwatch.system.clock import SystemClock, wait
 
 if TYPE_CHECKING:
+    from sdwatch.cluster.board import Board
     from sdwatch.cluster.broker import Broker
     from sdwatch.cluster.server import ServerSettings
     from sdwatch.monitor.partner import Partner
+    from sdwatch.policy.cluster.cards import BoxOrder
+
+OWN_BROKER = "own"
+"""Stands for the URL of the broker that was used here last."""
 
 _ANSWERS_WITHIN = 10.0  # seconds
 _LONGEST_URL = 2000
@@ -30,20 +38,10 @@ _SHOWS_ITSELF = 30.0  # seconds within which a box that works has shown itself a
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Add the command's flags."""
     parser.add_argument(
-        "what",
-        choices=("up", "status", "drain", "undrain"),
-        help="up: run the broker; status: show the boxes; drain: give BOX no more runs; undrain: "
-        "give it runs again",
+        "what", choices=("up", "status"), help="up: run the broker; status: show the boxes"
     )
-    parser.add_argument("box", nargs="?", default="", metavar="BOX", help="for drain and undrain")
     add_config_argument(parser)
-    parser.add_argument(
-        "--cluster",
-        metavar="URL",
-        default="",
-        help="the broker, nats://TOKEN@HOST:PORT, or a file that has this URL; for status, drain "
-        "and undrain; default: the one that `up` runs here",
-    )
+    add_broker_argument(parser)
     parser.add_argument("--json", action="store_true", help="for status: print JSON")
     parser.add_argument(
         "--host",
@@ -61,17 +59,48 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_broker_argument(parser: argparse.ArgumentParser) -> None:
+    """Add `--cluster`: which broker is asked."""
+    parser.add_argument(
+        "--cluster",
+        metavar="URL",
+        default="",
+        help="the broker, nats://TOKEN@HOST:PORT, or a file that has this URL; default: the one "
+        "that `sdwatch cluster up` runs here, or `sdwatch run --dispatch` was given",
+    )
+
+
 def main(args: argparse.Namespace) -> ExitCode:
-    """Run the broker, or ask it. Raises NotFoundError, SdwatchError, OSError."""
+    """Run the broker, or ask it. Raises SdwatchError, OSError."""
     folder = choose_config(args.config).config.state / "nats"
     if args.what == "up":
         return _up(args, folder)
-    url = url_of(args.cluster) if args.cluster else _own_url(folder)
-    broker = _connected(url)
+    with board_of(args) as board:
+        return _status(board, as_json=args.json)
+
+
+@contextmanager
+def board_of(args: argparse.Namespace) -> Iterator[Board]:
+    """Return the board of the broker that `args` name. Raises SdwatchError where nobody
+    answers."""
+    url = args.cluster or _own_url(choose_config(args.config).config.state / "nats")
+    broker = _connected(url_of(url))
+    from sdwatch.cluster.board import Board
+
     try:
-        return _status(broker, as_json=args.json) if args.what == "status" else _drain(broker, args)
+        yield Board(broker)
     finally:
         broker.close()
+
+
+def order_box(args: argparse.Namespace, change: Callable[[BoxOrder], BoxOrder]) -> None:
+    """Change what is wanted of the box `args.box`. Raises NotFoundError, SdwatchError."""
+    with board_of(args) as board:
+        boxes = board.boxes()
+        if args.box not in boxes:
+            known = ", ".join(sorted(boxes)) or "none has shown itself yet"
+            raise NotFoundError(f"there is no box {args.box!r}; boxes: {known}")
+        board.order(args.box, change(board.order_for(args.box)))
 
 
 def partner_of(cluster: str, dispatch: str) -> Partner | None:
@@ -89,6 +118,20 @@ def partner_of(cluster: str, dispatch: str) -> Partner | None:
     except ModuleNotFoundError as error:
         raise _without_extra(error) from error
     return Box(url_of(cluster)) if cluster else Dispatcher(url_of(dispatch))
+
+
+def broker_of(given: str, state: Path) -> str:
+    """Return the URL that `--dispatch` names; OWN_BROKER stands for the one that was used here.
+    Raises SdwatchError."""
+    return url_of(_own_url(state / "nats") if given == OWN_BROKER else given)
+
+
+def remember_broker(state: Path, url: str) -> None:
+    """Keep the broker's URL for commands here, readable by this user only. Raises OSError."""
+    folder = state / "nats"
+    disk.ensure_folder(folder)
+    disk.keep_private(folder)
+    disk.write(folder / "url", url.encode())
 
 
 def url_of(given: str) -> str:
@@ -120,7 +163,7 @@ def _up(args: argparse.Namespace, folder: Path) -> ExitCode:
     tls = args.tls_cert and args.tls_cert.absolute(), args.tls_key and args.tls_key.absolute()
     settings = ServerSettings(folder, args.host, args.port, *tls)
     token = token_in(folder)
-    disk.write(folder / "url", _url(settings, "127.0.0.1", token).encode())
+    remember_broker(folder.parent, _url(settings, "127.0.0.1", token))
     stop = threading.Event()
     signals.catch(lambda *_: stop.set())
     server = Server(settings, SystemClock(), stop, lambda line: print(line, file=sys.stderr))
@@ -148,7 +191,7 @@ def _announce(settings: ServerSettings, token: str, stop: threading.Event) -> No
     say('    python -m pip install "sdwatch[cluster]"')
     say(f"    sdwatch run --cluster {_url(settings, host, shown)}")
     say("On the machine with the inbox:")
-    say(f"    sdwatch run --dispatch {settings.folder / 'url'}")
+    say("    sdwatch run --dispatch")
     if shown == "TOKEN":
         say(f"TOKEN is in {settings.folder / 'token'}")
     if settings.host in ("127.0.0.1", "::1", "localhost"):
@@ -168,7 +211,7 @@ def _own_url(folder: Path) -> str:
     file = folder / "url"
     if not disk.is_file(file):
         raise SdwatchError("which broker? Give it as --cluster URL; `sdwatch cluster up` prints it")
-    return url_of(str(file))
+    return str(file)
 
 
 def _connected(url: str) -> Broker:
@@ -189,48 +232,39 @@ def _connected(url: str) -> Broker:
     return broker
 
 
-def _status(broker: Broker, *, as_json: bool) -> ExitCode:
-    boxes = broker.boxes()
-    drained = {name for name, (_, order) in broker.orders().items() if order.get("drain") is True}
-    ages = broker.ages()
-    found = {
-        name: {
-            **card,
-            "drained": name in drained,
-            "seconds_ago": round(ages.get(name, 0.0), 1),
-        }
-        for name, (_, card) in sorted(boxes.items())
-    }
+def _status(board: Board, *, as_json: bool) -> ExitCode:
+    found = _boxes_on(board)
     if as_json:
         print(json.dumps({"boxes": found}, indent=2))
         return ExitCode.OK
     if not found:
         say("No box has shown itself yet. Start one with: sdwatch run --cluster URL")
-    for name, card in found.items():
-        say(f"{name}: {_described(card)}")
+    for name, box in found.items():
+        for line in box_lines(name, box):
+            say(line)
     return ExitCode.OK
 
 
-def _described(card: dict[str, object]) -> str:
-    lanes = card.get("lanes")
-    count = len(lanes) if isinstance(lanes, list) else 0
-    held, places = card.get("held", 0), card.get("places", 0)
-    words = [f"{held} runs of {places} places", f"lanes: {count}"]
-    if card["drained"]:
-        words.append("drained")
-    if float(str(card["seconds_ago"])) > _SHOWS_ITSELF:
-        words.append(f"has not shown itself for {card['seconds_ago']} s")
-    return ", ".join(words)
+def _boxes_on(board: Board) -> dict[str, dict[str, Any]]:
+    from sdwatch.cluster.boxes import box_status
+    from sdwatch.policy.cluster.cards import BoxOrder
+    from sdwatch.policy.cluster.lists import lists_in
 
-
-def _drain(broker: Broker, args: argparse.Namespace) -> ExitCode:
-    boxes = broker.boxes()
-    if args.box not in boxes:
-        known = ", ".join(sorted(boxes)) or "none has shown itself yet"
-        raise NotFoundError(f"there is no box {args.box!r}; boxes: {known}")
-    broker.order(args.box, {"drain": args.what == "drain"})
-    if args.what == "drain":
-        say(f"{args.box}: gets no more runs; those that it has are finished")
-    else:
-        say(f"{args.box}: gets runs again")
-    return ExitCode.OK
+    orders, ages, found = board.orders(), board.ages(), {}
+    for name, (_, shown) in sorted(board.boxes().items()):
+        known = {}
+        for lane in shown.lanes:
+            with suppress(ValueError):
+                known[lane.lists] = lists_in(board.lists(name, lane.name))
+        ago = ages.get(name, 0.0)
+        found[name] = {
+            **box_status(
+                shown,
+                orders.get(name, BoxOrder()),
+                known,
+                answers=ago < _SHOWS_ITSELF,
+                seconds_ago=ago,
+            ),
+            "runs": shown.held,
+        }
+    return found

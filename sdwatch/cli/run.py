@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import argparse
 
-from sdwatch.cli.cluster import partner_of
+from sdwatch.cli.cluster import OWN_BROKER, broker_of, partner_of, remember_broker
 from sdwatch.cli.shared.chosen_config import ChosenConfig, add_config_argument, choose_config
 from sdwatch.cli.shared.exit_codes import ExitCode
 from sdwatch.cli.shared.plain_lines import say
 from sdwatch.cli.shared.session import Session, counted
+from sdwatch.errors import ConfigError, Problem
 from sdwatch.monitor.once import Result
 
 SIMULATOR = "sdwatch.simulator"
@@ -39,9 +40,11 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--dispatch",
         metavar="URL",
+        nargs="?",
+        const=OWN_BROKER,
         default="",
         help="also give jobs of this inbox to the boxes of a cluster: the URL of its broker, or a "
-        "file that has it",
+        "file that has it; without URL the broker that `sdwatch cluster up` runs here",
     )
     parser.epilog = (
         "Ctrl-C stops it cleanly: it waits for the current call (`stop_grace` in the config). A\n"
@@ -52,6 +55,12 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 def main(args: argparse.Namespace) -> ExitCode:
     """Run the monitor. Raises AlreadyRunningError, ConfigError, SdwatchError."""
     chosen = choose_config(args.config)
+    if not chosen.config.webuis and not args.dispatch:
+        why = "`webuis:` names none; only `sdwatch run --dispatch` works without"
+        raise ConfigError(str(chosen.file), [Problem(0, 0, why)])
+    dispatch = args.dispatch and broker_of(args.dispatch, chosen.config.state)
+    if dispatch:
+        remember_broker(chosen.config.state, dispatch)
     if any(SIMULATOR in (webui.command or ()) for webui in chosen.config.webuis):
         say(_not_real(chosen))
     session = Session(
@@ -59,7 +68,7 @@ def main(args: argparse.Namespace) -> ExitCode:
         chosen.file,
         once=args.once,
         take_over=args.take_over,
-        partner=partner_of(args.cluster, args.dispatch),
+        partner=partner_of(args.cluster, dispatch),
     )
     result = session.run()
     spool = chosen.spool

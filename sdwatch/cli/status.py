@@ -17,6 +17,7 @@ from sdwatch.cli.shared.run_by_name import archived_runs, near_misses, waiting_j
 from sdwatch.policy.kinds.table import kind_named
 from sdwatch.policy.page.sections import memory
 from sdwatch.policy.privacy.printable import counted, printable, printable_text
+from sdwatch.policy.report.box_lines import box_lines
 from sdwatch.policy.report.hold_text import config_edited
 from sdwatch.policy.report.status_line import queued_in, status_line, suspended_in
 from sdwatch.spool.archive import Spool
@@ -201,6 +202,7 @@ def _monitor(beat: Beat) -> Iterator[str]:
         )
     for lane in beat["lanes"]:
         yield f"  {lane['name']:<12} {_lane(lane)}"
+    yield from _boxes(beat.get("cluster", {}))
     for run in beat["runs"]:
         yield f"  {run['source']}  [{run['run_id']}]"
         yield from _run(run)
@@ -211,6 +213,18 @@ def _monitor(beat: Beat) -> Iterator[str]:
     yield f"  {suspended}{queued_in(beat)} queued; since the start: {counts}"
     for source, reason in beat["waiting"].items():
         yield f"  {source}: {reason}"
+
+
+def _boxes(cluster: dict[str, Any]) -> Iterator[str]:
+    """Yield what is to say of other machines: each that does jobs from here, or the broker of this
+    one."""
+    if down := cluster.get("broker"):
+        yield f"  the broker does not answer: {down}"
+    if box := cluster.get("box"):
+        yield f"  is box {box} of a cluster, with {counted(len(cluster['held']), 'run')} from there"
+    for name, each in cluster.get("boxes", {}).items():
+        for line in box_lines(name, each):
+            yield f"  {line}"
 
 
 def _run(run: dict[str, Any]) -> Iterator[str]:

@@ -21,8 +21,8 @@ from sdwatch.cluster.broker import (
     MissingObjectError,
 )
 from sdwatch.cluster.run_files import evidence_in, fetch_run, store_files
+from sdwatch.cluster.showing import Showing
 from sdwatch.errors import JournalError
-from sdwatch.lane.lane import ACTIVE_RUNS, Lane
 from sdwatch.monitor.partner import Surroundings
 from sdwatch.policy.cluster import holding
 from sdwatch.policy.cluster.entries import Accepted, BoxOutcome, Ended, LinesStored
@@ -44,6 +44,7 @@ log = logging.getLogger("sdwatch.cluster")
 
 _UNFIT = re.compile("[^A-Za-z0-9_-]")
 _PAUSE = 0.3  # seconds between two rounds
+_SOON = 1.0  # seconds at least between two times that the box shows itself
 _HANGS_AFTER = 60.0  # seconds without a round of the monitor: then no lease is renewed
 
 
@@ -69,7 +70,7 @@ class Box:
         self._stop = threading.Event()
         self._held: dict[str, _Held] = {}
         self._arrived: queue.SimpleQueue[Path] = queue.SimpleQueue()
-        self._card: dict[str, Any] = {}
+        self._given_back: frozenset[str] = frozenset()  # runs that no WebUI here may continue
         self._round_at = 0.0  # the monitor's last, on the monotonic clock
         self._shown_at = self._renewed_at = -1e9
         self._thread = threading.Thread(target=self._live, name="cluster-box", daemon=True)
@@ -80,26 +81,46 @@ class Box:
         """Start. What was held before is found again."""
         self._around = surroundings
         self.name = _UNFIT.sub("-", surroundings.state.worker)[:63]
-        self._broker = Broker(self._url, f"box {self.name}", self._times)
+        self._broker = Broker(self._url, f"box {self.name}", self._times, self._hinted)
+        self._showing = Showing(surroundings, self._broker, self.name)
+        surroundings.gate.ordered = self._showing.why_paused
         self._notes = surroundings.state.root / "cluster"
         disk.ensure_folder(self._notes)
         for run in [entry.name for entry in disk.entries(self._notes) if is_run_id(entry.name)]:
             self._held[run] = _Held(run, Lease(run), adopted=True)
+        self._broker.listen(*self._showing.subjects)
         self._broker.open()
         self._thread.start()
 
-    def give_work(self, *, may_call: bool) -> None:
+    def give_work(self, most: int, *, may_call: bool) -> None:
         """Hand the monitor the runs that arrived, and note what this machine has."""
+        del most
         parts = self._around.parts
         with suppress(queue.Empty):
             while True:
                 parts.suspended.add(self._arrived.get_nowait())
                 self._around.wake()
-        ready = [lane for lane in parts.lanes if lane.ready and not lane.hold_reason]
-        own = len(parts.runs.ids - self._held.keys())
-        places = max(0, ACTIVE_RUNS * len(ready) - own) if may_call else 0
-        self._card = {"places": places, "lanes": [_lane_card(lane) for lane in parts.lanes]}
+        self._give_back()
+        self._showing.note(self._held.keys(), may_call=may_call)
         self._round_at = self._around.clock.monotonic()
+
+    def _give_back(self) -> None:
+        """Have no lane here continue a run while all are on hold: it goes elsewhere."""
+        parts = self._around.parts
+        if not self._broker.is_up or not all(lane.hold_reason for lane in parts.lanes):
+            return
+        for waits in parts.suspended.due():
+            held = self._held.get(waits.folder.name)
+            if held is not None and held.adopted and held.log.is_held:
+                parts.suspended.remove(waits.folder)
+                self._given_back |= {held.run}
+
+    def may_have_work(self) -> bool:
+        """Return whether the dispatcher may give it more: nobody knows, and nobody waits for it."""
+        return False
+
+    def _hinted(self, subject: str) -> None:
+        self._showing.hear(subject)
 
     def close(self) -> None:
         """Stop; what is held stays in its folders, and its leases run out if nobody returns."""
@@ -135,8 +156,9 @@ class Box:
         now = self._around.clock.monotonic()
         if now - self._round_at > _HANGS_AFTER:
             return
-        if now - self._shown_at >= self._times.beat:
-            self._broker.show(self.name, {**self._card, "held": len(self._held)})
+        since = now - self._shown_at
+        if since >= self._times.beat or (since >= _SOON and self._showing.has_news):
+            self._showing.show()
             self._shown_at = now
         if now - self._renewed_at >= self._times.renew:
             for held in self._held.values():
@@ -152,7 +174,7 @@ class Box:
         without = sum(
             held.log.is_held and held.lease.message is None for held in self._held.values()
         )
-        free = int(self._card.get("places", 0)) - len(self._held)
+        free = self._showing.places - len(self._held)
         if free + without <= 0:
             return
         for lease in self._broker.lease(self.name, max(1, min(free + without, 10)), _PAUSE):
@@ -235,6 +257,8 @@ class Box:
             _, ledger, lines = held.known
             if ledger.handed_over.received:
                 ended = None if parent == spool.working else _outcome(ledger)
+                if ended is None and held.run in self._given_back:
+                    ended = BoxOutcome.GIVEN_BACK
                 return folder, LocalRun(ledger.handed_over.epoch, lines, ended)
         return None, None
 
@@ -296,7 +320,9 @@ class Box:
     def _forget(self, held: _Held) -> None:
         if held.log.is_held and held.log.box == self.name:
             held.adopted = False
+            self._given_back -= {held.run}
             return  # it was handed to this box again
+        self._given_back -= {held.run}
         disk.remove(self._notes / held.run)
         self._held.pop(held.run, None)
 
@@ -308,15 +334,3 @@ def _outcome(ledger: Ledger) -> BoxOutcome:
         return BoxOutcome(ledger.ended)
     except ValueError:
         return BoxOutcome.FAILED
-
-
-def _lane_card(lane: Lane) -> dict[str, Any]:
-    catalogue = lane.catalogue
-    found = catalogue.lists.get("sd-models") if catalogue else None
-    return {
-        "name": lane.name,
-        "kind": str(lane.about()["kind"]),
-        "ready": lane.ready and not lane.hold_reason,
-        "hold": bool(lane.hold_reason),
-        "checkpoints": list(found.shown[:1000]) if found else None,
-    }

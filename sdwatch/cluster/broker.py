@@ -15,7 +15,6 @@ import threading
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from typing import Any, TypeVar
 
 import nats
@@ -26,6 +25,7 @@ from nats.js import api
 from nats.js.client import JetStreamContext
 from nats.js.errors import APIError, NotFoundError
 
+from sdwatch.cluster.streams import make_streams
 from sdwatch.errors import SdwatchError
 from sdwatch.policy.cluster import names
 from sdwatch.policy.cluster.entries import Closed, Entry, entry_of, to_bytes
@@ -64,8 +64,9 @@ class Lease:
 
 
 class Broker:
-    """A connection to the broker at `url`, under `name`. `changed`: called from its thread with the
-    subject of each entry and of each change of a box, once `listen` was called."""
+    """A connection to the broker at `url` (several servers of one cluster: with commas), under
+    `name`. `changed`: called from its thread with the subject of what is said on those of `listen`,
+    and with '' when the broker answers again."""
 
     def __init__(
         self, url: str, name: str, times: Times, changed: Callable[[str], None] = lambda _: None
@@ -76,7 +77,7 @@ class Broker:
         self._name = name
         self._times = times
         self._changed = changed
-        self._listening = False
+        self._subjects: tuple[str, ...] = ()
         self._nc = Client()
         self._js: JetStreamContext | None = None
         self._pulls: dict[str, JetStreamContext.PullSubscription] = {}
@@ -101,9 +102,10 @@ class Broker:
         """Return whether the broker can be asked now."""
         return self._js is not None and self._nc.is_connected
 
-    def listen(self) -> None:
-        """Report entries and changes of boxes to `changed`, as hints: they may be lost."""
-        self._listening = True
+    def listen(self, *subjects: str) -> None:
+        """Report what is said on these subjects to `changed`, as hints: they may be lost. Call it
+        before `open`."""
+        self._subjects = subjects
 
     def _live(self) -> None:
         asyncio.set_event_loop(self._loop)
@@ -117,7 +119,7 @@ class Broker:
         while True:
             try:
                 await self._nc.connect(
-                    self._url,
+                    self._url.split(","),
                     name=f"sdwatch {self._name}",
                     max_reconnect_attempts=-1,
                     reconnect_time_wait=1,
@@ -136,11 +138,10 @@ class Broker:
 
     async def _subscribe(self) -> None:
         async def hear(message: Msg) -> None:
-            if self._listening:
-                self._changed(message.subject)
+            self._changed(message.subject)
 
-        await self._nc.subscribe("sdwatch.run.>", cb=hear)
-        await self._nc.subscribe(f"$KV.{names.BOXES}.>", cb=hear)
+        for subject in self._subjects:
+            await self._nc.subscribe(subject, cb=hear)
 
     async def _on_error(self, error: Exception) -> None:
         self.why_down = disk.in_words(error)
@@ -156,7 +157,7 @@ class Broker:
         js = self._nc.jetstream(timeout=self._times.request)
         while self._nc.is_connected:
             try:
-                await _make_streams(js)
+                await make_streams(js)
                 info = await js.stream_info(names.RUNS)
                 self.store = str(info.created)
                 self._js = js
@@ -167,9 +168,11 @@ class Broker:
                 self.why_down = disk.in_words(error)
                 await asyncio.sleep(1.0)
 
-    def _ask(
+    def ask(
         self, work: Callable[[JetStreamContext], Coroutine[Any, Any, T]], limit: float = 0.0
     ) -> T:
+        """Return what `work` gets from the broker, within `limit` seconds. Raises NotFoundError of
+        nats, LogMovedError, BrokerGoneError."""
         js = self._js
         if js is None or not self._nc.is_connected:
             raise BrokerGoneError(f"the broker is gone: {self.why_down}")
@@ -186,6 +189,10 @@ class Broker:
         except (NatsError, OSError, TimeoutError) as error:
             raise BrokerGoneError(f"the broker does not answer: {disk.in_words(error)}") from error
 
+    def say(self, subject: str) -> None:
+        """Say something to whoever listens now. Raises BrokerGoneError."""
+        self.ask(lambda _: self._nc.publish(subject, b""))
+
     # -- logs
 
     def append(self, run: str, entry: Entry, after: int) -> None:
@@ -194,7 +201,7 @@ class Broker:
         headers = {"Nats-Expected-Last-Subject-Sequence": str(after)}
         subject, data = names.run_subject(run), to_bytes(entry)
         ttl = self._times.closed if isinstance(entry, Closed) else None
-        self._ask(
+        self.ask(
             lambda js: js.publish(subject, data, stream=names.RUNS, headers=headers, msg_ttl=ttl)
         )
 
@@ -205,7 +212,7 @@ class Broker:
         while len(found) < 200:
             try:
                 start = seq + 1
-                message = self._ask(
+                message = self.ask(
                     lambda js, start=start: js.get_msg(  # type: ignore[misc]
                         names.RUNS, seq=start, subject=subject, next=True
                     )
@@ -219,7 +226,7 @@ class Broker:
     def forget_log(self, run: str, keep: int) -> None:
         """Remove a run's entries but the last `keep`. Raises BrokerGoneError."""
         subject = names.run_subject(run)
-        self._ask(lambda js: js.purge_stream(names.RUNS, subject=subject, keep=keep or None))
+        self.ask(lambda js: js.purge_stream(names.RUNS, subject=subject, keep=keep or None))
 
     # -- messages for boxes, and their leases
 
@@ -235,13 +242,13 @@ class Broker:
                 if error.err_code != _SUBJECT_IS_FULL:
                     raise
 
-        self._ask(send)
+        self.ask(send)
 
     def is_offered(self, box: str, run: str) -> bool:
         """Return whether the message is there. Raises BrokerGoneError."""
         subject = names.work_subject(box, run)
         try:
-            self._ask(lambda js: js.get_msg(names.WORK, subject=subject))
+            self.ask(lambda js: js.get_msg(names.WORK, subject=subject))
         except NotFoundError:
             return False
         return True
@@ -249,7 +256,7 @@ class Broker:
     def withdraw_offer(self, box: str, run: str) -> None:
         """Remove the message, leased or not. Raises BrokerGoneError."""
         subject = names.work_subject(box, run)
-        self._ask(lambda js: js.purge_stream(names.WORK, subject=subject))
+        self.ask(lambda js: js.purge_stream(names.WORK, subject=subject))
 
     def lease(self, box: str, most: int, seconds: float) -> list[Lease]:
         """Return up to `most` messages for a box that nobody holds a lease of; they are leased to
@@ -275,19 +282,19 @@ class Broker:
                 self._pulls.pop(box, None)  # its consumer is gone
                 raise
 
-        messages = self._ask(pull, seconds + self._times.request)
+        messages = self.ask(pull, seconds + self._times.request)
         return [lease for message in messages if (lease := _lease(message)) is not None]
 
     def renew(self, lease: Lease) -> None:
         """Renew a lease. Raises BrokerGoneError."""
         if (message := lease.message) is not None:
-            self._ask(lambda _: message.in_progress())
+            self.ask(lambda _: message.in_progress())
 
     def acknowledge(self, lease: Lease) -> None:
         """Remove the message: its run has ended here. Raises BrokerGoneError."""
         if (message := lease.message) is not None:
             lease.message = None
-            self._ask(lambda _: message.ack())
+            self.ask(lambda _: message.ack())
 
     # -- objects
 
@@ -304,7 +311,7 @@ class Broker:
                     return
             await store.put(name, data)
 
-        self._ask(put, _OBJECT_WAIT)
+        self.ask(put, _OBJECT_WAIT)
         return digest
 
     def read_object(self, run: str, sha256: str) -> bytes:
@@ -316,7 +323,7 @@ class Broker:
             return (await store.get(name)).data or b""
 
         try:
-            data = self._ask(get, _OBJECT_WAIT)
+            data = self.ask(get, _OBJECT_WAIT)
         except NotFoundError as error:
             raise MissingObjectError(f"object {name} is not there") from error
         if hashlib.sha256(data).hexdigest() != sha256:
@@ -340,67 +347,7 @@ class Broker:
                     for subject in (f"C.{each.nuid}", f"M.{name}"):
                         await js.purge_stream(stream, subject=f"$O.{names.FILES}.{subject}")
 
-        self._ask(remove, _OBJECT_WAIT)
-
-    # -- boxes
-
-    def show(self, box: str, card: dict[str, Any]) -> None:
-        """Show what a box has. Raises BrokerGoneError."""
-        self._put(names.BOXES, box, card)
-
-    def order(self, box: str, order: dict[str, Any]) -> None:
-        """Note what a person wants of a box. Raises BrokerGoneError."""
-        self._put(names.ORDERS, box, order)
-
-    def boxes(self) -> dict[str, tuple[int, dict[str, Any]]]:
-        """Return what each box shows, with a number that grows each time. Raises
-        BrokerGoneError."""
-        return self._all(names.BOXES)
-
-    def ages(self) -> dict[str, float]:
-        """Return the seconds since each box showed itself, by the broker's clock. Raises
-        BrokerGoneError."""
-
-        async def get(js: JetStreamContext) -> dict[str, float]:
-            stream = f"KV_{names.BOXES}"
-            info = await js.stream_info(stream, subjects_filter=">")
-            now = getattr(info, "ts", None) or datetime.now(UTC)
-            ages = {}
-            for subject in info.state.subjects or {}:
-                at = (await js.get_msg(stream, subject=subject)).time
-                if at is not None:
-                    ages[subject.rpartition(".")[2]] = max(0.0, (now - at).total_seconds())
-            return ages
-
-        return self._ask(get)
-
-    def orders(self) -> dict[str, tuple[int, dict[str, Any]]]:
-        """Return what people want of each box, in the same form. Raises BrokerGoneError."""
-        return self._all(names.ORDERS)
-
-    def _put(self, bucket: str, key: str, value: dict[str, Any]) -> None:
-        data = json.dumps(value).encode()
-
-        async def put(js: JetStreamContext) -> None:
-            await (await js.key_value(bucket)).put(key, data)
-
-        self._ask(put)
-
-    def _all(self, bucket: str) -> dict[str, tuple[int, dict[str, Any]]]:
-        async def get(js: JetStreamContext) -> dict[str, tuple[int, bytes]]:
-            info = await js.stream_info(f"KV_{bucket}", subjects_filter=">")
-            found = {}
-            for subject in info.state.subjects or {}:
-                message = await js.get_msg(f"KV_{bucket}", subject=subject)
-                found[subject.rpartition(".")[2]] = (int(message.seq or 0), message.data or b"")
-            return found
-
-        read = {}
-        for key, (seq, data) in self._ask(get).items():
-            with suppress(ValueError):
-                if isinstance(value := json.loads(data), dict):
-                    read[key] = (seq, value)
-        return read
+        self.ask(remove, _OBJECT_WAIT)
 
 
 def _lease(message: Msg) -> Lease | None:
@@ -409,24 +356,3 @@ def _lease(message: Msg) -> Lease | None:
         if isinstance(run, str):
             return Lease(run, message)
     return None
-
-
-async def _make_streams(js: JetStreamContext) -> None:
-    runs = api.StreamConfig(
-        name=names.RUNS, subjects=["sdwatch.run.>"], storage=api.StorageType.FILE,
-        allow_msg_ttl=True,
-    )  # fmt: skip
-    work = api.StreamConfig(
-        name=names.WORK,
-        subjects=["sdwatch.work.>"],
-        storage=api.StorageType.FILE,
-        retention=api.RetentionPolicy.WORK_QUEUE,
-        discard=api.DiscardPolicy.NEW,
-        discard_new_per_subject=True,
-        max_msgs_per_subject=1,
-    )
-    for config in (runs, work):
-        await js.add_stream(config)
-    for bucket in (names.BOXES, names.ORDERS):
-        await js.create_key_value(api.KeyValueConfig(bucket=bucket, history=1))
-    await js.create_object_store(names.FILES)

@@ -4,23 +4,28 @@ from __future__ import annotations
 
 import logging
 import threading
-from dataclasses import dataclass, field
+from collections import Counter
 from typing import Any
 
+from sdwatch.cluster.board import Board
+from sdwatch.cluster.box_notices import BoxNotices
+from sdwatch.cluster.boxes import Boxes, LaneOfBox
 from sdwatch.cluster.broker import Broker, BrokerGoneError, LogMovedError
 from sdwatch.cluster.remote_run import BoxLane, Helpers, RemoteRun
 from sdwatch.monitor.partner import Surroundings
-from sdwatch.monitor.placement import WaitingJob
 from sdwatch.monitor.suspended import SuspendedRun
-from sdwatch.policy.cluster import dispatching
-from sdwatch.policy.cluster.choosing import BoxCard, card_of, fits, in_turn
+from sdwatch.policy.cluster import dispatching, names
 from sdwatch.policy.cluster.dispatching import HandOver, Wish, dispatcher_step
 from sdwatch.policy.cluster.entries import Closed, TakenBack, TakenFor
 from sdwatch.policy.cluster.names import Times
 from sdwatch.policy.cluster.run_log import RunLog, read
 from sdwatch.policy.job.job import Job
+from sdwatch.policy.privacy.redaction import Redactor
+from sdwatch.policy.queue.affinity import left_loaded, needed_first
 from sdwatch.policy.queue.run_names import is_run_id
+from sdwatch.policy.report.envelope import job_envelope
 from sdwatch.spool.arrival import Arrival
+from sdwatch.spool.lasting_faults import Faults
 from sdwatch.system import disk
 from sdwatch.system.clock import join
 from sdwatch.system.log_events import LogEvent, about
@@ -32,32 +37,16 @@ _PAUSE = 1.0  # seconds between two looks at the boxes
 _OBJECTS = "closing"
 
 
-@dataclass
-class _Seen:
-    """A box as it showed itself last. `at`: when its number last grew, on the monotonic clock."""
-
-    number: int
-    card: BoxCard
-    at: float
-
-
-@dataclass
-class _Boxes:
-    """All boxes, by name. Made by the watching thread, read by the main thread."""
-
-    seen: dict[str, _Seen] = field(default_factory=dict)
-    drained: frozenset[str] = frozenset()
-
-
 class Dispatcher:
     """The dispatcher of the cluster whose broker is at `url`."""
 
     def __init__(self, url: str, times: Times = Times()) -> None:  # noqa: B008 - it is frozen
         self._times = times
         self._broker = Broker(url, "dispatcher", times, self._hinted)
-        self._boxes = _Boxes()
+        self._board = Board(self._broker)
         self._remote: dict[str, RemoteRun] = {}
-        self._excluded: set[tuple[str, str]] = set()  # run and box
+        self._lane_of: dict[str, str] = {}  # of a box, by run
+        self._loaded: dict[str, tuple[int, str]] = {}  # by lane: as its box said it last
         self._stop = threading.Event()
         self._store = ""
         self._up_since = 0.0
@@ -68,33 +57,48 @@ class Dispatcher:
     def open(self, surroundings: Surroundings) -> None:
         """Start. Runs that are out are followed again from the next round on."""
         self._around = around = surroundings
+        self._opened_at = around.clock.monotonic()
+        self._boxes = Boxes(around.clock.monotonic, self._times)
+        self._notices = BoxNotices(around.parts.reports.notice, around.clock)
         self._closing = around.state.root / _OBJECTS
         disk.ensure_folder(self._closing)
         self._helpers = Helpers(
             self._broker,
             around.clock,
             around.settings,
-            around.parts.lanes[0],
+            Redactor(),
+            Faults(around.clock),
             lambda run: disk.touch(self._closing / run),
-            lambda run, box: self._excluded.add((run, box)),
+            lambda run, box, why: around.parts.placement.note_refusal(f"working/{run}", box, why),
         )
-        around.parts.placement.elsewhere = self._may_take
-        self._broker.listen()
+        around.parts.placement.remote = lambda: self._boxes.lanes
+        self._broker.listen("sdwatch.run.>", names.key_subject(names.BOXES, ">"))
         self._broker.open()
         self._thread.start()
 
-    def give_work(self, *, may_call: bool) -> None:
-        """Follow the runs that are out, and give each box what it has places for."""
+    def give_work(self, most: int, *, may_call: bool) -> None:
+        """Follow the runs that are out, and give each lane of each box runs until it has `most`, or
+        as many as it takes."""
         parts = self._around.parts
         self._remote = {run: r for run, r in self._remote.items() if run in parts.runs.ids}
         for suspended in parts.suspended.due():
             if box := suspended.out_on:
                 self._start(suspended, box)
+        self._count()
+        self._notices.report(
+            self._boxes, "" if self._broker.is_up else self._broker.why_down, self._waiting()
+        )
         if not may_call or not self._broker.is_up:
             return
-        for box in in_turn(self._free()):
-            if (chosen := self._next_for(box)) is not None:
-                self._start(chosen, box)
+        self._end_refused()
+        waits = any(not suspended.out_on for suspended in parts.suspended.due())
+        if not waits and parts.intake.first(parts.schedule.may_start) is None:
+            return
+        for lane in sorted(self._boxes.lanes or (), key=lambda lane: self._boxes.runs[lane.box]):
+            self._note_loaded(lane)
+            while lane.serves and self._boxes.runs[lane.name] < min(most, lane.shown.places):
+                if not self._give(lane):
+                    break
 
     def close(self) -> None:
         """Stop. The boxes continue with what they have."""
@@ -102,68 +106,89 @@ class Dispatcher:
         join(self._thread, 5.0)
         self._broker.close()
 
+    def may_have_work(self) -> bool:
+        """Return whether a box has a run from here, or may get one: after the start nobody knows
+        for a moment which boxes there are."""
+        if self._remote or self._around.clock.monotonic() - self._opened_at < self._times.silent:
+            return True
+        parts, lanes = self._around.parts, [o for o in self._boxes.lanes or () if o.serves]
+        if self._around.work.waits_for(lanes) is not None:
+            return True
+        return any(
+            parts.placement.can_do(lane, waits) for waits in parts.suspended for lane in lanes
+        )
+
     def status(self) -> dict[str, Any]:
         """Return the boxes, and what is on them."""
-        now, seen = self._around.clock.monotonic(), dict(self._boxes.seen)
         out: dict[str, list[str]] = {}
         for run, remote in dict(self._remote).items():
             out.setdefault(remote.box, []).append(run)
-        return {
-            "broker": "" if self._broker.is_up else self._broker.why_down,
-            "boxes": {
-                name: {
-                    "answers": now - box.at < self._times.silent,
-                    "drained": name in self._boxes.drained,
-                    "places": box.card.places,
-                    "runs": sorted(out.get(name, [])),
-                }
-                for name, box in sorted(seen.items())
-            },
-        }
+        down = "" if self._broker.is_up else self._broker.why_down
+        return {"broker": down, "boxes": self._boxes.status(out)}
 
     # -- placement, on the main thread
 
-    def _live_boxes(self) -> dict[str, BoxCard]:
-        now = self._around.clock.monotonic()
-        return {
-            name: box.card
-            for name, box in dict(self._boxes.seen).items()
-            if now - box.at < self._times.silent and name not in self._boxes.drained
-        }
+    def _count(self) -> None:
+        """Count the runs of each lane, and of each box. Where nobody knows on which lane of its box
+        one is, it is on the first."""
+        first = {lane.box: lane.name for lane in reversed(self._boxes.lanes or ())}
+        runs: Counter[str] = Counter()
+        for run, remote in self._remote.items():
+            if not remote.publishing:
+                runs[self._lane_of.get(run) or first.get(remote.box, "")] += 1
+                runs[remote.box] += 1
+        self._boxes.runs = runs
+        self._lane_of = {run: lane for run, lane in self._lane_of.items() if run in self._remote}
 
-    def _free(self) -> dict[str, tuple[int, int]]:
-        """Return how many runs each box has from here, and how many it has places for."""
-        counts = {name: (0, card.places) for name, card in self._live_boxes().items()}
-        for remote in self._remote.values():
-            if remote.box in counts:
-                runs, places = counts[remote.box]
-                counts[remote.box] = runs + 1, places
-        return counts
+    def _note_loaded(self, lane: LaneOfBox) -> None:
+        """Note what is loaded there, whenever its box says something new."""
+        says = lane.shown.life, lane.shown.loaded
+        if self._loaded.get(lane.name) != says:
+            self._loaded[lane.name] = says
+            self._around.parts.affinity.note_loaded(lane, lane.shown.loaded)
 
-    def _may_take(self, offered: WaitingJob) -> bool:
-        """Return whether some box may be able to do a job that no lane here can do."""
-        run = offered.source.rpartition("/")[2]
-        cards = self._live_boxes()
-        return any(
-            (run, name) not in self._excluded and _can_do(card, offered.job)
-            for name, card in cards.items()
-        )
+    def _give(self, lane: LaneOfBox) -> bool:
+        """Give a lane the run or the job that it gets next; return whether there was one."""
+        parts, affinity = self._around.parts, self._around.parts.affinity
 
-    def _next_for(self, box: str) -> SuspendedRun | Arrival | None:
-        parts, card = self._around.parts, self._boxes.seen[box].card
-
-        def fits_suspended(waits: SuspendedRun) -> bool:
+        def may_resume(waits: SuspendedRun) -> bool:
             if waits.out_on or not parts.schedule.may_resume(waits):
                 return False
-            return (waits.folder.name, box) not in self._excluded and _can_do(card, waits.job)
+            return waits.job is not None and parts.placement.can_do(lane, waits)
 
-        if (waits := parts.suspended.first(fits_suspended)) is not None:
-            return waits
-        return parts.intake.first(
-            lambda arrival: parts.schedule.may_start(arrival) and _can_do(card, arrival.job)
-        )
+        suspended = parts.suspended.first(may_resume)
+        in_line = None if suspended else self._around.work.next_for(lane)
+        chosen = suspended if in_line is None else in_line.job
+        job = None if chosen is None else chosen.job
+        if chosen is None or not isinstance(job, Job):
+            return False
+        if self._boxes.runs[lane.name]:
+            needs = needed_first(job)
+            if not affinity.may_join(lane, chosen.source, needs, job.priority):
+                return False
+        if (run := self._start(chosen, lane.box)) is not None:
+            self._lane_of[run] = lane.name
+            self._boxes.runs.update((lane.name, lane.box))
+            passed = in_line.passed if in_line else ()
+            affinity.started(run, lane, left_loaded(job), passed, job.priority)
+        return True
 
-    def _start(self, chosen: SuspendedRun | Arrival, box: str) -> None:
+    def _end_refused(self) -> None:
+        """End the runs that all boxes and lanes refuse, of those that no lane here would resume."""
+        parts = self._around.parts
+        if parts.lanes:
+            return
+        for waits in parts.suspended.due():
+            if waits.out_on or (refusal := parts.placement.refusal(waits)) is None:
+                continue
+            if (run := parts.ends.resume(waits)) is not None:
+                parts.ends.end(run, job_envelope(refusal))
+
+    def _waiting(self) -> dict[str, tuple[str, ...]]:
+        return self._around.parts.placement.without_tags()
+
+    def _start(self, chosen: SuspendedRun | Arrival, box: str) -> str | None:
+        """Follow a run on a box; return its id, None where it cannot start now."""
         parts = self._around.parts
         resumed, run = False, None
         if isinstance(chosen, Arrival):
@@ -171,12 +196,13 @@ class Dispatcher:
         else:
             resumed, run = True, parts.ends.resume(chosen)
         if run is None:
-            return
+            return None
         control = RunControl()
         remote = RemoteRun(run, box, control, self._helpers)
         self._remote[run.run_id] = remote
         parts.reports.started(run, resumed=resumed)
         parts.runs.start_with(run, BoxLane(box), control, remote)
+        return run.run_id
 
     # -- the thread that watches the boxes
 
@@ -207,17 +233,7 @@ class Dispatcher:
         now = self._around.clock.monotonic()
         if self._store != self._broker.store:  # it was away: nobody could show himself
             self._store, self._up_since = self._broker.store, now
-        cards = self._broker.boxes()
-        orders = self._broker.orders()
-        seen = dict(self._boxes.seen)
-        for name, (number, card) in cards.items():
-            before = seen.get(name)
-            if before is None or before.number != number:
-                # What was shown before this start may be old: it must be shown once more.
-                at = now if before is not None else now - self._times.silent
-                seen[name] = _Seen(number, card_of(card), at)
-        drained = {name for name, (_, order) in orders.items() if order.get("drain") is True}
-        self._boxes = _Boxes(seen, frozenset(drained))
+        self._boxes.look(self._board)
         for box in {remote.box for remote in list(self._remote.values())}:
             self._look_after(box, now)
         for entry in disk.entries(self._closing):
@@ -267,7 +283,3 @@ class Dispatcher:
         if found.seq:
             self._broker.forget_log(run, 1)
         disk.remove(self._closing / run)
-
-
-def _can_do(card: BoxCard, job: object) -> bool:
-    return isinstance(job, Job) and fits(card, job)

@@ -3,9 +3,11 @@ spool up to date, and publishes it from there."""
 
 from __future__ import annotations
 
+import json
 import logging
 import threading
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,7 +15,6 @@ from typing import Any
 from sdwatch.cluster.broker import Broker, BrokerGoneError, LogMovedError, MissingObjectError
 from sdwatch.cluster.run_files import store_run, write_file
 from sdwatch.errors import FileProblems, RunCancelledError, RunStoppedError, SdwatchError
-from sdwatch.lane.lane import Lane
 from sdwatch.policy.cluster import dispatching
 from sdwatch.policy.cluster.dispatching import HandOver, Wish, dispatcher_step
 from sdwatch.policy.cluster.entries import (
@@ -27,7 +28,10 @@ from sdwatch.policy.cluster.entries import (
 )
 from sdwatch.policy.cluster.lines import lines_in
 from sdwatch.policy.cluster.run_log import Phase, RunLog, read
+from sdwatch.policy.privacy.printable import printable_text
+from sdwatch.policy.privacy.redaction import Redactor
 from sdwatch.spool.archive import Spool, publish
+from sdwatch.spool.lasting_faults import Faults
 from sdwatch.spool.made_files import FILES, IMAGES
 from sdwatch.spool.patient_disk import PatientDisk
 from sdwatch.spool.recorder import RunRecorder
@@ -44,6 +48,7 @@ from sdwatch.webui.http.run_control import RunControl
 log = logging.getLogger("sdwatch.cluster")
 
 _LOOK = 1.0  # seconds between two looks at the log, if nobody hints
+_LONGEST_REFUSAL = 2000
 _STUCK_AFTER = 60.0  # seconds for which a message may lie there before it is sent again
 
 
@@ -66,15 +71,16 @@ class BoxLane:
 
 @dataclass(frozen=True)
 class Helpers:
-    """What all remote runs have in common. `lane`: any of this machine, whose texts are redacted;
-    `published`: called with a run's id before it is published; `refused`: with run and box."""
+    """What all remote runs have in common. `published`: called with a run's id before
+    it is published; `refused`: with run, box, and why."""
 
     broker: Broker
     clock: Clock
     settings: RunSettings
-    lane: Lane
+    redactor: Redactor
+    faults: Faults
     published: Callable[[str], None]
-    refused: Callable[[str, str], None]
+    refused: Callable[[str, str, str], None]
 
 
 class RemoteRun:
@@ -101,6 +107,7 @@ class RemoteRun:
         self._take_back: TakenFor | None = None
         self._offered_at = -1e9
         self._webui: Mapping[str, Any] = {}
+        self._refused_with: tuple[StoredFile, ...] = ()
         self._reads_lines = True  # until some of them could not be read
 
     def take_back(self, because: TakenFor) -> None:
@@ -199,6 +206,8 @@ class RemoteRun:
         elif isinstance(action, dispatching.Offer):
             self._offer(action)
         elif isinstance(action, dispatching.TakeBack):
+            if self._log.ended is not None:
+                self._refused_with = self._log.ended.files
             broker.append(run_id, TakenBack(action.epoch, action.because), seq)
             self.hint.set()
         elif isinstance(action, dispatching.NoteTakenBack):
@@ -230,8 +239,16 @@ class RemoteRun:
         event = about(LogEvent.RUN_TAKEN_BACK, run=run_id, epoch=action.epoch)
         log.warning("%s: taken back from %s: %s", run_id, self.box, action.because, extra=event)
         if action.because is TakenFor.REFUSED:
-            self._with.refused(run_id, self.box)
+            self._with.refused(run_id, self.box, self._refusal())
         return self._after_taken_back(spool)
+
+    def _refusal(self) -> str:
+        """Return why the box refuses the job, as it says itself."""
+        files = {file.name: file.sha256 for file in self._refused_with}
+        with suppress(KeyError, ValueError, TypeError, MissingObjectError):
+            said = json.loads(self._broker.read_object(self._run.run_id, files["error.json"]))
+            return printable_text(f"{self.box}: {said['message']}")[:_LONGEST_REFUSAL]
+        return f"{self.box} refuses it"
 
     def _after_taken_back(self, spool: Spool) -> Ending:
         if self._take_back is TakenFor.CANCELLED:
@@ -263,12 +280,12 @@ class RemoteRun:
         self._webui = ended.webui or {} if ended else {}
         if ended is not None and ended.outcome is BoxOutcome.CANCELLED:
             self._control.cancel()
-        clock, lane = self._with.clock, self._with.lane
+        clock, helpers = self._with.clock, self._with
         patient = PatientDisk(self._run, clock, self._control)
         runner = StageRunner(
             self._run,
             self,
-            RunRecorder(self._run, lane.redactor, clock, patient, lane.faults),
+            RunRecorder(self._run, helpers.redactor, clock, patient, helpers.faults),
             clock=clock,
             settings=self._with.settings,
             control=self._control,

@@ -47,6 +47,8 @@ class Lane:
     def __init__(self, config: WebUIConfig, settings: LaneSettings) -> None:
         self.name = config.name
         self.managed = config.command is not None
+        self.tags, self.box = config.tags, ""
+        self.alike = f"lane {config.name}"
         self.faults = Faults(settings.clock)
         self._context = context = context_of(config, settings, lambda: self.process.family())
         self.redactor = context.redactor

@@ -18,6 +18,8 @@ class CallGate:
         self._spool = spool
         self._min_free = min_free
         self._disk_refuses = disk_refuses
+        self.ordered: Callable[[], NoCall | None] = lambda: None
+        """Returns a hold that a person gave to this machine from another one, or None."""
 
     def why_no_call(self) -> NoCall | None:
         """Return why no new call may start now, or None. On a share this may take a while. Each
@@ -51,7 +53,7 @@ class CallGate:
     def _held(self) -> NoCall | None:
         """Return a person's hold. Raises OSError."""
         if (hold := self._spool.hold_file()) is None:
-            return None
+            return self.ordered()
         frees = self._spool.hold_frees(hold)
         too = ", which also frees the GPU" if frees else ""
         text = f"paused by the file {hold.name} in the spool{too}"

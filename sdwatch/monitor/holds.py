@@ -82,7 +82,7 @@ def held_longer_than(limit: float | None, lanes: Sequence[Lane], clock: Clock) -
     """Return why all lanes are on hold if they have been so for more than `limit` seconds; None
     otherwise, or without a limit."""
     now = clock.wall()
-    if limit is None or not all(0 < lane.held_since < now - limit for lane in lanes):
+    if limit is None or not lanes or not all(0 < lane.held_since < now - limit for lane in lanes):
         return None
     if (held := lanes[0].held) is None:
         return None

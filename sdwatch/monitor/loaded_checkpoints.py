@@ -22,8 +22,8 @@ _SHARE = 0.2
 class WithCheckpoint(Protocol):
     """A lane, as far as this needs it. `life_number`: which life of its process."""
 
-    name: str
-
+    @property
+    def name(self) -> str: ...
     @property
     def catalogue(self) -> Catalogue | None: ...
     @property
@@ -102,6 +102,10 @@ class Affinity:
         )
         if title is not None:
             self._loaded[lane.name] = lane.life_number, title
+
+    def note_loaded(self, lane: WithCheckpoint, name: str) -> None:
+        """Note what another machine says that is or will be loaded on one of its lanes."""
+        self._loaded[lane.name] = lane.life_number, name
 
     def look(self, active: Container[str], sources: Container[str]) -> None:
         """Note which runs are still under way, and which jobs still wait."""

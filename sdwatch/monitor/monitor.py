@@ -91,6 +91,7 @@ class Monitor:
         self._wake = threading.Event()
         self._lanes: list[Lane] = []
         self._lanes_open = False
+        self._is_open = False
         self._left_calls: list[LeftCall] = []
         self._no_call: NoCall | None = None
         self._began_at = self._clock.monotonic()
@@ -172,7 +173,7 @@ class Monitor:
         self._stop.make_on_signals()
 
     def _give_up_calls(self) -> None:
-        if self._lanes:
+        if self._is_open:
             self._runs.give_up()
 
     def _open(self) -> None:
@@ -205,8 +206,8 @@ class Monitor:
         learn_earlier_texts(self._spool, jobs, lambda payload: learn(self._lanes, payload))
         self._placement = Placement(self._lanes, config.max_generation, config.rules)
         parts = self._parts()
-        self._lane_work = Work(parts, config.webuis[0].url)
-        self._left = Once(parts, self._lane_work)
+        self._lane_work = Work(parts, next((webui.url for webui in config.webuis), "URL"))
+        self._left = Once(parts, self._lane_work, self._partner_may_have_work)
         self._retention = Retention(
             config.retention, self._spool, self._state, clock=clock, report=self._reports.line
         )
@@ -216,9 +217,27 @@ class Monitor:
         )
         self._late_outputs.rounds.open()
         self._intake.open()
-        if self.partner is not None:
-            settings, wake = settings_of_runs(config), self._wake.set
-            self.partner.open(Surroundings(self._spool, self._state, parts, settings, clock, wake))
+        self._open_partner(parts)
+        self._is_open = True
+
+    def _open_partner(self, parts: Parts) -> None:
+        if self.partner is None:
+            return
+        self.partner.open(
+            Surroundings(
+                self._spool,
+                self._state,
+                parts,
+                self._lane_work,
+                self._gate,
+                settings_of_runs(self._config),
+                self._clock,
+                self._wake.set,
+            )
+        )
+
+    def _partner_may_have_work(self) -> bool:
+        return self.partner is not None and self.partner.may_have_work()
 
     def _parts(self) -> Parts:
         return Parts(
@@ -308,11 +327,10 @@ class Monitor:
             for runs in range(1, ACTIVE_RUNS + 1):  # no second one while another lane has none
                 for lane in self._lanes:
                     self._lane_work.give(lane, runs)
-                if runs == 1:
-                    self._give_partner(may_call=True)
+                self._give_partner(runs, may_call=True)
             self._lane_work.move()
         else:
-            self._give_partner(may_call=False)
+            self._give_partner(0, may_call=False)
         self._lane_work.look_ahead()
         self._ends.fail_after_hold_max(self._config.hold_max, self._lanes)
         self._holds.report(self._lanes, self.why_no_call(), self._edited)
@@ -321,9 +339,9 @@ class Monitor:
         headline = quiet, self.why_no_call(), self._edited, tuple(self._reports.counts.values())
         self._heartbeat_writer.beat_if_due(self.status, headline, quiet=quiet)
 
-    def _give_partner(self, *, may_call: bool) -> None:
+    def _give_partner(self, most: int, *, may_call: bool) -> None:
         if self.partner is not None:
-            self.partner.give_work(may_call=may_call)
+            self.partner.give_work(most, may_call=may_call)
 
     def _allow_calls(self) -> None:
         """Report to each lane whether calls may start, and whether its GPU is wanted."""
@@ -392,7 +410,7 @@ class Monitor:
             "counts": {str(ending): count for ending, count in self._reports.counts.items()},
             "notify": self._notifications.status(),
         }
-        if not self._lanes:  # it still waits for the share
+        if not self._is_open:  # it still waits for the share
             return {**status, **NO_RUNS}
         suspended = list(self._suspended)
         return {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from enum import StrEnum
 
 from sdwatch.monitor.work import Parts, Work
@@ -17,11 +18,13 @@ class Result(StrEnum):
 
 
 class Once:
-    """Finds out whether something is left to do."""
+    """Finds out whether something is left to do. `elsewhere`: returns whether another machine has
+    work from here, or will have."""
 
-    def __init__(self, parts: Parts, work: Work) -> None:
+    def __init__(self, parts: Parts, work: Work, elsewhere: Callable[[], bool]) -> None:
         self._parts = parts
         self._work = work
+        self._elsewhere = elsewhere
 
     def result(self, must_wait: bool) -> Result | None:
         """Return a result if nothing is left to do with --once, or nothing can be done.
@@ -51,6 +54,8 @@ class Once:
     def _has_work(self) -> bool:
         """Return whether a lane has something to do, or will have. A lane on hold will if its hold
         may end without a person."""
+        if self._elsewhere():
+            return True
         lanes = [lane for lane in self._parts.lanes if lane.is_waited_for]
         if self._parts.runs or not lanes:
             return bool(lanes)

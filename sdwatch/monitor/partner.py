@@ -6,7 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from sdwatch.monitor.work import Parts
+from sdwatch.monitor.call_gate import CallGate
+from sdwatch.monitor.work import Parts, Work
 from sdwatch.spool.archive import Spool
 from sdwatch.stages.settings import RunSettings
 from sdwatch.system.clock import Clock
@@ -20,15 +21,20 @@ class Surroundings:
     spool: Spool
     state: StateFolder
     parts: Parts
+    work: Work
+    gate: CallGate
     settings: RunSettings
     clock: Clock
     wake: Callable[[], None]
 
 
 class Partner(Protocol):
-    """All methods are called by the main thread. `status`: for the heartbeat."""
+    """All methods are called by the main thread. `give_work`: several times in each round; nobody
+    may have more than `most` runs then. `may_have_work`: a job may be done elsewhere. `status`: for
+    the heartbeat."""
 
     def open(self, surroundings: Surroundings) -> None: ...
-    def give_work(self, *, may_call: bool) -> None: ...
+    def give_work(self, most: int, *, may_call: bool) -> None: ...
+    def may_have_work(self) -> bool: ...
     def close(self) -> None: ...
     def status(self) -> dict[str, Any]: ...

@@ -19,14 +19,24 @@ from sdwatch.errors import JobUnfitError, Problem
 from sdwatch.policy.job.calls.catalogue import Catalogue
 from sdwatch.policy.job.calls.preflight import check_against
 from sdwatch.policy.job.job import Job
+from sdwatch.policy.job.needs import lacking
 from sdwatch.policy.job.stage.confinement import JobRules
+from sdwatch.policy.naming import nearest, quoted
 
 
 class Candidate(Protocol):
-    """A lane, as far as placement needs it."""
+    """A lane, as far as placement needs it. `alike`: two lanes with the same have the same tags and
+    the same catalogue, so that a job is checked once for both; `box`: its machine, '' for
+    this one."""
 
-    name: str
-
+    @property
+    def name(self) -> str: ...
+    @property
+    def box(self) -> str: ...
+    @property
+    def tags(self) -> Collection[str]: ...
+    @property
+    def alike(self) -> str: ...
     @property
     def catalogue(self) -> Catalogue | None: ...
 
@@ -44,6 +54,18 @@ class WaitingJob(Protocol):
     def job(self) -> object: ...
     @property
     def version(self) -> object: ...
+
+
+class RemoteLane(Candidate, Protocol):
+    """A lane of another machine. `serves`: it may be given a run now, `is_idle`: it has
+    none."""
+
+    @property
+    def life_number(self) -> int: ...
+    @property
+    def serves(self) -> bool: ...
+    @property
+    def is_idle(self) -> bool: ...
 
 
 @dataclass(slots=True)
@@ -70,27 +92,49 @@ class Placement:
         self._lanes = lanes
         self._max_generation = max_generation
         self._rules = rules
-        self._fits: dict[str, dict[str, _Fit]] = {}  # by lane and source
-        self._asked: list[object] = []
-        self.elsewhere: Callable[[WaitingJob], bool] = lambda _: False  # another machine may do it
+        self._fits: dict[str, dict[str, _Fit]] = {}  # by lanes that are alike, and source
+        self._asked: list[tuple[Catalogue | None, str]] = []
+        self._lacks: dict[str, tuple[str, ...]] = {}  # tags that no lane has, by source
+        self._refused: dict[tuple[str, str], Problem] = {}  # by source and box
+        self.remote: Callable[[], Sequence[RemoteLane] | None] | None = None
+        """Returns the lanes of other machines, of those that are off too; None while nobody knows
+        them. Set where jobs are given to other machines."""
 
     def has_news(self) -> bool:
         """Return whether the lists of a lane changed since the last call: then any answer may
         change."""
-        now = [lane.catalogue for lane in self._lanes]
-        old, self._asked = self._asked, [*now]
-        return len(old) != len(now) or any(a is not b for a, b in zip(old, now, strict=True))
+        now = [(lane.catalogue, lane.alike) for lane in (*self._lanes, *(self.elsewhere or ()))]
+        old, self._asked = self._asked, now
+        return len(old) != len(now) or any(
+            a is not c or b != d for (a, b), (c, d) in zip(old, now, strict=True)
+        )
+
+    @property
+    def elsewhere(self) -> Sequence[RemoteLane] | None:
+        """Return the lanes of other machines; None while nobody knows them."""
+        return () if self.remote is None else self.remote()
+
+    def note_refusal(self, source: str, box: str, why: str) -> None:
+        """Note that a box refused a job, which is not offered to it again."""
+        self._refused[source, box] = Problem(0, 0, why)
 
     def can_do(self, lane: Candidate, offered: WaitingJob) -> bool:
         """Return whether this lane can do it, as far as is known."""
         fit = self._fit(lane, offered)
-        return fit is not None and not fit.problems
+        return fit is not None and not fit.problems and not self._was_refused(lane, offered)
 
     def refusal(self, offered: WaitingJob) -> JobUnfitError | None:
-        """Return why no lane can do this job; None where one can, or may be able to."""
-        if self.elsewhere(offered):
+        """Return why no lane can do this job; None where one can, or may be able to. Where other
+        machines do jobs, one that has a tag which nobody has may only be off."""
+        if (elsewhere := self.elsewhere) is None:
             return None
-        fits = [(lane.name, self._fit(lane, offered)) for lane in self._lanes]
+        self._lacks.pop(offered.source, None)
+        if self.remote is not None:
+            if lacks := self._lacks_tags(offered):
+                self._lacks[offered.source] = lacks
+            if lacks or not elsewhere:
+                return None
+        fits = [(lane.name, self._answer(lane, offered)) for lane in (*self._lanes, *elsewhere)]
         reasons: dict[Problem, list[str]] = {}
         for name, fit in fits:
             if fit is None or fit.waits or not fit.problems:
@@ -105,27 +149,70 @@ class Placement:
 
     def is_refused_by(self, lanes: Iterable[Candidate], offered: WaitingJob) -> bool:
         """Return whether none of these lanes can do it."""
-        fits = [self._fit(lane, offered) for lane in lanes]
+        fits = [self._answer(lane, offered) for lane in lanes]
         return all(o is not None and not o.waits and o.problems for o in fits)
 
+    def _lacks_tags(self, offered: WaitingJob) -> tuple[str, ...]:
+        if not isinstance(job := offered.job, Job) or not job.needs.tags:
+            return ()
+        return tuple(tag for tag in job.needs.tags if tag not in self._known_tags)
+
+    @property
+    def _known_tags(self) -> frozenset[str]:
+        lanes = (*self._lanes, *(self.elsewhere or ()))
+        return frozenset(tag for lane in lanes for tag in lane.tags)
+
+    def without_tags(self) -> dict[str, tuple[str, ...]]:
+        """Return the jobs that wait because no lane has all their tags, also of machines that are
+        off: source to the tags that nobody has."""
+        return dict(self._lacks)
+
     def waiting(self) -> dict[str, str]:
-        """Return the jobs that some lane cannot do: source to reason."""
-        return {
-            source: f"{lane} cannot do it: {fit.problems[0].message}"
-            for lane, fits in self._fits.items()
+        """Return the jobs that some lane cannot do, and no other one can do now: source to
+        reason."""
+        lanes = (*self._lanes, *(lane for lane in self.elsewhere or () if lane.serves))
+        names = {lane.alike: lane.name for lane in reversed(lanes)}
+        known = [(names[alike], fits) for alike, fits in self._fits.items() if alike in names]
+        taken = {s for _, fits in known for s, fit in fits.items() if not fit.problems}
+        waits = {
+            source: f"{name} cannot do it: {fit.problems[0].message}"
+            for name, fits in known
             for source, fit in fits.items()
-            if fit.problems
+            if fit.problems and source not in taken
         }
+        tags = sorted(self._known_tags) if self._lacks else []
+        for source, lacks in self._lacks.items():
+            near = "".join(nearest(tag, tags) for tag in lacks[:1]) if tags else ""
+            waits[source] = f"waits for a machine with {_tags(lacks)}{near}"
+        return waits
 
     def keep_only(self, *sources: Container[str]) -> None:
         """Forget all jobs that are in none of these: they have left the inbox."""
+
+        def is_gone(source: str) -> bool:
+            return not any(source in some for some in sources)
+
         for fits in self._fits.values():
-            for gone in [s for s in fits if not any(s in some for some in sources)]:
+            for gone in [s for s in fits if is_gone(s)]:
                 del fits[gone]
+        for source in [source for source in list(self._lacks) if is_gone(source)]:
+            self._lacks.pop(source, None)
+        for key in [key for key in list(self._refused) if is_gone(key[0])]:
+            self._refused.pop(key, None)
+
+    def _was_refused(self, lane: Candidate, offered: WaitingJob) -> Problem | None:
+        return self._refused.get((offered.source, lane.box)) if self._refused else None
+
+    def _answer(self, lane: Candidate, offered: WaitingJob) -> _Fit | None:
+        """Return what is known of a job on a lane, where its machine has refused it too."""
+        fit = self._fit(lane, offered)
+        if fit is None or fit.problems or (why := self._was_refused(lane, offered)) is None:
+            return fit
+        return _Fit(fit.version, fit.catalogue, (why,), waits=False)
 
     def _fit(self, lane: Candidate, offered: WaitingJob) -> _Fit | None:
         """Return what is known; None while nothing is known of the lane, and for what is no job."""
-        catalogue, fits = lane.catalogue, self._fits.setdefault(lane.name, {})
+        catalogue, fits = lane.catalogue, self._fits.setdefault(lane.alike, {})
         if catalogue is None:
             return None
         known = fits.get(offered.source)
@@ -143,10 +230,15 @@ class Placement:
         self, lane: Candidate, job: Job, version: object, catalogue: Catalogue, again: bool
     ) -> _Fit:
         checked = check_against(job, catalogue, self._max_generation, self._rules)
+        problems = (*lacking(job.needs, lane.tags), *checked.problems)
         waits = bool(checked.stale) and not again
         if waits:
             lane.read_again(checked.stale)
-        return _Fit(version, catalogue, checked.problems, waits)
+        return _Fit(version, catalogue, problems, waits)
+
+
+def _tags(tags: Sequence[str]) -> str:
+    return f"the {'tag' if len(tags) == 1 else 'tags'} {', '.join(map(quoted, tags))}"
 
 
 def _on(names: Sequence[str], problem: Problem) -> Problem:

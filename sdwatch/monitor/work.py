@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 
 from sdwatch.errors import FileProblems
 from sdwatch.lane.lane import Lane
@@ -11,7 +12,7 @@ from sdwatch.monitor.gpu_wish import GpuWish
 from sdwatch.monitor.intake import Intake
 from sdwatch.monitor.later_jobs import Schedule
 from sdwatch.monitor.loaded_checkpoints import Affinity, Chosen
-from sdwatch.monitor.placement import Placement
+from sdwatch.monitor.placement import Placement, RemoteLane
 from sdwatch.monitor.reports import Reports
 from sdwatch.monitor.run_ends import RunEnds
 from sdwatch.monitor.runs import ActiveRun, ActiveRuns, was_changed
@@ -39,6 +40,11 @@ class Parts:
     placement: Placement
     affinity: Affinity
     gpu_wish: GpuWish
+
+
+_MOST_OTHERS = 50
+"""Lanes of other machines that are asked whether they have a checkpoint loaded: of many more it
+matters little whether one of them has."""
 
 
 class Work:
@@ -74,7 +80,7 @@ class Work:
             suspended = self._parts.suspended.first(lambda p: self.may_resume_on(lane, p))
             in_line = None if suspended else self.next_for(lane)
             chosen = suspended if in_line is None else in_line.job
-            if chosen is None or not self._may_join(lane, chosen):
+            if chosen is None or not self.may_join(lane, chosen):
                 return
             job = chosen.job
             if (run := self._opened(chosen)) is not None:
@@ -83,15 +89,15 @@ class Work:
                 self._parts.gpu_wish.started(lane, chosen.when)
                 leaves = left_loaded(job) if isinstance(job, Job) else None
                 passed = in_line.passed if in_line else ()
-                self._parts.affinity.started(run.run_id, lane, leaves, passed, _priority_of(job))
+                self._parts.affinity.started(run.run_id, lane, leaves, passed, priority_of(job))
 
-    def _may_join(self, lane: Lane, chosen: SuspendedRun | Arrival) -> bool:
+    def may_join(self, lane: Lane, chosen: SuspendedRun | Arrival) -> bool:
         """Return whether it may be served now, beside the runs that need this WebUI."""
         if not self._parts.runs.busy(lane):
             return True
         job = chosen.job
         needs = needed_first(job) if isinstance(job, Job) else None
-        return self._parts.affinity.may_join(lane, chosen.source, needs, _priority_of(job))
+        return self._parts.affinity.may_join(lane, chosen.source, needs, priority_of(job))
 
     def move(self) -> None:
         """Suspend the runs that wait out the cool-down or the start of their WebUI while another
@@ -133,7 +139,7 @@ class Work:
         yield from (suspended.when for suspended in self._parts.suspended)
         yield from (arrival.when for arrival in self._parts.intake.startable)
 
-    def waits_for(self, lanes: Sequence[Lane]) -> Arrival | None:
+    def waits_for(self, lanes: Sequence[Lane | RemoteLane]) -> Arrival | None:
         """Return the first job of the inbox that may start now, and that one of these lanes may be
         able to do."""
         may_start, is_refused = self._parts.schedule.may_start, self._parts.placement.is_refused_by
@@ -144,22 +150,33 @@ class Work:
         job. If no lane can, any may resume it: the run then fails, and says why."""
         if suspended.out_on or not self._parts.schedule.may_resume(suspended):
             return False
-        others = [other for other in self._parts.lanes if other is not lane]
-        if not others or suspended.job is None or self._parts.placement.can_do(lane, suspended):
+        placement = self._parts.placement
+        if suspended.job is None or placement.can_do(lane, suspended):
             return True
-        return self._parts.placement.is_refused_by(others, suspended)
+        if (elsewhere := placement.elsewhere) is None:
+            return False
+        others = [other for other in self._parts.lanes if other is not lane]
+        return placement.is_refused_by([*others, *elsewhere], suspended)
 
-    def next_for(self, lane: Lane) -> Chosen[Arrival] | None:
+    def next_for(self, lane: Lane | RemoteLane) -> Chosen[Arrival] | None:
         """Return the job of the inbox that this lane gets next."""
         may_start, can_do = self._parts.schedule.may_start, self._parts.placement.can_do
-        others = [other for other in self._parts.lanes if other is not lane and other.ready]
-        return self._parts.affinity.next_for(
-            lane,
-            self._parts.intake.in_line(lambda a: may_start(a) and can_do(lane, a)),
-            lambda arrival: [
-                (o, not self._parts.runs.busy(o)) for o in others if can_do(o, arrival)
-            ],
-        )
+        others: list[tuple[Lane | RemoteLane, bool]] = []
+
+        def that_can_do(arrival: Arrival) -> list[tuple[Lane | RemoteLane, bool]]:
+            if not others:
+                others.extend(self._others_than(lane.name))
+            return [(o, is_idle) for o, is_idle in others if can_do(o, arrival)]
+
+        in_line = self._parts.intake.in_line(lambda a: may_start(a) and can_do(lane, a))
+        return self._parts.affinity.next_for(lane, in_line, that_can_do)
+
+    def _others_than(self, lane: str) -> Iterator[tuple[Lane | RemoteLane, bool]]:
+        """Yield the lanes that serve but for one, each with whether it has nothing to do."""
+        busy, elsewhere = self._parts.runs.busy, self._parts.placement.elsewhere or ()
+        yield from ((o, not busy(o)) for o in self._parts.lanes if o.ready and o.name != lane)
+        there = ((o, o.is_idle) for o in elsewhere if o.serves and o.name != lane)
+        yield from islice(there, _MOST_OTHERS)
 
     def _opened(self, chosen: SuspendedRun | Arrival) -> Run | None:
         """Resume or claim it; None where that is not possible now, or it was refused."""
@@ -188,5 +205,5 @@ class Work:
         return job_envelope(error, self._url)
 
 
-def _priority_of(job: object) -> int:
+def priority_of(job: object) -> int:
     return job.priority if isinstance(job, Job) else 0

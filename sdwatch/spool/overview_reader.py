@@ -14,6 +14,8 @@ from sdwatch import __version__
 from sdwatch.policy.page.expected import RunTimes, Sizes, expect, history_of
 from sdwatch.policy.page.from_status import (
     active_cards,
+    box_cards,
+    broker_down,
     lane_cards,
     monitor_card,
     next_jobs,
@@ -124,6 +126,8 @@ class OverviewReader:
         found = replace(
             base,
             lanes=lane_cards(status),
+            boxes=box_cards(status),
+            broker_down=broker_down(status),
             active=active_cards(status)[:_ACTIVE],
             queue=queue_of(status, history),
             next=next_jobs(status),

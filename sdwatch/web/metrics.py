@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from sdwatch import __version__
@@ -22,31 +21,14 @@ from sdwatch.spool.heartbeat import read_heartbeats
 from sdwatch.spool.inbox_listing import InboxListing
 from sdwatch.spool.overview_reader import OverviewReader
 from sdwatch.system.clock import SystemClock
+from sdwatch.web.box_metrics import of_boxes
+from sdwatch.web.metric import Metric, MetricLine
 from sdwatch.web.settled_runs import BOUNDS, OTHER, SettledRuns
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 _MOST_LANES, _LONGEST = 20, 100
 _CAUSES = {*Diagnosis, *IdleFailure, "recycled"}
-
-
-@dataclass(frozen=True)
-class MetricLine:
-    """One line. `suffix`: after the metric's name, as `_bucket`."""
-
-    labels: Mapping[str, str]
-    value: float
-    suffix: str = ""
-
-
-@dataclass(frozen=True)
-class Metric:
-    """A metric with its samples. `kind`: counter, gauge or histogram."""
-
-    name: str
-    kind: str
-    help: str
-    samples: tuple[MetricLine, ...]
 
 
 class Metrics:
@@ -74,6 +56,7 @@ class Metrics:
             *_of_the_spool(overview, readable),
             *(self._queue(overview) if readable else ()),
             *self._of_lanes(overview, _beat_of(beats, overview.monitor.worker)),
+            *of_boxes(overview),
             *(_of_runs(self._runs) if readable and self._runs.is_whole else ()),
         ]
         return "".join(line for metric in found if metric.samples for line in _lines(metric))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -50,7 +51,19 @@ class Machine:
         root.mkdir()
         self.role, self.url = role, url
         self.site = Monitored(root, **config)
+        if role == "dispatcher":
+            self.have_no_webui()
         self.process: subprocess.Popen[bytes] | None = None
+
+    def have_no_webui(self) -> None:
+        file = self.site.config_file
+        file.write_text(json.dumps({**json.loads(file.read_text()), "webuis": {}}))
+
+    @property
+    def name(self) -> str:
+        """As a box of the cluster; '' before its first start."""
+        file = self.site.state / "worker"
+        return file.read_text().strip() if file.exists() else ""
 
     def start(self) -> None:
         out = open(self.site.root / "out.txt", "ab")  # noqa: SIM115 - the child's

@@ -9,7 +9,7 @@ import psutil
 
 from tests.cluster.machines import Cluster, Machine, cluster, shown
 from tests.support.helpers import wait_until
-from tests.support.monitored import EXTERNAL, job
+from tests.support.monitored import job
 
 __all__ = ["cluster"]
 
@@ -28,8 +28,8 @@ def events_in(run: Path) -> list[str]:
 
 
 def dispatcher_of(cluster: Cluster) -> Machine:
-    """A dispatcher whose own WebUI never comes up."""
-    return cluster.machine("dispatcher", "dispatcher", webui=EXTERNAL)
+    """A dispatcher that has no WebUI."""
+    return cluster.machine("dispatcher", "dispatcher")
 
 
 def test_a_jobs_picture_is_drawn_on_the_other_box(cluster: Cluster) -> None:

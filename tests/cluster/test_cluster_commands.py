@@ -48,6 +48,13 @@ def test_box_and_dispatcher_at_once_are_refused(tmp_path: Path) -> None:
     assert "give one" in ended.stderr
 
 
+def test_without_a_webui_only_a_dispatcher_runs(tmp_path: Path) -> None:
+    (tmp_path / "sdwatch.yaml").write_text("spool: spool\nstate: state\nwebuis: {}\n")
+    ended = sdwatch(tmp_path, "run", "--config", "sdwatch.yaml")
+    assert ended.returncode == 5
+    assert "only `sdwatch run --dispatch` works without" in ended.stderr
+
+
 def started(site: Monitored, *args: object) -> subprocess.Popen[bytes]:
     command = [sys.executable, "-m", "sdwatch", *map(str, args)]
     with open(site.root / "out.txt", "ab") as out:
@@ -73,7 +80,7 @@ def test_four_commands_lead_to_a_picture_on_the_other_machine(tmp_path: Path) ->
     url = a.state / "nats" / "url"
     try:
         wait_until(url.exists, 30)
-        processes.append(started(a, "run", "--dispatch", url, *config))
+        processes.append(started(a, "run", "--dispatch", *config))
         processes.append(
             started(b, "run", "--cluster", url.read_text(), "--config", b.root / "sdwatch.yaml")
         )
@@ -84,9 +91,9 @@ def test_four_commands_lead_to_a_picture_on_the_other_machine(tmp_path: Path) ->
         assert len(list(done.glob("*/images/*.png"))) == 1
         shown = sdwatch(a.root, "cluster", "status", "--json", *config)
         (box,) = json.loads(shown.stdout)["boxes"]
-        assert sdwatch(a.root, "cluster", "drain", box, *config).returncode == 0
+        assert sdwatch(a.root, "drain", box, *config).returncode == 0
         assert "drained" in sdwatch(a.root, "cluster", "status", *config).stdout
-        assert sdwatch(a.root, "cluster", "drain", "nobody", *config).returncode == 7
+        assert sdwatch(a.root, "drain", "nobody", *config).returncode == 7
     finally:
         for process in reversed(processes):
             ask_to_stop(process)
@@ -96,6 +103,6 @@ def test_four_commands_lead_to_a_picture_on_the_other_machine(tmp_path: Path) ->
             except subprocess.TimeoutExpired:
                 process.kill()
     text = (a.root / "out.txt").read_text()
-    assert f"sdwatch run --dispatch {url}" in text
+    assert "    sdwatch run --dispatch\n" in text
     token = (a.state / "nats" / "token").read_text()
     assert token not in text, "the token is shown to a terminal only"

@@ -52,6 +52,7 @@ def always(command: str, code: ExitCode, text: str) -> Row:
 # {failed}, {done}, {working}: runs; {url}: the WebUI's.
 TABLE = (
     always("cluster status", ERROR, "which broker?"),
+    always("drain BOX", ERROR, "which broker?"),
     Row(
         "status",
         (OK, "no monitor is running"),

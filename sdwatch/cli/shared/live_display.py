@@ -18,6 +18,7 @@ from sdwatch.cli.shared.plain_lines import PlainShow
 from sdwatch.cli.shared.progress_text import clock
 from sdwatch.policy.failure.lifecycle import State
 from sdwatch.policy.privacy.printable import printable_text
+from sdwatch.policy.report.box_lines import box_state
 from sdwatch.policy.report.hold_text import config_edited
 from sdwatch.policy.report.notice import Notice, Topic
 from sdwatch.policy.report.status_line import queued_in
@@ -26,6 +27,7 @@ REFRESHED = 2.0
 """Times a second."""
 
 _EVENTS = 8
+_BOXES = 12
 _COLOURS = {State.READY: "green", State.STARTING: "yellow", State.COOLING_DOWN: "yellow"}
 
 
@@ -97,11 +99,16 @@ def _middle(status: dict[str, Any]) -> Iterator[RenderableType]:
         yield Text(printable_text(f"on hold: {hold}"), style="red")
     if edited := status.get("config_edited"):
         yield Text(printable_text(config_edited(edited)), style="yellow")
-    if not status["lanes"]:
+    cluster = status.get("cluster", {})
+    if not status["lanes"] and not cluster:
         yield Text("starting: checking the spool, and for another monitor on it …", style="dim")
         return
-    yield _lanes(status)
-    yield Text()
+    if status["lanes"]:
+        yield _lanes(status)
+        yield Text()
+    if cluster:
+        yield from _cluster(cluster)
+        yield Text()
     yield _counts(status)
 
 
@@ -120,6 +127,18 @@ def _lanes(status: dict[str, Any]) -> Table:
         grid.add_row("", "", _bar(lane["progress"]))
         grid.add_row("", "", then)
     return grid
+
+
+def _cluster(cluster: dict[str, Any]) -> Iterator[RenderableType]:
+    """Show a line for each other machine, of many the first ones."""
+    if down := cluster.get("broker"):
+        yield Text(printable_text(f"the broker does not answer: {down}"), style="red")
+    boxes = cluster.get("boxes", {})
+    for name, box in list(boxes.items())[:_BOXES]:
+        words = f"{name}  {box_state(box)}, {len(box['runs'])} of {box['places']} places taken"
+        yield Text(printable_text(words), style="" if box["answers"] else "red")
+    if len(boxes) > _BOXES:
+        yield Text(f"and {len(boxes) - _BOXES} more boxes", style="dim")
 
 
 def _state(lane: dict[str, Any]) -> Text:

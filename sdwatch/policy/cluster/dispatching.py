@@ -145,6 +145,8 @@ def _with_the_box(log: RunLog, journal: HandOver, wish: Wish) -> DispatcherActio
         assert log.ended is not None
         if log.ended.outcome is BoxOutcome.REFUSED:
             return TakeBack(log.epoch, TakenFor.REFUSED)
+        if log.ended.outcome is BoxOutcome.GIVEN_BACK:
+            return TakeBack(log.epoch, TakenFor.GIVEN_BACK)
         if journal.lines < log.lines:  # they count, and could not be read
             return TakeBack(log.epoch, TakenFor.LOG_LOST)
         return Finish(log.ended)

@@ -26,12 +26,14 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,62}")
 
 
 class BoxOutcome(StrEnum):
-    """How a run ended on a box. REFUSED: the box cannot do this job, and no call was sent."""
+    """How a run ended on a box. REFUSED: the box cannot do this job, and no call was sent.
+    GIVEN_BACK: it has not ended, and its WebUIs are on hold: another box may continue."""
 
     DONE = "done"
     FAILED = "failed"
     CANCELLED = "cancelled"
     REFUSED = "refused"
+    GIVEN_BACK = "given back"
 
 
 class TakenFor(StrEnum):
@@ -42,6 +44,7 @@ class TakenFor(StrEnum):
     DRAINED = "drained"
     STUCK = "stuck"
     REFUSED = "refused"
+    GIVEN_BACK = "given back"
     LOG_LOST = "log lost"
 
 

@@ -19,7 +19,8 @@ from sdwatch.policy.cluster.run_log import Phase, RunLog
 @dataclass(frozen=True, slots=True)
 class LocalRun:
     """The run's folder on the box, of this epoch. `lines`: that the box wrote; `ended`: how the box
-    published it in its own spool, None while it has not."""
+    published it in its own spool, None while it has not; GIVEN_BACK where it waits in working/ for
+    WebUIs that are on hold."""
 
     epoch: int
     lines: int = 0

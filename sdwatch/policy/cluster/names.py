@@ -16,6 +16,9 @@ FILES = "sdwatch_files"
 BOXES = "sdwatch_boxes"
 """The key-value bucket with what each box has, under its name."""
 
+LISTS = "sdwatch_lists"
+"""The key-value bucket with the lists of each lane of a box, under BOX.LANE."""
+
 ORDERS = "sdwatch_orders"
 """The key-value bucket with what people want of a box, under its name."""
 
@@ -48,6 +51,21 @@ def token_of(text: str) -> str:
 
 def _coded(sign: str) -> str:
     return "".join(f"={byte:02X}" for byte in sign.encode("utf-8", "surrogatepass"))
+
+
+def ask_subject(box: str) -> str:
+    """Return the subject on which a box is asked to read its lists again."""
+    return f"sdwatch.ask.{box}"
+
+
+def key_subject(bucket: str, key: str) -> str:
+    """Return the subject of a key of a bucket; `>` for all."""
+    return f"$KV.{bucket}.{key}"
+
+
+def lists_key(box: str, lane: str) -> str:
+    """Return the key of the lists of a lane of a box."""
+    return f"{box}.{token_of(lane)}"
 
 
 def run_subject(run: str) -> str:

@@ -21,6 +21,7 @@ from sdwatch.policy.job.files.job_images import JobImages, Size
 from sdwatch.policy.job.files.sources import Sources
 from sdwatch.policy.job.files.wildcards import Wildcards
 from sdwatch.policy.job.graph import OWN, LinkReader, Links, StageIds, ids_of
+from sdwatch.policy.job.needs import ANYWHERE, Needs, needs_of
 from sdwatch.policy.job.outputs.result import Format, Keep, OutputWish, wrong_in_pattern
 from sdwatch.policy.job.points.expansion import OnFailure, is_part, read_expansion
 from sdwatch.policy.job.points.points import ONE, Points
@@ -110,6 +111,7 @@ class Job:
     on_failure: OnFailure = OnFailure.CONTINUE
     random_seed: int | None = None
     conduct: Conduct = Conduct()  # noqa: RUF009 - it is frozen
+    needs: Needs = ANYWHERE
     named: frozenset[str] = dataclass_field(default=frozenset(), compare=False)
     keep: Keep = Keep.ALL
     outputs: OutputWish = OutputWish()  # noqa: RUF009 - it is frozen
@@ -219,8 +221,7 @@ class _JobReader:
         forms = StageForms({*expansion.names, *given}, self.problems)
         parts, head = forms.parts_of(rest, keys)
         header = self.fields(with_fixed(head, expansion, self.problems), Header, "job")
-        wildcards = Wildcards(self.files.wildcard, self.sources, self.problems)
-        template = Template(parts, expansion, wildcards, defaults)
+        template = Template(parts, expansion, self.wildcards(), defaults)
         self.note_places(template)
         first = template.parts(1, 0)
         self.problems += template.problems
@@ -237,6 +238,7 @@ class _JobReader:
             expansion.on_failure,
             expansion.random_seed,
             conduct_of(header),
+            needs_of(header, keys),
             frozenset(self.named),
             Keep(header.get("keep", Keep.ALL)),
             self.outputs(header.get("outputs") or {}, keys, expansion.names),
@@ -244,6 +246,9 @@ class _JobReader:
             partial(self.make, template) if template.varies else None,
             template.texts,
         )
+
+    def wildcards(self) -> Wildcards:
+        return Wildcards(self.files.wildcard, self.sources, self.problems)
 
     def note_places(self, template: Template) -> None:
         """Note the ids of the stages, and which part is written where."""

@@ -10,6 +10,7 @@ from pydantic import Field, create_model
 
 from sdwatch.errors import Problem
 from sdwatch.policy.job.conduct import ConductFields
+from sdwatch.policy.job.needs import NeedsFields
 from sdwatch.policy.job.outputs.result import ResultFields
 from sdwatch.policy.job.points.expansion import Expanding
 from sdwatch.policy.job.points.template import Part
@@ -23,7 +24,7 @@ MAX_STAGES = 100
 Keys: TypeAlias = "dict[str, tuple[Scalar, Node]]"
 
 
-class Header(ResultFields, ConductFields):
+class Header(ResultFields, ConductFields, NeedsFields):
     """Fields of the job itself."""
 
     name: Annotated[str, Field(min_length=1, max_length=200)] | None = Field(

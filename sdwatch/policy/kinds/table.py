@@ -31,6 +31,11 @@ def kind_named(name: str) -> Kind:
     return KINDS[name]
 
 
+def title_of(name: str) -> str:
+    """Return the title of a kind that another machine names, or the name itself."""
+    return KINDS[name].title if name in KINDS else name
+
+
 def kind_by_routes(routes: Collection[str]) -> Kind:
     """Return the kind of a WebUI with these routes below /sdapi/v1/."""
     return next((kind for kind in reversed(KINDS.values()) if kind.signs.fit(routes)), UNKNOWN)

@@ -69,9 +69,9 @@ def call_left(progress: CallProgress, usual: float) -> float:
 def free_in(
     overview: Overview, history: RunTimes, sizes: Mapping[str, Sizes] | None = None
 ) -> list[float]:
-    """Return for each lane that may serve jobs the seconds until it has nothing to do: what is left
-    of its cool-down and of its runs. None while everything is on hold: then nobody knows. `sizes`:
-    of the calls of runs, by run_id, as far as they are known."""
+    """Return for each lane that may serve jobs, here or on another machine, the seconds until it
+    has nothing to do: what is left of its cool-down and of its runs. None while everything is on
+    hold: then nobody knows. `sizes`: of the calls of runs, by run_id, as far as they are known."""
     if overview.monitor.presence is not Presence.RUNNING or overview.monitor.hold or not history:
         return []
     known = sizes or {}
@@ -83,6 +83,16 @@ def free_in(
             if run.lane == lane.name
         )
         for lane in _serving(overview)
+    ] + [
+        sum(
+            _run_left(run, history, known.get(run.run_id))
+            for run in overview.active
+            if run.lane == box.name
+        )
+        / len(ready)
+        for box in overview.boxes
+        if box.serves and (ready := [lane for lane in box.lanes if lane.ready])
+        for _ in ready
     ]
 
 
@@ -95,6 +105,7 @@ def _with_what_is_left(
 ) -> tuple[ActiveCard, ...]:
     """Return the runs with the seconds that they last, as if each were alone on its lane."""
     names = {lane.name for lane in _serving(overview)}
+    names |= {box.name for box in overview.boxes if box.serves}
     return tuple(
         replace(run, left=round(_run_left(run, history, sizes.get(run.run_id)), 1))
         if run.lane in names

@@ -11,6 +11,8 @@ from sdwatch.policy.kinds.table import kind_named
 from sdwatch.policy.page.expected import RunTimes
 from sdwatch.policy.page.overview import (
     ActiveCard,
+    BoxCard,
+    BoxLaneCard,
     CallProgress,
     LaneCard,
     MonitorCard,
@@ -22,7 +24,11 @@ from sdwatch.policy.page.overview import (
     Unreached,
 )
 from sdwatch.policy.page.times import wall_of
+from sdwatch.policy.report.box_lines import box_state
 from sdwatch.policy.report.status_line import queued_in, suspended_in
+
+_CHECKPOINTS = 5
+"""Of each WebUI of another machine so many are named."""
 
 Status = Mapping[str, Any]
 
@@ -75,6 +81,45 @@ def _lane_card(lane: Status) -> LaneCard:
         warnings=lane.get("warnings", 0),
         last_warning=lane.get("last_warning", ""),
     )
+
+
+def box_cards(status: Status) -> tuple[BoxCard, ...]:
+    """Return the other machines that do jobs from here."""
+    boxes = status.get("cluster", {}).get("boxes", {})
+    return tuple(
+        BoxCard(
+            name,
+            box["answers"],
+            box["seconds_ago"],
+            box_state(box),
+            box["drained"],
+            box["held"],
+            box["paused"],
+            box["places"],
+            len(box["runs"]),
+            tuple(map(_box_lane, box["lanes"])),
+        )
+        for name, box in boxes.items()
+    )
+
+
+def _box_lane(lane: Status) -> BoxLaneCard:
+    return BoxLaneCard(
+        lane["name"],
+        lane["kind"],
+        lane["ready"],
+        lane["hold"],
+        tuple(lane["tags"]),
+        lane["loaded"],
+        tuple(lane["checkpoints"][:_CHECKPOINTS]),
+        lane["checkpoint_count"],
+    )
+
+
+def broker_down(status: Status) -> str:
+    """Return why other machines cannot be reached, or ''."""
+    cluster = status.get("cluster", {})
+    return str(cluster.get("broker", "")) if "boxes" in cluster else ""
 
 
 def active_cards(status: Status) -> tuple[ActiveCard, ...]:

@@ -94,6 +94,8 @@ def _held(overview: Overview) -> str:
 
 def _of_lanes(overview: Overview) -> Iterator[Headline]:
     lanes = overview.lanes
+    if overview.boxes or overview.broker_down:
+        yield from _of_boxes(overview)
     states = [lane_state(lane) for lane in lanes]
     held = [lane.name for lane in lanes if lane.hold]
     if held and len(held) == len(lanes):
@@ -116,10 +118,23 @@ def _of_lanes(overview: Overview) -> Iterator[Headline]:
         )
     if overview.totals.queued or overview.totals.suspended:
         yield Headline(Tone.WAITS, "Waiting for the WebUI", _ahead(overview))
-    if lanes and all(state.tone is Tone.GOOD for state in states):
+    serve = any(box.serves for box in overview.boxes)
+    if (lanes or serve) and all(state.tone is Tone.GOOD for state in states):
         yield Headline(Tone.GOOD, "Ready", "Nothing is queued: drop a job file into inbox/.")
     elif lanes:
         yield Headline(Tone.BUSY, "Starting", "The WebUI is not ready yet.")
+
+
+def _of_boxes(overview: Overview) -> Iterator[Headline]:
+    """Yield what is wrong with other machines: with all of them only where no lane is here."""
+    if overview.broker_down:
+        words = "The broker does not answer"
+        rest = "what is on other machines is finished there, and handed in later"
+        yield Headline(Tone.BAD, "No broker", f"{words}; {rest}.")
+    gone = [box.name for box in overview.boxes if not box.answers]
+    if gone and not overview.lanes and len(gone) == len(overview.boxes):
+        which = "The box does" if len(gone) == 1 else "All boxes do"
+        yield Headline(Tone.BAD, "No box", f"{which} not answer. No job fails because of it.")
 
 
 def _only_waits(overview: Overview) -> float | None:

@@ -121,6 +121,44 @@ class LaneCard:
 
 
 @dataclass(frozen=True)
+class BoxLaneCard:
+    """A WebUI of another machine. `loaded`: its checkpoint, '' for the WebUI's own; `checkpoints`:
+    the first of `checkpoint_count`."""
+
+    name: str
+    kind: str = ""
+    ready: bool = False
+    hold: str = ""
+    tags: tuple[str, ...] = ()
+    loaded: str = ""
+    checkpoints: tuple[str, ...] = ()
+    checkpoint_count: int = 0
+
+
+@dataclass(frozen=True)
+class BoxCard:
+    """Another machine that does jobs from here. `answers`: it has shown itself a short while ago,
+    `seconds_ago` says when; `state`: in a few words; `paused`: why it starts no call, ''; `runs` of
+    `places` are taken."""
+
+    name: str
+    answers: bool = True
+    seconds_ago: float = 0.0
+    state: str = ""
+    drained: bool = False
+    held: bool = False
+    paused: str = ""
+    places: int = 0
+    runs: int = 0
+    lanes: tuple[BoxLaneCard, ...] = ()
+
+    @property
+    def serves(self) -> bool:
+        """Return whether it takes jobs."""
+        return self.answers and not (self.drained or self.held or self.paused) and self.places > 0
+
+
+@dataclass(frozen=True)
 class CallProgress:
     """How far a call has come, each part as far as the WebUI reports it. `percent`: 0 to 100;
     `eta`: seconds left."""
@@ -277,7 +315,8 @@ class Overview:
     there; `hold_file`: the name of the file by which a person holds everything, '';
     `queue_ends_in`: seconds until all that is queued is expected to be done, None if unknown;
     `has_history`: runs have finished, so that starts can be expected; `next`: which job each lane
-    that is ready gets next."""
+    that is ready gets next; `boxes`: other machines that do jobs from here, and `broker_down` why
+    these cannot be reached, ''."""
 
     spool: str
     made_at: float
@@ -289,6 +328,8 @@ class Overview:
     hold_file: str = ""
     left_behind: tuple[LeftBehind, ...] = ()
     lanes: tuple[LaneCard, ...] = ()
+    boxes: tuple[BoxCard, ...] = ()
+    broker_down: str = ""
     active: tuple[ActiveCard, ...] = ()
     queue: tuple[QueuedJob, ...] = ()
     queue_ends_in: float | None = None

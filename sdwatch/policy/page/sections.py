@@ -132,7 +132,9 @@ def active(overview: Overview, forms: Forms) -> Markup:
 
 def _active(run: ActiveCard, overview: Overview, forms: Forms) -> Markup:
     name = name_of(run.source or run.run_id)
-    where = element("span", run.lane if len(overview.lanes) > 1 else "", class_="quiet")
+    where = element(
+        "span", run.lane if len(overview.lanes) > 1 or overview.boxes else "", class_="quiet"
+    )
     if not run.lane:
         where = element("span", "suspended", class_="state waits")
     doing = element("p", run.doing or _doing(run), class_="doing")

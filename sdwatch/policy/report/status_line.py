@@ -36,3 +36,8 @@ def _parts(status: Mapping[str, Any]) -> Iterator[str]:
             yield f"{lane['name']}: cooling down"
         else:
             yield f"{lane['name']}: {lane['state']}"
+    cluster = status.get("cluster", {})
+    if cluster.get("broker"):
+        yield "the broker does not answer"
+    if boxes := cluster.get("boxes", {}):
+        yield f"{sum(box['answers'] for box in boxes.values())} of {len(boxes)} boxes answer"

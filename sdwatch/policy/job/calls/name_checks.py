@@ -18,6 +18,7 @@ from sdwatch.policy.job.calls.catalogue import (
     script_role,
 )
 from sdwatch.policy.job.job import Stage
+from sdwatch.policy.job.needs import Needs
 from sdwatch.policy.job.stage.confinement import JobRules
 from sdwatch.policy.job.stage.file_arguments import files_named_in, is_model, texts_in
 from sdwatch.policy.job.stage.scripts import Where, is_name, where
@@ -133,6 +134,16 @@ class NameChecks:
         found = names is not None and searched and names.within(name)
         if not found and not _OLD_HASH.fullmatch(name):
             self.name("checkpoint", "sd-models", place, name)
+
+    def needed(self, needs: Needs) -> None:
+        """Check the checkpoints that the job itself asks for."""
+        for name in needs.checkpoints:
+            names = self._report.names("sd-models")
+            if names is not None and name not in names and fold(name) not in names.hints:
+                self._report.refusing.add("sd-models")
+                near = nearest_name(name, names)
+                why = f"{self._report.webui} has no checkpoint {quoted(name)}{near}"
+                self._report.fail_at(needs.place_of(name), why)
 
     def hires_upscaler(self, place: Place, name: str) -> None:
         """Check a name that may be in any of several lists."""

@@ -64,6 +64,7 @@ def check_against(
                 source = made[taken_from(number, stage)]
                 size = sizes.check_size(job.sizes.get(own[0]) if own else source)
             made.append(size)
+    names.needed(job.needs)
     notes = [f"{name}: not checked: {why}" for name, why in report.skipped.items()]
     if catalogue.kind.has_rate_limit and catalogue.rate_limit != 0:
         notes.append(_limited(catalogue.kind.title, catalogue.rate_limit))

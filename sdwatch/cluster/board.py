@@ -1,0 +1,104 @@
+"""The board at the broker: what boxes show of themselves, and what people want of them."""
+
+from __future__ import annotations
+
+import json
+from contextlib import suppress
+from datetime import UTC, datetime
+from typing import Any
+
+from nats.js.client import JetStreamContext
+from nats.js.errors import NotFoundError
+
+from sdwatch.cluster.broker import Broker
+from sdwatch.policy.cluster import names
+from sdwatch.policy.cluster.cards import BoxOrder, BoxShown, card_of, order_of, shown_in
+
+
+class Board:
+    """The board of one broker. All methods raise BrokerGoneError."""
+
+    def __init__(self, broker: Broker) -> None:
+        self._broker = broker
+
+    def show(self, box: str, shown: BoxShown) -> None:
+        """Show what a box has."""
+        self._put(names.BOXES, box, json.dumps(card_of(shown)).encode())
+
+    def boxes(self) -> dict[str, tuple[int, BoxShown]]:
+        """Return what each box shows, with a number that grows each time."""
+        return {name: (seq, shown_in(card)) for name, (seq, card) in self._all(names.BOXES).items()}
+
+    def ages(self) -> dict[str, float]:
+        """Return the seconds since each box showed itself, by the broker's clock."""
+
+        async def get(js: JetStreamContext) -> dict[str, float]:
+            stream = f"KV_{names.BOXES}"
+            info = await js.stream_info(stream, subjects_filter=">")
+            now = getattr(info, "ts", None) or datetime.now(UTC)
+            ages = {}
+            for subject in info.state.subjects or {}:
+                at = (await js.get_msg(stream, subject=subject)).time
+                if at is not None:
+                    ages[subject.rpartition(".")[2]] = max(0.0, (now - at).total_seconds())
+            return ages
+
+        return self._broker.ask(get)
+
+    def show_lists(self, box: str, lane: str, lists: bytes) -> None:
+        """Store the lists of a box's lane."""
+        self._put(names.LISTS, names.lists_key(box, lane), lists)
+
+    def lists(self, box: str, lane: str) -> bytes:
+        """Return what is stored of them, b'' for nothing."""
+        return self._get(names.LISTS, names.lists_key(box, lane))
+
+    def ask_for_lists(self, box: str) -> None:
+        """Ask a box to read its lists again. It may not hear it."""
+        self._broker.say(names.ask_subject(box))
+
+    def order(self, box: str, order: BoxOrder) -> None:
+        """Note what a person wants of a box."""
+        data = json.dumps({"drain": order.drain, "hold": order.hold}).encode()
+        self._put(names.ORDERS, box, data)
+
+    def order_for(self, box: str) -> BoxOrder:
+        """Return what people want of a box."""
+        with suppress(ValueError):
+            if isinstance(value := json.loads(self._get(names.ORDERS, box) or b"{}"), dict):
+                return order_of(value)
+        return BoxOrder()
+
+    def orders(self) -> dict[str, BoxOrder]:
+        """Return what people want of each box."""
+        return {name: order_of(order) for name, (_, order) in self._all(names.ORDERS).items()}
+
+    def _get(self, bucket: str, key: str) -> bytes:
+        subject = names.key_subject(bucket, key)
+        try:
+            message = self._broker.ask(lambda js: js.get_msg(f"KV_{bucket}", subject=subject))
+        except NotFoundError:
+            return b""
+        return message.data or b""
+
+    def _put(self, bucket: str, key: str, data: bytes) -> None:
+        async def put(js: JetStreamContext) -> None:
+            await (await js.key_value(bucket)).put(key, data)
+
+        self._broker.ask(put)
+
+    def _all(self, bucket: str) -> dict[str, tuple[int, dict[str, Any]]]:
+        async def get(js: JetStreamContext) -> dict[str, tuple[int, bytes]]:
+            info = await js.stream_info(f"KV_{bucket}", subjects_filter=">")
+            found = {}
+            for subject in info.state.subjects or {}:
+                message = await js.get_msg(f"KV_{bucket}", subject=subject)
+                found[subject.rpartition(".")[2]] = (int(message.seq or 0), message.data or b"")
+            return found
+
+        read = {}
+        for key, (seq, data) in self._broker.ask(get).items():
+            with suppress(ValueError):
+                if isinstance(value := json.loads(data), dict):
+                    read[key] = (seq, value)
+        return read

@@ -1,0 +1,60 @@
+"""Say in a few lines how a box of a cluster is, from what `status` has of it. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from sdwatch.policy.kinds.table import title_of
+from sdwatch.policy.privacy.printable import counted
+
+_NAMED = 3
+"""Checkpoints that are named."""
+
+
+def box_state(box: Mapping[str, Any]) -> str:
+    """Return in a few words whether a box takes jobs."""
+    if not box["answers"]:
+        return f"has not shown itself for {box['seconds_ago']:.0f} s"
+    if box["held"]:
+        return "held"
+    if box["drained"]:
+        return "drained"
+    if box["paused"]:
+        return "on hold"
+    return "takes jobs" if box["places"] else "takes no jobs now"
+
+
+def box_lines(name: str, box: Mapping[str, Any]) -> Iterator[str]:
+    """Yield how a box is, then each of its lanes."""
+    runs = box["runs"] if isinstance(box["runs"], int) else len(box["runs"])
+    words = [box_state(box), f"{runs} of {counted(box['places'], 'place')} taken"]
+    if box["answers"]:
+        words.append(f"seen {box['seconds_ago']:.0f} s ago")
+    yield f"{name}: {', '.join(words)}"
+    if box["paused"]:
+        yield f"  on hold: {box['paused']}"
+    for lane in box["lanes"]:
+        yield f"  {lane['name']:<12} {'; '.join(lane_words(lane, answers=box['answers']))}"
+
+
+def lane_words(lane: Mapping[str, Any], *, answers: bool) -> Iterator[str]:
+    """Yield what is to say about a lane of a box. `answers`: how it is now is known."""
+    if answers:
+        yield "ready" if lane["ready"] else "on hold" if lane["hold"] else "not ready"
+    yield title_of(lane["kind"])
+    if lane["hold"]:
+        yield lane["hold"]
+    if lane["tags"]:
+        yield f"tags: {', '.join(lane['tags'])}"
+    if lane["loaded"]:
+        yield f"loaded: {lane['loaded']}"
+    if lane["checkpoint_count"]:
+        yield f"checkpoints: {checkpoints_of(lane)}"
+
+
+def checkpoints_of(lane: Mapping[str, Any]) -> str:
+    """Return the first checkpoints, and how many more there are."""
+    named = lane["checkpoints"][:_NAMED]
+    more = lane["checkpoint_count"] - len(named)
+    return ", ".join(named) + (f" and {more} more" if more > 0 else "")
