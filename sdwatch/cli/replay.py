@@ -50,9 +50,9 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--call", metavar="STAGE.NUMBER", help="default: the one that failed")
     parser.add_argument("--url", help="default: the WebUI that the run used")
     parser.epilog = (
-        "The call is sent once; nothing is retried or restarted. A monitor that uses the same\n"
-        "WebUI is on hold until this command ends. What it makes is saved in the current folder;\n"
-        "the run's folder stays as it is."
+        "The call is sent once; nothing is retried or restarted. If a monitor of this spool uses\n"
+        "that WebUI, all its WebUIs are on hold until this command ends. What it makes is saved\n"
+        "in the current folder; the run's folder stays as it is."
     )
 
 

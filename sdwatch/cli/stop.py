@@ -18,8 +18,8 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.epilog = (
         "It makes the file `stop` in the spool, as you could by hand, also over a share. The\n"
         "monitor of that spool, on whichever machine, stops as on Ctrl-C: it waits for the\n"
-        "current call, and unfinished jobs resume at the next start. It never removes the file:\n"
-        "a `stop` that was there at its start is ignored, and this command replaces it."
+        "current call, and unfinished jobs resume at the next start. The monitor never removes\n"
+        "the file, and ignores one from before its start: this command replaces that."
     )
 
 

@@ -23,14 +23,14 @@ _PAUSE_S = 0.5
 
 
 class Inventory:
-    """The inventory of the WebUI of `context`. `stopping`: set when sdwatch stops. `is_idle`:
-    returns whether the WebUI generates nothing, so that it may be sent a trial call.
+    """The inventory of the WebUI of `context`. `stopping`: set when sdwatch stops. `may_try`:
+    returns whether the WebUI may be sent a trial call.
 
     The lane's helper reads it, its prober reads lists again, its loop adds what calls show, and any
     thread may look at `catalogue`, which is replaced as a whole."""
 
     def __init__(
-        self, context: LaneContext, stopping: threading.Event, is_idle: Callable[[], bool]
+        self, context: LaneContext, stopping: threading.Event, may_try: Callable[[], bool]
     ) -> None:
         self.catalogue: Catalogue | None = None  # of the last incarnation that was ready
         self._name = context.config.name
@@ -43,7 +43,7 @@ class Inventory:
             context.config.health.timeout,
             stopping.is_set,
             context.remembered,
-            is_idle,
+            may_try,
         )
         self._idle_reads = 0
         # Held while the WebUI is asked, for seconds: what was asked first is also stored first.

@@ -1,7 +1,8 @@
 """What takes long with a WebUI: start, stop, probe, self-test. Each returns the event of its end.
 
 The lane's helper does it, one after the other, but for what belongs to a POST: `before_post`, and
-`clean_up` after a success, run on the poster. The prober uses `inventory` to read lists again.
+`clean_up` after each call that went out, run on the poster. The prober uses `inventory` to read
+lists again.
 """
 
 from __future__ import annotations
@@ -84,7 +85,7 @@ class WebUIEffects:
         post: Post,
         warn: Callable[[str, tuple[Finding, ...]], None],
     ) -> None:
-        self.inventory = Inventory(context, signals.stopping, self._is_idle)
+        self.inventory = Inventory(context, signals.stopping, self._may_try)
         self.left: Collection[LeftCall] = ()
         """The calls that an earlier monitor has left in flight on this lane."""
         self._context = context
@@ -252,6 +253,10 @@ class WebUIEffects:
 
     def _is_idle(self) -> bool:
         return not is_generating(self._context.client, self._timeout)
+
+    def _may_try(self) -> bool:
+        """Return whether a trial call may be sent: an adopted WebUI is read on a hold, too."""
+        return not self._context.settings.paused() and self._is_idle()
 
     # -- around calls
 

@@ -101,7 +101,7 @@ Run:       {RUN}
 Ended:     2026-11-23T14:22:00.000Z (UTC)
 Where:     stage 1 (txt2img), call 2
 Asked for: 512x768, 20 steps, sampler Euler a
-Machine:   0.4 of 16.0 GB of memory free, 90.0 GB free on the spool's disk, when last checked
+Machine:   0.4 of 16.0 GB of RAM free, 90.0 GB free on the spool's disk, when last checked
 Images:    1 finished before the failure, kept in images/
 
 What was tried (times are UTC):

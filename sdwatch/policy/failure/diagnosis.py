@@ -339,7 +339,8 @@ _MEMORY_OR_NAN = (Diagnosis.OUT_OF_MEMORY, Diagnosis.NAN)
 _SIZE_TESTS = {
     SizeTest.PASSED: (
         "A plain picture of this size works on this machine, so the cause is what the job adds: "
-        "its scripts, LoRAs, ControlNet, refiner or upscaler."
+        "its scripts, LoRAs, ControlNet, refiner or upscaler. Leave out one after the other. If "
+        "the job needs them all:"
     ),
     SizeTest.FAILED: (
         "This machine cannot generate that size, not even a plain picture in two steps."

@@ -1,7 +1,7 @@
 """What a lane wants done. Pure values.
 
-Those marked slow run on another thread, and their result comes back as an event: Post on the lane's
-poster, the others on its helper, one after the other.
+Those marked slow run on another thread, and their result comes back as an event: Post and CleanUp
+on the lane's poster, the others on its helper, one after the other.
 """
 
 from __future__ import annotations

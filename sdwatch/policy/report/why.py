@@ -171,7 +171,7 @@ def host_line(host_snapshot: Mapping[str, Any]) -> str:
     parts = []
     if total := seen.get("memory_total"):
         free = seen.get("memory_available", 0)
-        parts.append(f"{free / 1e9:.1f} of {total / 1e9:.1f} GB of memory free")
+        parts.append(f"{free / 1e9:.1f} of {total / 1e9:.1f} GB of RAM free")
     for name, free in (host_snapshot.get("disk_free") or {}).items():
         if isinstance(free, int):
             parts.append(f"{free / 1e9:.1f} GB free on the {name}'s disk")
