@@ -12,7 +12,7 @@ from sdwatch.policy.job.editor_schema import defaults_schema, job_schema
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Add the command's flags."""
     parser.add_argument(
-        "--defaults", action="store_true", help="that of a _defaults.yaml instead of a job's"
+        "--defaults", action="store_true", help="print the schema of a _defaults.yaml instead"
     )
     parser.epilog = (
         "Save it as job.schema.json. Editors then complete and check a job whose first line is\n"

@@ -26,8 +26,8 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         "--host",
         metavar="ADDRESS",
         default="127.0.0.1",
-        help="where to listen; default: 127.0.0.1, which only this machine reaches. Elsewhere "
-        "(0.0.0.0: everywhere) all of it needs the token",
+        help="where to listen; default: 127.0.0.1, which only this machine reaches. On "
+        "any other (0.0.0.0: all), even to look needs the token",
     )
     parser.add_argument("--port", type=int, default=PORT, help=f"default: {PORT}")
     parser.add_argument(
