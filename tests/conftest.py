@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import gc
-import getpass
 import os
 import shutil
 import stat
@@ -63,7 +62,8 @@ def pytest_configure() -> None:
 def _folder_for_bytecode() -> str:
     """Return this user's own folder: nobody else may put code there. It stays for the next run;
     where the name is taken by somebody else, it is another one, until this run ends."""
-    folder = Path(tempfile.gettempdir(), f"sdwatch-bytecode-{getpass.getuser()}")
+    whose = "mine" if sys.platform == "win32" else os.getuid()  # there each user has such a folder
+    folder = Path(tempfile.gettempdir(), f"sdwatch-bytecode-{whose}")
     with suppress(OSError):
         folder.mkdir(mode=0o700, exist_ok=True)
         found = folder.lstat()
