@@ -30,6 +30,8 @@ def journal_records(path: Path) -> Iterator[dict[str, Any]]:
         return
     with file:
         left = _MOST_BYTES
+        if os.fstat(file.fileno()).st_size > left:  # not only when a gigabyte of it is read
+            raise OSError(errno.EFBIG, os.strerror(errno.EFBIG), str(path))
         while line := file.readline(_LONGEST_LINE):
             left -= len(line)
             if left < 0:
