@@ -111,7 +111,7 @@ TWO_IN_A_ROW = {
 
 _ONLY_ON = {"spool.watch_linux": "linux"} | dict.fromkeys(
     (
-        "service.windows",
+        "service.windows_service",
         "service.windows_control",
         "service.windows_host",
         "service.windows_registry",
