@@ -6,9 +6,12 @@ from __future__ import annotations
 import gc
 import os
 import shutil
+import stat
 import subprocess
 import sys
 import tempfile
+from contextlib import suppress
+from importlib.util import cache_from_source
 from pathlib import Path
 from typing import Any
 
@@ -42,18 +45,36 @@ _BY_THE_TEST = (
 )
 """Files that take long, each of whose tests brings along all that it needs."""
 _made: list[Path] = []
-"""The folder for bytecode, in the process that made it."""
+"""A folder for bytecode that does not stay, in the process that made it."""
 
 
 def pytest_configure() -> None:
-    """Let the hundreds of processes that tests start share what Python compiles, where it was told
-    to keep nothing in the source tree: each would compile all of sdwatch again, which takes longer
-    than most of them run."""
+    """Keep what Python compiles in the folder for temporary files, where it was told to keep
+    nothing in the source tree: each of the hundreds of processes that tests start, and each run of
+    the tests, would compile all of sdwatch again, which takes longer than most of them run."""
     if sys.dont_write_bytecode and _FOR_BYTECODE not in os.environ:
-        folder = tempfile.mkdtemp(prefix="sdwatch-bytecode-")
+        folder = _folder_for_bytecode()
         os.environ[_FOR_BYTECODE] = os.environ["PYTHONPYCACHEPREFIX"] = folder
         os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
-        _made.append(Path(folder))
+        sys.pycache_prefix, sys.dont_write_bytecode = folder, False
+
+
+def _folder_for_bytecode() -> str:
+    """Return this user's own folder: nobody else may put code there. It stays for the next run;
+    where the name is taken by somebody else, it is another one, until this run ends."""
+    whose = "mine" if sys.platform == "win32" else os.getuid()  # there each user has such a folder
+    folder = Path(tempfile.gettempdir(), f"sdwatch-bytecode-{whose}")
+    with suppress(OSError):
+        folder.mkdir(mode=0o700, exist_ok=True)
+        found = folder.lstat()
+        if sys.platform == "win32" or (
+            stat.S_ISDIR(found.st_mode)
+            and found.st_uid == os.getuid()
+            and not stat.S_IMODE(found.st_mode) & 0o077
+        ):
+            return str(folder)
+    _made.append(Path(tempfile.mkdtemp(prefix="sdwatch-bytecode-")))
+    return str(_made[0])
 
 
 def pytest_collection_finish() -> None:
@@ -91,9 +112,10 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> object | Non
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_setupnodes(config: pytest.Config) -> None:
-    """Let one process compile the tests, with all that they import, before the workers start: all
-    would do that at the same moment, and none would find what another has compiled."""
-    if _made or not any(_TESTS.glob("**/__pycache__")):
+    """Let one process compile the tests, with all that they import, before the workers start, where
+    nothing is compiled yet: all would do that at the same moment, and none would find what another
+    has compiled."""
+    if not Path(cache_from_source(str(_TESTS / "support" / "helpers.py"))).exists():
         words = ("--collect-only", "-qq", "-n", "0")
         command = [sys.executable, "-m", "pytest", *words, *config.args]
         subprocess.run(command, stdout=subprocess.DEVNULL, check=False)
@@ -111,7 +133,8 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, exitstatu
 
 @pytest.hookimpl(trylast=True)
 def pytest_unconfigure() -> None:
-    """The process that made the folder removes it: workers, and what tests start, only use it."""
+    """The process that made a folder that does not stay removes it: workers, and what tests start,
+    only use it."""
     while _made:
         del os.environ[_FOR_BYTECODE]
         shutil.rmtree(_made.pop(), ignore_errors=True)

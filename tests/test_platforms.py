@@ -9,6 +9,8 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import pytest
+
 TESTS = Path(__file__).parent
 SYSTEM_NAMES = ("win32", "linux", "nt", "posix", "darwin")
 
@@ -17,9 +19,11 @@ def sources() -> list[Path]:
     return sorted(TESTS.rglob("*.py"))
 
 
-def calls(path: Path) -> Iterator[ast.Call]:
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-        if isinstance(node, ast.Call):
+def calls(path: Path, name: str) -> Iterator[ast.Call]:
+    """The calls of methods of this name."""
+    text = path.read_text(encoding="utf-8")
+    for node in ast.walk(ast.parse(text)) if f".{name}" in text else ():
+        if isinstance(node, ast.Call) and getattr(node.func, "attr", "") == name:
             yield node
 
 
@@ -35,11 +39,11 @@ def test_each_posix_only_gives_a_reason() -> None:
     assert found > 20
 
 
-def test_no_other_mark_is_used_to_skip_an_operating_system() -> None:
-    marks = {"skipif", "skip", "xfail"}
+@pytest.mark.parametrize("name", ["skipif", "skip", "xfail"])
+def test_no_other_mark_is_used_to_skip_an_operating_system(name: str) -> None:
     for path in sources():
-        for call in calls(path):
-            if isinstance(call.func, ast.Attribute) and call.func.attr in marks and call.args:
+        for call in calls(path, name):
+            if call.args:
                 named = {n.value for n in ast.walk(call.args[0]) if isinstance(n, ast.Constant)}
                 only_there = any(isinstance(n, ast.NotEq) for n in ast.walk(call.args[0]))
                 is_named = named & set(SYSTEM_NAMES) and not only_there

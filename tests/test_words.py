@@ -7,7 +7,7 @@ import io
 import re
 import tokenize
 from collections.abc import Iterable, Iterator
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 
 import pytest
@@ -50,11 +50,16 @@ def texts_of(path: Path) -> Iterator[tuple[int, str]]:
     text = path.read_text("utf-8")
     if path.suffix == ".py":
         yield from _comments(text)
-        yield from _strings(ast.parse(text), only_docstrings="tests" in path.parts)
+        yield from _strings(_tree(path), only_docstrings="tests" in path.parts)
     else:
         if path.suffix == ".md":
             text = re.sub(r"^```.*?^```", _blank, text, flags=re.DOTALL | re.MULTILINE)
         yield from enumerate(text.splitlines(), 1)
+
+
+@lru_cache(maxsize=1)
+def _tree(path: Path) -> ast.Module:
+    return ast.parse(path.read_text("utf-8"))
 
 
 def _blank(found: re.Match[str]) -> str:
@@ -86,7 +91,7 @@ def names_of(path: Path) -> Iterator[tuple[int, str]]:
     if path.suffix != ".py" or path.parts[len(ROOT.parts)] != "sdwatch":
         return
     yield 1, _as_words(path.stem)
-    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+    for node in ast.walk(_tree(path)):
         match node:
             case ast.FunctionDef(name=name) | ast.ClassDef(name=name):
                 yield node.lineno, _as_words(name)

@@ -27,7 +27,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         "--output",
         type=Path,
         metavar="FILE",
-        help="default: ./sdwatch-RUN.zip, without the job's name",
+        help="default: ./sdwatch-RUN.zip, where RUN lacks the name of the job's file",
     )
     parser.add_argument(
         "--with-log",

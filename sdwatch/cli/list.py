@@ -82,25 +82,27 @@ class ListedRun:
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Add the command's flags."""
     add_config_argument(parser)
-    parser.add_argument("folder", nargs="?", choices=FOLDERS, help="show only these")
+    parser.add_argument("folder", nargs="?", choices=FOLDERS, help="show only this folder")
     parser.add_argument(
-        "--state", choices=[str(state) for state in _FOLDER_OF], help="show only those"
+        "--state",
+        choices=[str(state) for state in _FOLDER_OF],
+        help="show only what is in this state",
     )
     parser.add_argument(
         "--since",
         type=_moment,
         metavar="TIME",
-        help="only those claimed since then: `12 h`, `2 days`, or a date such as 2026-11-27",
+        help="only runs that started since then: `12 h`, `2 days`, or a date such as 2026-11-27",
     )
     parser.add_argument(
-        "--name", metavar="GLOB", help="only jobs whose file is called so, such as 'castle*'"
+        "--name", metavar="GLOB", help="only jobs with such a file name, for example 'castle*'"
     )
     parser.add_argument(
         "--diagnosis",
         type=_diagnosis,
         choices=_DIAGNOSES,
         metavar="DIAGNOSIS",
-        help="only runs that failed so, such as 'out of memory'; error.json has it",
+        help="only runs that failed with this diagnosis (see error.json), such as 'out of memory'",
     )
     parser.add_argument("--lane", metavar="LANE", help="only runs of this WebUI")
     parser.add_argument("--json", action="store_true", help="print them as JSON, for programs")

@@ -44,15 +44,15 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     which.add_argument(
         "--failed",
         action="store_true",
-        help="of a job with several points: only those that failed, or that the run did not "
-        "reach, with the same seed",
+        help="of a job with several points: only those that failed or were never started, with "
+        "the same seeds",
     )
     which.add_argument(
         "--point",
         type=int,
         action="append",
         metavar="NUMBER",
-        help="of a job with several points: only this one, with the same seed; may be repeated",
+        help="of a job with several points: only this one, with the same seeds; may be repeated",
     )
     parser.epilog = (
         "The job is copied from the run's folder back to the sub-folder of the inbox that it came\n"

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 
 from sdwatch.known_signatures import builtin_signatures
@@ -18,11 +19,15 @@ BUILTIN = builtin_signatures()
 REPRINT = "python -m tests.failures_page"
 
 
+@cache
+def _lines() -> list[str]:
+    return (ROOT / FILE).read_text(encoding="utf-8").splitlines()
+
+
 def place(signature: Signature) -> str:
     """The signature's name, with the file and line to open."""
-    lines = (ROOT / FILE).read_text(encoding="utf-8").splitlines()
     plain = {f"- name: {quote}{signature.name}{quote}" for quote in ("", "'", '"')}
-    line = next((n for n, text in enumerate(lines, 1) if text.rstrip() in plain), 0)
+    line = next((n for n, text in enumerate(_lines(), 1) if text.rstrip() in plain), 0)
     return f'"{signature.name}" ({FILE}:{line})'
 
 

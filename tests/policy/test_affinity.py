@@ -19,6 +19,7 @@ from sdwatch.policy.queue.affinity import (
 )
 from tests.support.helpers import FakeClock
 from tests.support.nights import OneLane, Waits, night_of, simulated
+from tests.support.tables import table
 
 HERE = InLine("here", here=True)
 OTHER = InLine("other")
@@ -30,7 +31,7 @@ def late(seconds: float, takes: float = 0.0) -> InLine:
     return InLine("late", late=seconds, takes=takes)
 
 
-@pytest.mark.parametrize(
+@table(
     ("line", "expected"),
     [
         ([], None),
@@ -68,7 +69,7 @@ def test_status_says_why() -> None:
     assert in_words(Choice(0, WhyNext.FIRST), line, 600) == "it is the first in the order"
 
 
-@pytest.mark.parametrize(
+@table(
     ("text", "first", "last"),
     [
         ("prompt: x", "", ""),
@@ -92,6 +93,7 @@ def test_a_job_needs_the_checkpoint_that_its_calls_name(
 # -- over many jobs
 
 
+@pytest.mark.slow
 def test_two_hundred_jobs_over_four_checkpoints_need_four_loads() -> None:
     jobs = night_of(1)
     plain = simulated(jobs, None, switch=5, image=1)
@@ -104,8 +106,8 @@ def test_two_hundred_jobs_over_four_checkpoints_need_four_loads() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("most", [10, 30, 60, 120])
-@pytest.mark.parametrize("switch", [0, 5])
+@table("most", [10, 30, 60, 120])
+@table("switch", [0, 5])
 def test_no_job_starts_later_than_in_plain_order_by_more_than_the_limit(
     most: float, switch: float
 ) -> None:

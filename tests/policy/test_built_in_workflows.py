@@ -13,6 +13,7 @@ from sdwatch.policy.translation.samplers import (
     scheduler_names,
 )
 from sdwatch.simulator.traits import load
+from tests.support.tables import table
 from tests.webui.kinds import facts
 
 
@@ -85,7 +86,7 @@ def test_an_upscale_has_the_size_that_was_asked_for() -> None:
     assert (model["scaled"]["width"], model["scaled"]["height"]) == (20, 40)
 
 
-@pytest.mark.parametrize(
+@table(
     ("stage", "fields", "refused"),
     [
         ("txt2img", {"prompt": "a", "steps": 3, "width": 64}, []),

@@ -1,5 +1,6 @@
-"""Causes by class: each real line is known for what it is, in the log and in a reply, and no line
-that only looks like one is."""
+"""Causes by class, beyond the table of test_signatures.py, which has each real line in the log and
+in a plain reply, and each exit code: what decides where two disagree, and that no line that only
+looks like one is taken for one."""
 
 from __future__ import annotations
 
@@ -11,16 +12,15 @@ from sdwatch.errors import WebUIError, WebUIReplyError, WebUIServerError, WebUIU
 from sdwatch.known_signatures import builtin_signatures
 from sdwatch.policy.failure.diagnosis import diagnose
 from sdwatch.policy.failure.facts import Diagnosis, FailureFacts
-from sdwatch.policy.failure.matching import FailedStart, match, why_not_started
+from sdwatch.policy.failure.matching import match
 from sdwatch.policy.failure.observation import first_said, is_only_mentioned
 from tests.policy import causes, shadows
 from tests.policy.causes import (
-    EXITS,
-    EXITS_OF_STARTS,
     LOOK_ALIKES,
     SAMPLES,
     Sample,
 )
+from tests.support.tables import table
 
 BUILTIN = builtin_signatures()
 GONE = WebUIUnreachableError("http://127.0.0.1:7860/sdapi/v1/txt2img: RemoteDisconnected")
@@ -56,21 +56,19 @@ def check(facts: FailureFacts, sample: Sample) -> None:
     assert explanation.poisons is sample.poisons, description_of(sample.text, facts)
 
 
-@pytest.mark.parametrize("sample", SAMPLES, ids=lambda s: s.text[:60])
-def test_a_line_of_the_log_is_known(sample: Sample) -> None:
-    check(FailureFacts(opaque(), log=("Total progress: 8/20", sample.text)), sample)
-
-
-@pytest.mark.parametrize("sample", SAMPLES, ids=lambda s: s.text[:60])
-def test_the_text_of_a_reply_is_known(sample: Sample) -> None:
+@table("sample", [s for s in SAMPLES if _EXCEPTION.fullmatch(s.text)], ids=lambda s: s.text[:60])
+def test_the_text_of_a_reply_that_has_a_class_is_known(sample: Sample) -> None:
     check(FailureFacts(replied(sample.text)), sample)
 
 
-@pytest.mark.parametrize(
-    "sample",
-    [s for s in SAMPLES if s.diagnosis in (Diagnosis.OUT_OF_MEMORY, Diagnosis.POISONED)],
-    ids=lambda s: s.text[:60],
-)
+OF_EACH_CAUSE = {
+    (sample.diagnosis, sample.cause): sample
+    for sample in SAMPLES
+    if sample.diagnosis in (Diagnosis.OUT_OF_MEMORY, Diagnosis.POISONED)
+}
+
+
+@table("sample", OF_EACH_CAUSE.values(), ids=lambda s: s.text[:60])
 def test_a_complaint_about_a_missing_value_yields_to_the_line_before_it(sample: Sample) -> None:
     """AUTOMATIC1111#14623, amdgpu#355, reForge#292."""
     if not match(FailureFacts(opaque(), log=(sample.text,)), BUILTIN)[0].vague:  # type: ignore[index]
@@ -78,7 +76,7 @@ def test_a_complaint_about_a_missing_value_yields_to_the_line_before_it(sample: 
         check(FailureFacts(error, log=(sample.text,)), sample)
 
 
-@pytest.mark.parametrize(
+@table(
     "said",
     [
         "TypeError: 'NoneType' object is not iterable",
@@ -109,7 +107,7 @@ def test_a_reply_that_names_its_cause_does_not_yield() -> None:
     assert diagnose(FailureFacts(error, log=log), BUILTIN).diagnosis is Diagnosis.SERVER_ERROR
 
 
-@pytest.mark.parametrize("line", LOOK_ALIKES, ids=lambda line: line[:60])
+@table("line", LOOK_ALIKES, ids=lambda line: line[:60])
 def test_what_only_looks_like_a_failure_explains_nothing(line: str) -> None:
     silent = WebUIReplyError("the reply has no image", stage="txt2img", status=200)
     for error in (opaque(), silent, replied("TypeError: 'NoneType' object is not iterable")):
@@ -119,13 +117,13 @@ def test_what_only_looks_like_a_failure_explains_nothing(line: str) -> None:
     assert match(found, BUILTIN) is None, description_of(line, found)
 
 
-@pytest.mark.parametrize("line", LOOK_ALIKES, ids=lambda line: line[:60])
+@table("line", LOOK_ALIKES, ids=lambda line: line[:60])
 def test_a_mention_does_not_hide_the_failure_behind_it(line: str) -> None:
     log = (line, "RuntimeError: MPS backend out of memory (MPS allocated: 5 GB)")
     assert diagnose(FailureFacts(opaque(), log=log), BUILTIN).diagnosis is Diagnosis.OUT_OF_MEMORY
 
 
-@pytest.mark.parametrize(
+@table(
     ("line", "mentioned"),
     [
         ("RuntimeError: X happened", False),
@@ -149,21 +147,7 @@ def test_whether_a_line_says_it_or_mentions_it(line: str, mentioned: bool) -> No
 # --- exit codes
 
 
-@pytest.mark.parametrize(("code", "cause"), EXITS)
-def test_an_exit_code_says_how_the_process_ended(code: int, cause: str) -> None:
-    explanation = diagnose(FailureFacts(GONE, True, code), BUILTIN)
-    assert explanation.diagnosis is Diagnosis.CRASH
-    assert cause in explanation.cause
-
-
-@pytest.mark.parametrize(("code", "cause"), EXITS_OF_STARTS)
-def test_an_exit_code_says_why_a_start_failed(code: int, cause: str) -> None:
-    found = why_not_started(FailedStart((("Loading weights",),), code), BUILTIN)
-    assert found is not None
-    assert cause in found.cause
-
-
-@pytest.mark.parametrize("code", [1, 3, 100, 128, 160, 255, -40, 0xC0000143, 0x12345678])
+@table("code", [1, 3, 100, 128, 160, 255, -40, 0xC0000143, 0x12345678])
 def test_an_exit_code_that_says_nothing_is_explained_by_none(code: int) -> None:
     assert match(FailureFacts(GONE, True, code), BUILTIN) is None
 

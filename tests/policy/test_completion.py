@@ -12,6 +12,7 @@ from sdwatch.policy.job.calls.payload import completed, may_need_more
 from sdwatch.policy.kinds.forge import FORGE
 from sdwatch.policy.kinds.forge_neo import FORGE_NEO
 from tests.facts.catalogues import catalogue, openapi
+from tests.support.tables import table
 
 HIRES = {"enable_hr": True, "hr_scale": 2}
 MODULES = {"hr_additional_modules": ["Use same choices"]}
@@ -39,7 +40,7 @@ def test_a_hires_job_gets_its_modules_on_forge_and_forge_neo() -> None:
         assert completed("txt2img", {**HIRES, "hr_additional_modules": None}, known) == MODULES
 
 
-@pytest.mark.parametrize(
+@table(
     ("stage", "fields"),
     [
         ("txt2img", {}),

@@ -11,6 +11,7 @@ from sdwatch.config_file import parse_config
 from sdwatch.errors import ConfigError
 from sdwatch.policy.config.config_paths import refusal, refusal_to_make
 from sdwatch.policy.report.command import config_option
+from tests.support.tables import table
 
 WEBUIS = "webuis: {a: {url: 'http://127.0.0.1:7860'}}\n"
 
@@ -28,7 +29,7 @@ GOOD = [
 ]
 
 
-@pytest.mark.parametrize("path", GOOD)
+@table("path", GOOD)
 def test_a_share_and_a_drive_are_good_on_windows_in_every_form(path: str) -> None:
     assert refusal(path, windows=True) == ""
 
@@ -68,7 +69,7 @@ ESCAPES = {
 }
 
 
-@pytest.mark.parametrize(("written", "says"), ESCAPES.items())
+@table(("written", "says"), ESCAPES.items())
 def test_what_double_quotes_make_of_a_backslash_is_explained(written: str, says: str) -> None:
     with pytest.raises(ConfigError) as caught:
         parse_config(f'spool: "{written}"\nstate: s\n{WEBUIS}'.encode(), "c.yaml", Path("base"))
@@ -78,7 +79,7 @@ def test_what_double_quotes_make_of_a_backslash_is_explained(written: str, says:
     assert "'single quotes'" in line
 
 
-@pytest.mark.parametrize("written", [r"\\server\share", r"D:\spool", r"D:\users\me", r"D:\xmas"])
+@table("written", [r"\\server\share", r"D:\spool", r"D:\users\me", r"D:\xmas"])
 def test_an_escape_that_yaml_does_not_know_is_explained_as_well(written: str) -> None:
     with pytest.raises(ConfigError) as caught:
         parse_config(f'spool: "{written}"\nstate: s\n{WEBUIS}'.encode(), "c.yaml", Path("base"))
@@ -91,18 +92,18 @@ def test_a_share_with_half_of_its_backslashes_is_no_folder_of_this_drive() -> No
     assert "starts with one backslash, but a share needs two" in why
 
 
-@pytest.mark.parametrize("path", [r"\\server", "//server", "//server/", r"\\?\UNC\server"])
+@table("path", [r"\\server", "//server", "//server/", r"\\?\UNC\server"])
 def test_a_server_alone_is_no_share(path: str) -> None:
     assert "names a server without a share" in refusal(path, windows=True)
 
 
-@pytest.mark.parametrize("path", [r"\\server\share", r"D:\spool", "D:/spool", r"\server\share"])
+@table("path", [r"\\server\share", r"D:\spool", "D:/spool", r"\server\share"])
 def test_a_path_of_windows_elsewhere_makes_no_folder_of_that_name(path: str) -> None:
     assert "is a path of Windows" in refusal_to_make(path, windows=False)
     assert refusal_to_make(path, windows=True) == ""
 
 
-@pytest.mark.parametrize("path", ["/mnt/nas/spool", "//nas/spool", "~/spool", "a\\b", "Ä/画像"])
+@table("path", ["/mnt/nas/spool", "//nas/spool", "~/spool", "a\\b", "Ä/画像"])
 def test_paths_of_other_systems_are_good_there(path: str) -> None:
     assert refusal(path, windows=False) == refusal_to_make(path, windows=False) == ""
 

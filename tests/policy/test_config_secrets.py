@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import base64
 
-import pytest
-
 from sdwatch.policy.privacy.config_secrets import in_file, is_weak, secret_files, secrets_of
 from sdwatch.policy.privacy.redaction import Redactor
+from tests.support.tables import table
 
 
 def learned(*command: str, **env: str) -> Redactor:
@@ -30,7 +29,7 @@ FLAGS = (
 )
 
 
-@pytest.mark.parametrize("flag", FLAGS)
+@table("flag", FLAGS)
 def test_the_value_of_a_flag_that_speaks_of_a_secret_is_hidden_however_it_is_given(
     flag: str,
 ) -> None:
@@ -42,7 +41,7 @@ def test_the_value_of_a_flag_that_speaks_of_a_secret_is_hidden_however_it_is_giv
     assert value not in learned(COMMANDLINE_ARGS=f"{flag}='{value}'").redact(printed)
 
 
-@pytest.mark.parametrize(
+@table(
     "name", ["HF_TOKEN", "MY_SECRET", "PASSWORD", "API_KEY", "SD_AUTH", "AWS_ACCESS_KEY_ID", "KEY"]
 )
 def test_a_variable_that_is_named_like_a_secret_is_hidden(name: str) -> None:
@@ -56,7 +55,7 @@ def test_each_user_of_a_list_has_a_password_of_his_own() -> None:
     assert redactor.redact("anna and otto") == "anna and otto"
 
 
-@pytest.mark.parametrize("password", ["1", "user", "1234", "admin", "cat"])
+@table("password", ["1", "user", "1234", "admin", "cat"])
 def test_a_short_or_usual_secret_is_hidden_behind_its_name_and_shreds_no_log(password: str) -> None:
     redactor = learned("--api-auth", f"user:{password}", "--my-key", password)
     log = "step 1 of 1234 for the user, an admin category, caterpillar users"
@@ -67,7 +66,7 @@ def test_a_short_or_usual_secret_is_hidden_behind_its_name_and_shreds_no_log(pas
     assert f":{password}" not in redactor.redact(f"api_auth='user:{password}'")
 
 
-@pytest.mark.parametrize(
+@table(
     ("command", "kept"),
     [
         (("--port", "7860", "--ckpt", "dreamshaper"), "7860 dreamshaper"),
@@ -102,6 +101,6 @@ def test_a_file_of_passwords_is_named_and_read() -> None:
     assert {"aa-Pass1", "bb-Pass2", "cc-Pass3"} <= values
 
 
-@pytest.mark.parametrize("text", ["hunter2", "s3cret-passw0rd", "12345678", "correcthorse"])
+@table("text", ["hunter2", "s3cret-passw0rd", "12345678", "correcthorse"])
 def test_a_secret_of_some_length_is_not_weak(text: str) -> None:
     assert not is_weak(text)

@@ -9,6 +9,7 @@ import pytest
 from sdwatch.errors import JobError
 from sdwatch.policy.job.job import Job, parse_job
 from sdwatch.policy.job.stage.confinement import JobRules
+from tests.support.tables import table
 
 SAVES = "is refused: it changes what the WebUI saves"
 PLACE = "is refused: it names a place on the WebUI's disk"
@@ -49,9 +50,7 @@ def settings(name: str, value: str = "x") -> str:
     return f"prompt: a\noverride_settings:\n  steps: 1\n  {name}: {json.dumps(value)}\n"
 
 
-@pytest.mark.parametrize(
-    ("name", "why"), [(name, why) for why, names in SETTINGS.items() for name in names.split()]
-)
+@table(("name", "why"), [(name, why) for why, names in SETTINGS.items() for name in names.split()])
 def test_a_setting_of_the_webuis_own_is_refused_by_name_and_can_be_allowed(
     name: str, why: str
 ) -> None:
@@ -62,7 +61,7 @@ def test_a_setting_of_the_webuis_own_is_refused_by_name_and_can_be_allowed(
     assert job_of(settings(name), "override_settings")
 
 
-@pytest.mark.parametrize("name", FREE.split())
+@table("name", FREE.split())
 def test_a_setting_of_the_picture_is_the_jobs(name: str) -> None:
     assert job_of(settings(name))
 
@@ -114,15 +113,21 @@ FIELDS = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize(("shape", "named"), FIELDS.values(), ids=FIELDS)
-@pytest.mark.parametrize("place", PLACES.values(), ids=PLACES)
-def test_no_text_is_a_path_or_an_address(place: str, shape: str, named: str) -> None:
-    text = shape.format(json.dumps(place))
-    (line,) = problems_of(f"prompt: a\n{text}\n")
-    assert line.startswith(f"job.yaml:2:{text.index(json.dumps(place)) + 1}: ")
-    assert "contains a" in line
-    assert named in line
-    assert job_of(f"prompt: a\n{text}\n", text.partition(":")[0])
+@table("place", PLACES.values(), ids=PLACES)
+def test_no_text_is_a_path_or_an_address(place: str) -> None:
+    """In one job: a stage for each field."""
+    texts = [shape.format(json.dumps(place)) for shape, _ in FIELDS.values()]
+    job = "stages:\n" + "".join(f"- {{txt2img: {{prompt: a, {text}}}}}\n" for text in texts)
+    lines = problems_of(job)
+    assert len(lines) == len(FIELDS)
+    for row, (text, line, named) in enumerate(
+        zip(texts, lines, (n for _, n in FIELDS.values()), strict=True), 2
+    ):
+        at = len("- {txt2img: {prompt: a, ") + text.index(json.dumps(place)) + 1
+        assert line.startswith(f"job.yaml:{row}:{at}: ")
+        assert "contains a" in line
+        assert named in line
+    assert job_of(job, *{text.partition(":")[0] for text in texts})
 
 
 JPEG = "/9j/4AAQSkZJRgABAQAAAQABAAD/2wBDAAgGBgcGBQgHBwcJCQgKDBQNDAsLDBkSEw8UHRof\n"
@@ -145,14 +150,12 @@ FINE = {
 }
 
 
-@pytest.mark.parametrize("text", FINE.values(), ids=FINE)
+@table("text", FINE.values(), ids=FINE)
 def test_a_name_a_prompt_and_image_data_are_none(text: str) -> None:
     assert job_of(f"prompt: /a castle in ../style, https://example.org\n{text}\n")
 
 
-@pytest.mark.parametrize(
-    "key", ["input_dir", "batch_image_dir", "output_path", "file", "batch_images"]
-)
+@table("key", ["input_dir", "batch_image_dir", "output_path", "file", "batch_images"])
 def test_an_argument_that_says_by_its_name_that_it_is_a_place_is_refused(key: str) -> None:
     text = f"prompt: a\nalwayson_scripts:\n  ControlNet:\n    args: [{{{key}: pictures}}]\n"
     (line,) = problems_of(text)
@@ -188,7 +191,7 @@ FIELDS_BEYOND = {
 }
 
 
-@pytest.mark.parametrize(("line", "why"), FIELDS_BEYOND.items())
+@table(("line", "why"), FIELDS_BEYOND.items())
 def test_a_field_that_reaches_beyond_the_job_is_refused_by_name_and_can_be_allowed(
     line: str, why: str
 ) -> None:
@@ -222,19 +225,20 @@ SCRIPT_SHAPES = {
 }
 
 
-@pytest.mark.parametrize("shape", SCRIPT_SHAPES.values(), ids=SCRIPT_SHAPES)
-@pytest.mark.parametrize("file", FILES)
-def test_a_file_in_a_folder_of_the_webui_is_no_argument_of_a_script(file: str, shape: str) -> None:
-    text = f"prompt: a\n{shape.format(json.dumps(file))}\n"
-    problems = problems_of(text)
+@table("file", FILES)
+def test_a_file_in_a_folder_of_the_webui_is_no_argument_of_a_script(file: str) -> None:
+    """In one job: a stage for each way to give it."""
+    texts = [shape.format(json.dumps(file)).replace("\n", ", ") for shape in SCRIPT_SHAPES.values()]
+    job = "stages:\n" + "".join(f"- {{txt2img: {{prompt: a, {text}}}}}\n" for text in texts)
     given = ("contains a path", "contains an address")
-    assert any(words in line for line in problems for words in given)
-    assert job_of(text, "X")
-    assert job_of(text, "script_args", "alwayson_scripts")
+    refused = [line for line in problems_of(job) if any(words in line for words in given)]
+    assert {line.split(":")[1] for line in refused} == {"2", "3", "4"}
+    assert job_of(job, "X")
+    assert job_of(job, "script_args", "alwayson_scripts")
 
 
-@pytest.mark.parametrize("shape", SCRIPT_SHAPES.values(), ids=SCRIPT_SHAPES)
-@pytest.mark.parametrize("name", NO_FILES)
+@table("shape", SCRIPT_SHAPES.values(), ids=SCRIPT_SHAPES)
+@table("name", NO_FILES)
 def test_names_in_folders_wildcards_and_prompts_are_none(name: str, shape: str) -> None:
     assert job_of(f"prompt: a\n{shape.format(json.dumps(name))}\n")
 

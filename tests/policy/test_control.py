@@ -2,25 +2,22 @@
 
 from __future__ import annotations
 
-import pytest
-
 from sdwatch.policy.queue.control import cancelled_by, frees_gpu, is_cancel, is_hold, markers_of
+from tests.support.tables import table
 
 
-@pytest.mark.parametrize("name", ["hold", "hold.txt", "Hold", "HOLD.TXT"])
+@table("name", ["hold", "hold.txt", "Hold", "HOLD.TXT"])
 def test_a_person_holds_everything_in_any_case(name: str) -> None:
     assert is_hold(name)
     assert not is_cancel(name)
 
 
-@pytest.mark.parametrize(
-    "name", ["HOLD-forge.txt", "hold.md", "holdup", "hold.txt.txt", "old", "hold.tmp", ""]
-)
+@table("name", ["HOLD-forge.txt", "hold.md", "holdup", "hold.txt.txt", "old", "hold.tmp", ""])
 def test_what_only_looks_like_a_hold_is_none(name: str) -> None:
     assert not is_hold(name)
 
 
-@pytest.mark.parametrize("name", ["cancel", "cancel.txt", "Cancel", "CANCEL.Txt"])
+@table("name", ["cancel", "cancel.txt", "Cancel", "CANCEL.Txt"])
 def test_a_person_cancels_a_run_in_any_case(name: str) -> None:
     assert is_cancel(name)
 
@@ -32,7 +29,7 @@ def test_a_marker_names_the_job_that_it_cancels() -> None:
         assert cancelled_by(other) == ""
 
 
-@pytest.mark.parametrize(
+@table(
     ("text", "frees"),
     [
         ("", False),

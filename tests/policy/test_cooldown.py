@@ -15,6 +15,7 @@ from sdwatch.policy.failure.cooldown import (
     remaining,
 )
 from sdwatch.policy.failure.hold_reason import Cure
+from tests.support.tables import table
 
 LIST = (5.0, 10.0, 20.0, 300.0)
 BOOT_A = "a"
@@ -25,9 +26,7 @@ def crash(wall: float = 10_000.0, boot: float = 500.0, boot_id: str = BOOT_A) ->
     return Crash("crash", Instant(wall, boot, boot_id))
 
 
-@pytest.mark.parametrize(
-    ("number", "seconds"), [(1, 5), (2, 10), (3, 20), (4, 300), (5, 300), (99, 300)]
-)
+@table(("number", "seconds"), [(1, 5), (2, 10), (3, 20), (4, 300), (5, 300), (99, 300)])
 def test_the_nth_crash_has_the_nth_entry_and_the_last_repeats(number: int, seconds: float) -> None:
     assert delay_after(number, LIST) == seconds
 
@@ -36,7 +35,7 @@ def test_without_a_crash_nothing_is_waited_for() -> None:
     assert remaining([], LIST, Instant(0, 0, BOOT_A)) == 0
 
 
-@pytest.mark.parametrize(
+@table(
     ("now", "left"),
     [
         (Instant(10_000, 500, BOOT_A), 10),
@@ -77,7 +76,7 @@ def test_whatever_the_clocks_say_it_stays_between_nothing_and_the_entry(
     assert left == remaining(list(crashes), tuple(cooldown), now)
 
 
-@pytest.mark.parametrize(
+@table(
     ("cure", "crashes", "held_for", "waits"),
     [
         (Cure.RESTART, 1, 1e6, True),

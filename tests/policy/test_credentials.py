@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import pytest
-
 from sdwatch.policy.privacy.addresses import without_addresses
 from sdwatch.policy.privacy.credentials import without_credentials
+from tests.support.tables import table
 
 
-@pytest.mark.parametrize(
+@table(
     "said",
     [
         *("Authorization: Token X!", "AWS_SECRET_ACCESS_KEY=X!", "?X-Amz-Signature=X!&a=1"),
@@ -28,7 +27,7 @@ def test_a_secret_is_recognized_by_the_words_before_it(said: str) -> None:
     assert "X4secret7" not in without_credentials(said.replace("X!", "X4secret7"))
 
 
-@pytest.mark.parametrize(
+@table(
     "said",
     [
         *("AIza0123456789abc", "npm_AbCdEf123456", "sk_live_abcdefgh1234", "ghp_abcdefgh1234"),
@@ -39,7 +38,7 @@ def test_a_token_is_recognized_by_its_form(said: str) -> None:
     assert without_credentials(f"x {said} y") == "x <secret> y"
 
 
-@pytest.mark.parametrize(
+@table(
     "said",
     [
         *("max_tokens=77, token count: 75", "password is wrong", "KeyError: 'k'", "api_auth=None"),
@@ -51,7 +50,7 @@ def test_what_only_speaks_of_secrets_stays(said: str) -> None:
     assert without_credentials(said) == said
 
 
-@pytest.mark.parametrize(
+@table(
     ("said", "clean"),
     [
         ("peer 192.168.1.2:80", "peer <host>:80"),

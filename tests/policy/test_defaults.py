@@ -11,6 +11,7 @@ from sdwatch.policy.job.files.near_miss import why_not_a_job
 from sdwatch.policy.job.files.wildcards import LineFile
 from tests.facts.catalogues import catalogue
 from tests.policy.jobs_of import fields_of, from_outside, job_of, problems_of
+from tests.support.tables import table
 
 
 def test_what_is_nearer_comes_first() -> None:
@@ -45,13 +46,13 @@ def test_values_fill_its_names() -> None:
     assert fields_of(job, "negative_prompt") == ["no cat", "no owl"]
 
 
-@pytest.mark.parametrize("text", ["", "\n", "# nothing yet\n", "\ufeff# x\n"])
+@table("text", ["", "\n", "# nothing yet\n", "\ufeff# x\n"])
 def test_one_that_says_nothing_gives_nothing(text: str) -> None:
     job = job_of("prompt: x\n", outside=from_outside(text))
     assert dict(job.stages[0].fields) == {"prompt": "x"}
 
 
-@pytest.mark.parametrize(
+@table(
     ("text", "says"),
     [
         ("stepz: 3\n", '1:1: unknown field "stepz" in defaults; did you mean "steps"?'),

@@ -26,11 +26,12 @@ from sdwatch.policy.failure.diagnosis import (
 )
 from sdwatch.policy.failure.exits import exit_in_words
 from sdwatch.policy.failure.reply_checks import LEVELS, BadReply
+from tests.support.tables import table
 
 BUILTIN = builtin_signatures()
 
 
-@pytest.mark.parametrize(
+@table(
     ("error", "diagnosis"),
     [
         (WebUIBadRequestError("steps: too many", status=422), Diagnosis.BAD_REQUEST),
@@ -70,7 +71,7 @@ def test_an_end_by_sigkill_says_how_much_memory_was_left() -> None:
     assert "ran out of memory" in low.cause
 
 
-@pytest.mark.parametrize("kind", [*LEVELS, *BadReply])
+@table("kind", [*LEVELS, *BadReply])
 def test_each_thing_that_is_wrong_with_a_reply_has_advice_of_its_own(kind: str) -> None:
     advice = diagnose(FailureFacts(WebUIReplyError("words", status=200, kind=kind))).advice
     assert (advice == advice_for(Diagnosis.SILENT)) is (kind == "interrupted")  # see INTERRUPTED
@@ -97,7 +98,7 @@ def test_the_end_of_the_process_is_the_cause_whatever_it_shows_as(error: WebUIEr
     assert explanation.cause == "the WebUI died during the call (killed by signal 9, SIGKILL)"
 
 
-@pytest.mark.parametrize(
+@table(
     ("code", "words"),
     [
         (None, "exit code unknown, because another process started it"),
@@ -126,7 +127,7 @@ def test_an_exit_code_is_said_in_words(code: int | None, words: str) -> None:
     assert exit_in_words(code) == words
 
 
-@pytest.mark.parametrize("diagnosis", Diagnosis)
+@table("diagnosis", Diagnosis)
 def test_there_is_advice_for_every_diagnosis(diagnosis: Diagnosis) -> None:
     assert advice_for(diagnosis).endswith(".")
 

@@ -19,6 +19,7 @@ from sdwatch.policy.job.text.document import (
     unique,
 )
 from sdwatch.policy.naming import shown
+from tests.support.tables import table
 
 
 def problems_of(data: bytes) -> list[tuple[int, int, str]]:
@@ -60,7 +61,7 @@ UNREADABLE = {
 }
 
 
-@pytest.mark.parametrize(("data", "line", "column", "says"), UNREADABLE.values(), ids=UNREADABLE)
+@table(("data", "line", "column", "says"), UNREADABLE.values(), ids=UNREADABLE)
 def test_a_syntax_error_is_reported_with_its_place(
     data: bytes, line: int, column: int, says: str
 ) -> None:
@@ -98,7 +99,7 @@ def alias_bomb() -> bytes:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
+@table(
     "data",
     [
         b"[" * 900_000,
@@ -123,7 +124,7 @@ def test_memory_stays_flat_whatever_is_parsed(data: bytes) -> None:
     assert peak < 20_000_000
 
 
-@pytest.mark.parametrize(
+@table(
     "data",
     [
         "prompt: é\nsteps: 3\n".encode(),
@@ -144,7 +145,7 @@ def test_bom_and_crlf_change_nothing(data: bytes) -> None:
     )
 
 
-@pytest.mark.parametrize("text", ["no", "0123", "3:2", "1e3", "2026-11-23", "0x10", "yes", ".5"])
+@table("text", ["no", "0123", "3:2", "1e3", "2026-11-23", "0x10", "yes", ".5"])
 def test_scalars_stay_text(text: str) -> None:
     assert parse_document(text.encode(), "job.yaml") == Scalar(text, 1, 1)
 
@@ -166,7 +167,7 @@ def test_what_a_comment_cuts_off_is_kept_beside_the_text() -> None:
     ] == [("1girl,", "#tag"), ("1girl, #tag", ""), ("a#b", "")]
 
 
-@pytest.mark.parametrize(
+@table(
     ("text", "expected"),
     [
         ("", '""'),

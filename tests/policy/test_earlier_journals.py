@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-import pytest
-
 from sdwatch.policy.failure.blame import TRACED_AFTER
 from sdwatch.policy.failure.ledger import with_codes
 from sdwatch.policy.failure.recovery import Action, Ground
 from sdwatch.policy.report.envelope import attempt_from, cancelled_envelope, with_attempts
 from sdwatch.policy.report.why import About, Evidence, why_text
+from tests.support.tables import table
 
 # As version 0.1.0 wrote them.
 FAILED: dict[str, Any] = {
@@ -48,7 +47,7 @@ UNWELL = {
 }
 
 
-@pytest.mark.parametrize(
+@table(
     ("words", "action"),
     [
         ("fail", Action.FAIL),

@@ -24,10 +24,12 @@ from sdwatch.policy.job.text.document import parse_document
 from sdwatch.policy.job.text.typed_values import Written, read_model
 from sdwatch.policy.job.written_stages import LongForm
 from sdwatch.system import resources
+from tests.support.tables import table
 from tests.test_structure import ROOT
 
 EXAMPLES = sorted((resources.config_folder() / "examples").rglob("*.yaml"))
-JOB, DEFAULTS = map(Draft202012Validator, (job_schema(), defaults_schema()))
+OF_JOBS, OF_DEFAULTS = job_schema(), defaults_schema()
+JOB, DEFAULTS = map(Draft202012Validator, (OF_JOBS, OF_DEFAULTS))
 FILES = {
     "prompts.txt": b"a castle\na ship\n",
     "rows.csv": b"animal,steps\ncat,20\n",
@@ -86,13 +88,13 @@ def with_defaults(text: str) -> Outside:
 
 @pytest.mark.slow
 def test_both_schemas_are_of_the_draft_that_they_name() -> None:
-    for schema in (job_schema(), defaults_schema()):
+    for schema in (OF_JOBS, OF_DEFAULTS):
         assert schema["$schema"] == Draft202012Validator.META_SCHEMA["$id"]
         Draft202012Validator.check_schema(schema)
 
 
 def test_the_written_schemas_are_those_of_the_code() -> None:
-    for name, schema in (("job", job_schema()), ("defaults", defaults_schema())):
+    for name, schema in (("job", OF_JOBS), ("defaults", OF_DEFAULTS)):
         written = (resources.config_folder() / f"{name}.schema.json").read_text(encoding="utf-8")
         assert json.loads(written) == schema, (
             "write it again: sdwatch schema > config/job.schema.json, "
@@ -101,7 +103,7 @@ def test_the_written_schemas_are_those_of_the_code() -> None:
 
 
 def test_the_schema_has_each_field_of_the_job_language_with_the_models_descriptions() -> None:
-    schema = job_schema()
+    schema = OF_JOBS
     models = {
         "txt2img": Txt2ImgFields,
         "img2img": Img2ImgFields,
@@ -120,7 +122,7 @@ def test_the_schema_has_each_field_of_the_job_language_with_the_models_descripti
         assert long[name]["description"] == short[name]["description"] == info.description
     stage_fields = {name for model in models.values() for name in model.model_fields}
     assert set(schema["$defs"]["defaults"]["properties"]) == stage_fields
-    assert set(defaults_schema()["properties"]) == stage_fields
+    assert set(OF_DEFAULTS["properties"]) == stage_fields
 
 
 def jobs_in(text: str) -> list[str]:
@@ -386,13 +388,13 @@ oom: smaller
 """)
 
 
-@pytest.mark.parametrize("text", ACCEPTED)
+@table("text", ACCEPTED)
 def test_what_the_reader_takes_no_editor_underlines(text: str) -> None:
     assert wrong_for_reader(text, FILES) == []
     assert wrong_for_editors(JOB, text) == []
 
 
-@pytest.mark.parametrize("text", REFUSED)
+@table("text", REFUSED)
 def test_what_the_reader_refuses_editors_underline(text: str) -> None:
     assert wrong_for_reader(text, FILES)
     assert wrong_for_editors(JOB, text)
@@ -406,9 +408,9 @@ VALUES = (
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("model", [*(kind.fields for kind in STAGES.values()), LongForm])
+@table("model", [*(kind.fields for kind in STAGES.values()), LongForm])
 def test_schema_and_reader_agree_on_each_value_of_each_field(model: type[Written]) -> None:
-    schema = job_schema()
+    schema = OF_JOBS
     name = next((kind.name for kind in STAGES.values() if kind.fields is model), "")
     part = {"$ref": f"#/$defs/{name}"} if name else schema["then"]
     validator = Draft202012Validator({**part, "$defs": schema["$defs"]})
@@ -427,7 +429,7 @@ def test_schema_and_reader_agree_on_each_value_of_each_field(model: type[Written
     assert not differ, "\n".join(map(str, differ))
 
 
-@pytest.mark.parametrize(
+@table(
     ("text", "is_right"),
     [
         ("steps: 30\nsampler_name: Euler\ntiling: on\n", True),
@@ -465,7 +467,7 @@ def test_an_unknown_field_is_named_where_it_is() -> None:
         assert first.startswith(expected)
 
 
-@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: f"{path.parent.name}/{path.name}")
+@table("path", EXAMPLES, ids=lambda path: f"{path.parent.name}/{path.name}")
 def test_each_example_is_right_for_editors_and_names_the_schema_that_init_installs(
     path: Path,
 ) -> None:

@@ -14,6 +14,7 @@ from sdwatch.policy.failure.error_lines import (
     lines_that_matter,
     without_own_failures,
 )
+from tests.support.tables import table
 
 FRAMES = [line for n in range(20) for line in (f'  File "f{n}.py", line {n}, in f', f"    g{n}()")]
 TRACEBACK = ["Traceback (most recent call last):", *FRAMES, "torch.OutOfMemoryError: no room"]
@@ -72,7 +73,7 @@ def test_a_long_line_is_cut() -> None:
     assert len(line) < 400
 
 
-@pytest.mark.parametrize(
+@table(
     "line",
     [
         TRACEBACK[0],
@@ -163,7 +164,7 @@ UPSCALE = ["08:17:46-1 ERROR    API error: POST: http://127.0.0.1:7860/sdapi/v1/
            "ValidationError: 1 validation error for ResProcessImage", *DRAWN]  # fmt: skip
 
 
-@pytest.mark.parametrize("own", [OWN, ASGI, UPSCALE, OWN + ASGI], ids=range(4))
+@table("own", [OWN, ASGI, UPSCALE, OWN + ASGI], ids=range(4))
 def test_the_failure_of_our_own_question_is_not_of_the_call(own: list[str]) -> None:
     before, after = ["INFO     before"], ["08:18:00-1 INFO     after"]
     assert without_own_failures([*before, *own, *FAILED, *after]) == [*before, *FAILED, *after]

@@ -15,6 +15,7 @@ from sdwatch.policy.job.calls.call_sizes import (
 )
 from sdwatch.policy.job.calls.estimate import CallTimes, TimedCall, estimate
 from sdwatch.policy.job.job import parse_job
+from tests.support.tables import table
 
 SIDE_512, SIDE_1024 = 512 * 512, 1024 * 1024
 SMALL = CallSize("txt2img", SIDE_512, 20)
@@ -26,7 +27,7 @@ def timed(*calls: tuple[float, CallSize | None]) -> CallTimes:
     return CallTimes(TimedCall(seconds, size) for seconds, size in calls)
 
 
-@pytest.mark.parametrize(
+@table(
     ("history", "size", "seconds"),
     [
         # The same size: what it took.
@@ -80,7 +81,7 @@ STAGES = """stages:
 """
 
 
-@pytest.mark.parametrize(
+@table(
     ("text", "sizes"),
     [
         ("prompt: x\n", {CallSize("txt2img", SIDE_512): 1}),
@@ -118,7 +119,7 @@ def test_of_many_points_some_stand_for_all() -> None:
 IMAGE = {"name": "a.png", "width": 1024, "height": 1024}
 
 
-@pytest.mark.parametrize(
+@table(
     ("record", "size"),
     [
         ({"stage": "txt2img", "images": [IMAGE], "used": {"steps": 20}}, LARGE),

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import pytest
-
 from sdwatch.errors import WebUIError, WebUIServerError, WebUIUnreachableError
 from sdwatch.known_signatures import builtin_signatures
 from sdwatch.policy.failure.diagnosis import Diagnosis, FailureFacts, diagnose, what_failed
 from sdwatch.policy.failure.signature_file import parse_signatures
 from sdwatch.policy.failure.tracebacks import is_generic
+from tests.support.tables import table
 
 BUILTIN = builtin_signatures()
 NOTHING = "'NoneType' object is not iterable"
@@ -71,13 +70,13 @@ ROWS = (
 )  # fmt: skip
 
 
-@pytest.mark.parametrize("row", ROWS, ids=lambda row: row.what)
+@table("row", ROWS, ids=lambda row: row.what)
 def test_the_earlier_and_more_specific_evidence_decides(row: Row) -> None:
     facts = FailureFacts(row.error, row.gone is not None, row.gone, row.log)
     assert diagnose(facts, BUILTIN).diagnosis is row.diagnosis
 
 
-@pytest.mark.parametrize(
+@table(
     "text",
     [
         NOTHING,
@@ -107,7 +106,7 @@ def test_a_text_that_only_says_what_was_missing_is_generic(text: str) -> None:
     )
 
 
-@pytest.mark.parametrize(
+@table(
     "text", ["", "KeyError: 'x'", "CUDA out of memory", "Sizes of tensors must match", "not found"]
 )
 def test_what_says_anything_of_its_own_is_not(text: str) -> None:

@@ -26,6 +26,7 @@ from sdwatch.policy.page.overview import (
 )
 from sdwatch.policy.page.times import wall_of
 from tests.policy.pages import NOW, active, ended, lane, overview
+from tests.support.tables import table
 
 PACE = RunTimes(CallTimes([TimedCall(10)]), run=25)
 SMALL, LARGE = CallSize("txt2img", 512 * 512, 20), CallSize("txt2img", 1024 * 1024, 20)
@@ -54,7 +55,7 @@ def test_a_job_takes_what_its_sizes_take() -> None:
     assert (SIZED.of_job(None), SIZED.of_job({})) == (25, 25)
 
 
-@pytest.mark.parametrize(
+@table(
     ("free", "takes", "starts", "end"),
     [
         ([0.0], [10, 10, 10], [0, 10, 20], 30),
@@ -111,7 +112,7 @@ def test_the_end_of_a_queue_that_is_longer_than_its_list() -> None:
     assert found.queue_ends_in == 10 + 100 * 25 / 2
 
 
-@pytest.mark.parametrize(
+@table(
     ("card", "runs", "free"),
     [
         (lane(), (), [0.0]),
@@ -171,7 +172,7 @@ def test_the_points_of_a_job_that_nobody_measured_are_like_the_one_under_way() -
     assert free_in(overview(lanes=(lane(),), active=(run,)), PACE) == [10 * 2 + 10 * 2 + 10 * 2 * 4]
 
 
-@pytest.mark.parametrize(
+@table(
     "monitor",
     [
         MonitorCard(Presence.RUNNING, hold="paused"),
@@ -184,7 +185,7 @@ def test_nobody_knows_when_a_hold_or_a_stop_ends(monitor: MonitorCard) -> None:
     assert free_in(overview(lanes=(lane(),), monitor=monitor), PACE) == []
 
 
-@pytest.mark.parametrize(
+@table(
     ("first", "second", "why"),
     [
         (QueuedJob("a", 0, 5.0), None, Because.ONLY),
@@ -205,7 +206,7 @@ def at(moment: float, event: str, /, **fields: object) -> dict[str, object]:
     return {"at": f"2026-09-21T02:{minute:02}:{second:02}.000Z", "event": event, **fields}
 
 
-@pytest.mark.parametrize(
+@table(
     ("records", "crashes", "lost"),
     [
         ([at(0, "call_started"), at(9, "call_finished", seconds=9)], 0, 0.0),

@@ -18,6 +18,7 @@ from sdwatch.known_signatures import builtin_signatures
 from sdwatch.policy.failure.expression import BuiltinExpression, OwnExpression
 from sdwatch.policy.failure.fallbacks import _COMPILED
 from tests.support.expression import is_slow
+from tests.support.tables import table
 
 RECORDED = Path(__file__).parent.parent
 
@@ -37,13 +38,13 @@ QUICK = (
 )  # fmt: skip
 
 
-@pytest.mark.parametrize("text", FOR_EVER)
+@table("text", FOR_EVER)
 def test_an_expression_that_may_take_forever_is_slow(text: str) -> None:
     re.compile(text)
     assert is_slow(text)
 
 
-@pytest.mark.parametrize("text", QUICK)
+@table("text", QUICK)
 def test_what_cannot_is_not(text: str) -> None:
     assert not is_slow(text)
 
@@ -52,7 +53,7 @@ def test_what_cannot_is_not(text: str) -> None:
 def test_a_users_expression_that_would_take_forever_ends_and_is_given_up(
     monkeypatch: pytest.MonkeyPatch, text: str
 ) -> None:
-    monkeypatch.setattr("sdwatch.policy.failure.expression.LIMIT_S", 0.05)
+    monkeypatch.setattr("sdwatch.policy.failure.expression.LIMIT_S", 0.02)
     given_up: list[str] = []
     own = OwnExpression(text, given_up.append)
     evil = "a" * 5000 + "!"
@@ -65,7 +66,7 @@ def test_a_users_expression_that_would_take_forever_ends_and_is_given_up(
 def test_other_threads_run_while_an_expression_is_searched_for(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("sdwatch.policy.failure.expression.LIMIT_S", 0.5)
+    monkeypatch.setattr("sdwatch.policy.failure.expression.LIMIT_S", 0.1)
     given_up: list[str] = []
     own = OwnExpression("(a+)+$", given_up.append)
     searching = threading.Thread(target=own.search, args=("a" * 5000 + "!",))
@@ -77,12 +78,13 @@ def test_other_threads_run_while_an_expression_is_searched_for(
     assert turns > 1000
 
 
-@pytest.mark.parametrize("text", ["(", "a{5,2}", r"(?P<x>a)(?P=y)", "(" * 4000 + ")" * 4000])
+@table("text", ["(", "a{5,2}", r"(?P<x>a)(?P=y)", "(" * 4000 + ")" * 4000])
 def test_what_is_no_expression_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match=r"expression|groups"):
         OwnExpression(text, pytest.fail)
 
 
+@pytest.mark.slow
 def test_the_built_in_expressions_find_the_same_as_a_users() -> None:
     """Whoever copies one into a file of his own gets the same."""
     printed = [path for path in RECORDED.rglob("*") if path.suffix in (".log", ".txt", ".yaml")]
@@ -109,7 +111,7 @@ TWO_IN_A_ROW = {
 
 _ONLY_ON = {"spool.watch_linux": "linux"} | dict.fromkeys(
     (
-        "service.windows",
+        "service.windows_service",
         "service.windows_control",
         "service.windows_host",
         "service.windows_registry",

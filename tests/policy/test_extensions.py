@@ -13,6 +13,7 @@ from sdwatch.policy.failure.error_lines import TRACEBACK
 from sdwatch.policy.failure.extensions import BrokenExtension, broken_extensions
 from sdwatch.policy.failure.reply_checks import Picture, ReplyContents, findings
 from sdwatch.policy.failure.tracebacks import own
+from tests.support.tables import table
 
 
 def only(text: str, **payload: object) -> BrokenExtension:
@@ -133,7 +134,7 @@ TypeError: 'bool' object is not iterable""",
 }  # fmt: skip
 
 
-@pytest.mark.parametrize(("log", "known"), RAISED.values(), ids=RAISED)
+@table(("log", "known"), RAISED.values(), ids=RAISED)
 def test_an_extension_that_raised_in_a_call_has_a_name(
     log: str, known: tuple[str, str, str]
 ) -> None:
@@ -187,7 +188,7 @@ OF_START = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize(("log", "known"), OF_START.values(), ids=OF_START)
+@table(("log", "known"), OF_START.values(), ids=OF_START)
 def test_an_extension_that_failed_at_the_start_is_distinguished_from_one_in_a_call(
     log: str, known: tuple[str, str, bool]
 ) -> None:
@@ -196,7 +197,7 @@ def test_an_extension_that_failed_at_the_start_is_distinguished_from_one_in_a_ca
     assert broken.of_start
 
 
-@pytest.mark.parametrize(
+@table(
     "line",
     [
         "Running on local URL:  http://127.0.0.1:7860",

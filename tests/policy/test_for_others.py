@@ -26,11 +26,12 @@ from sdwatch.policy.report.for_others import (
     tracebacks_of,
     webui_of,
 )
+from tests.support.tables import table
 
 VELVET = "velvet"
 
 
-@pytest.mark.parametrize(
+@table(
     ("field", "allowed", "refused"),
     [
         ("event", ["call_failed", "ended"], [VELVET, 5, None, ["ended"]]),
@@ -156,7 +157,7 @@ def test_of_a_config_the_keys_that_somebody_set_are_shown() -> None:
     assert keys_of(_Settings(), {"poll"}) == {}
 
 
-@pytest.mark.parametrize(
+@table(
     ("file", "shown"),
     [
         ("/home/anna/forge/modules/processing.py", "modules/processing.py"),

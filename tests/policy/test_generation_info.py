@@ -6,9 +6,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 from sdwatch.policy.failure.generation_info import named_in, what_made_it
+from tests.support.tables import table
 
 FACTS = Path(__file__).parents[1] / "facts"
 
@@ -28,7 +27,7 @@ def with_line(line: str, **info: Any) -> dict[str, Any]:
     return {"infotexts": [f"a castle\nNegative prompt: blurry\n{line}"], **info}
 
 
-@pytest.mark.parametrize(
+@table(
     ("kind", "said"),
     [
         ("forge", {"sampler": "Euler", "scheduler": "Automatic", "cfg_scale": 7.0, "clip_skip": 1}),
@@ -85,7 +84,7 @@ def test_all_seeds_of_a_call_are_there_in_the_order_of_its_images() -> None:
     assert (used["seeds"], used["subseeds"]) == ([5, 6, 7], [1, 1, 1])
 
 
-@pytest.mark.parametrize(
+@table(
     "info",
     [
         {},

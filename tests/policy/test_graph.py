@@ -13,6 +13,7 @@ from sdwatch.policy.job.files.job_images import matching
 from sdwatch.policy.job.job import Job, parse_job
 from sdwatch.policy.job.outputs.result import Keep
 from sdwatch.policy.job.stage.confinement import JobRules
+from tests.support.tables import table
 
 IMAGES = frozenset(["poses/1.png", "poses/2.png", "poses/10.png", "castle.png", "notes.txt"])
 BASE = "- txt2img: {id: base, prompt: x, n_iter: 2}\n"
@@ -114,7 +115,7 @@ def test_an_input_may_be_a_list_of_the_matrix_without_a_name() -> None:
 # -- what is wrong
 
 
-@pytest.mark.parametrize(
+@table(
     ("stages", "problem"),
     [
         (
@@ -182,7 +183,7 @@ def test_a_payload_is_sent_as_it_is() -> None:
     assert job.stages[0].texts["neu"] == [1, "a"]
 
 
-@pytest.mark.parametrize(
+@table(
     ("key", "why"),
     [
         ("prompt", "write it as a field of the stage (txt2img or img2img)"),
@@ -208,9 +209,7 @@ def test_a_payload_sets_nothing_that_sdwatch_decides_about(key: str, why: str) -
     assert why in found
 
 
-@pytest.mark.parametrize(
-    "value", ["/etc/passwd", "C:\\x.png", "http://10.0.0.1/x", "../../x", "{a: [{b: //srv/x}]}"]
-)
+@table("value", ["/etc/passwd", "C:\\x.png", "http://10.0.0.1/x", "../../x", "{a: [{b: //srv/x}]}"])
 def test_a_payload_reaches_no_place(value: str) -> None:
     found = problems_of(f"- txt2img: {{prompt: x, payload: {{neu: {value}}}}}\n")
     assert "a path" in found or "an address" in found

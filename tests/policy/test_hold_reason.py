@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import re
 
-import pytest
-
 from sdwatch.errors import WebUIBusyError, WebUIError, WebUINotUsableError, WebUIServerError
 from sdwatch.known_signatures import builtin_signatures
 from sdwatch.policy.failure.diagnosis import Explanation, diagnose
@@ -33,6 +31,7 @@ from sdwatch.policy.kinds.sdnext import SDNEXT
 from sdwatch.policy.kinds.table import KINDS
 from sdwatch.policy.kinds.unknown import UNKNOWN
 from sdwatch.policy.report.hold_text import hold_text
+from tests.support.tables import table
 
 YOURSELF = "sdwatch did not start it and cannot"
 OPTION = " --config /sd/sdwatch.yaml"
@@ -103,7 +102,7 @@ def test_a_full_disk_cannot_be_tried_sooner() -> None:
     assert "sdwatch resume" not in text
 
 
-@pytest.mark.parametrize(
+@table(
     ("hold_reason", "cause", "advice", "blame"),
     [
         (start_failed("exit code 2", KNOWN), f"{KNOWN.cause} (exit code 2)", "command", "WebUI"),
@@ -181,7 +180,7 @@ BUSY = verdict_on(WebUIBusyError("no progress"))
 UNUSABLE = verdict_on(WebUINotUsableError("x", status=401))
 
 
-@pytest.mark.parametrize(
+@table(
     ("hold_reason", "cure"),
     [
         (start_failed("it ended: exit code 3", None), Cure.RESTART),
@@ -217,7 +216,7 @@ def test_the_note_says_that_an_edited_config_needs_a_restart() -> None:
 NOISE = "--api user name no checkpoint is taken by busy"
 
 
-@pytest.mark.parametrize("lack", Lack)
+@table("lack", Lack)
 def test_the_advice_depends_on_what_a_webui_lacks_and_not_on_the_text(lack: Lack) -> None:
     advice = {seen_by_probe(text, lack, managed=True).advice for text in ("x", NOISE)}
     assert len(advice) == 1
@@ -225,7 +224,7 @@ def test_the_advice_depends_on_what_a_webui_lacks_and_not_on_the_text(lack: Lack
     assert not advice & others
 
 
-@pytest.mark.parametrize("failure", StartFailure)
+@table("failure", StartFailure)
 def test_cure_and_blame_depend_on_the_start_failure_and_not_on_the_text(
     failure: StartFailure,
 ) -> None:
@@ -236,7 +235,7 @@ def test_cure_and_blame_depend_on_the_start_failure_and_not_on_the_text(
     assert plain.blame is (Blamed.PERSON if is_taken else Blamed.WEBUI)
 
 
-@pytest.mark.parametrize(
+@table(
     ("failure", "key"),
     [
         (StartFailure.TOO_LATE, "start_limit"),
@@ -251,14 +250,14 @@ def test_a_failed_start_names_only_the_limit_that_ended_it(failure: StartFailure
     assert named == [key] * bool(key)
 
 
-@pytest.mark.parametrize("kind", KINDS.values(), ids=str)
+@table("kind", KINDS.values(), ids=str)
 def test_the_advice_about_a_password_is_a_whole_sentence(kind: Kind) -> None:
     advice = seen_by_probe("401", Lack.PASSWORD, managed=True, kind=kind).advice
     assert "in the config in its" not in advice
     assert re.search("Put those (of its --|that the proxy)", advice)
 
 
-@pytest.mark.parametrize("blame", Blamed)
+@table("blame", Blamed)
 def test_the_note_has_words_for_everyone_who_may_be_to_blame(blame: Blamed) -> None:
     text = hold_text("sim", Held(HoldReason("x", blame=blame), "2026-11-23T14:21:37.000Z"))
     assert f"Fault:  {blame}\n" not in text
@@ -279,7 +278,7 @@ def test_the_advice_of_a_failed_start_is_for_the_kind_of_its_webui() -> None:
         assert "neither --nowebui" not in advice(kind)
 
 
-@pytest.mark.parametrize(
+@table(
     "reason",
     [
         start_failed("exit code 2", KNOWN),

@@ -19,6 +19,7 @@ from sdwatch.policy.kinds.kind import Kind
 from sdwatch.policy.kinds.sdnext import SDNEXT
 from sdwatch.policy.kinds.table import KINDS
 from tests.support.examples import examples
+from tests.support.tables import table
 
 JOB = parse_job(
     b"""\
@@ -116,9 +117,9 @@ def test_a_schema_of_any_json_is_known_or_not(openapi: Any) -> None:
     check_against(JOB, catalogue_of(openapi))
 
 
-@pytest.mark.parametrize("bound", ["1" + "0" * 400, "-1" + "0" * 400, "NaN", "Infinity",
+@table("bound", ["1" + "0" * 400, "-1" + "0" * 400, "NaN", "Infinity",
                                    "-Infinity", '"9"', "true", "[]", "null"])  # fmt: skip
-@pytest.mark.parametrize("name", ["minimum", "maximum", "exclusiveMinimum"])
+@table("name", ["minimum", "maximum", "exclusiveMinimum"])
 def test_a_bound_that_is_none_refuses_nothing(name: str, bound: str) -> None:
     rule = json.loads(f'{{"type": "integer", "{name}": {bound}}}')
     fields = {"steps": rule, "prompt": {}, "image": {}}
@@ -129,7 +130,7 @@ def test_a_bound_that_is_none_refuses_nothing(name: str, bound: str) -> None:
     assert not any("takes steps only" in message for message in messages)
 
 
-@pytest.mark.parametrize(
+@table(
     "rule",
     [{"type": "int64"}, {"anyOf": [{"type": "null"}, {"type": ["string"]}]}, {"enum": [[], {}]},
      {"enum": []}, {"enum": "20"}, {"anyOf": [{}]}],
@@ -149,14 +150,14 @@ def test_a_schema_without_what_each_call_has_is_none() -> None:
     assert check_against(parse_job(b"prompt: a\nsteps: 20", "j"), made).problems == ()
 
 
-@pytest.mark.parametrize("route", LISTS)
-@pytest.mark.parametrize("body", [["Euler", "Euler a"], [{}], [{"name": ""}], [None, 3, []]])
+@table("route", LISTS)
+@table("body", [["Euler", "Euler a"], [{}], [{"name": ""}], [None, 3, []]])
 def test_entries_without_a_name_are_no_list(route: str, body: Any) -> None:
     with pytest.raises(ValueError, match=r"names nothing|has no (scripts|embeddings)"):
         Catalogue().with_list(route, body)
 
 
-@pytest.mark.parametrize("route", LISTS)
+@table("route", LISTS)
 def test_only_what_a_person_adds_may_be_none(route: str) -> None:
     body = EMPTY.get(route, [])
     if route in MAY_BE_EMPTY:

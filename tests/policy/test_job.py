@@ -16,6 +16,7 @@ from sdwatch.policy.job.job import Job, Stage, parse_job
 from sdwatch.policy.job.stage.stage_kinds import IMAGE_FIELDS
 from sdwatch.system import resources
 from tests.support.examples import examples
+from tests.support.tables import table
 
 EXAMPLES = resources.config_folder() / "examples"
 IMAGES = frozenset({"sketch.png", "mask.png", "parts/eye.png"})
@@ -94,7 +95,7 @@ TYPED = {
 }
 
 
-@pytest.mark.parametrize(("text", "value"), TYPED.values(), ids=TYPED)
+@table(("text", "value"), TYPED.values(), ids=TYPED)
 def test_fields_are_typed_by_the_schema(text: str, value: object) -> None:
     given = list(job_of(text).stages[0].fields.values())[-1]
     assert (given, type(given)) == (value, type(value))
@@ -162,7 +163,7 @@ REFUSED = {
 }
 
 
-@pytest.mark.parametrize(("text", "says"), REFUSED.values(), ids=REFUSED)
+@table(("text", "says"), REFUSED.values(), ids=REFUSED)
 def test_each_mistake_is_reported_with_its_place_and_what_is_allowed(text: str, says: str) -> None:
     problems = problems_of(text)
     assert any(line.startswith(f"job.yaml:{says}") for line in problems), problems
@@ -231,8 +232,8 @@ BAD_NAMES = {
 }
 
 
-@pytest.mark.parametrize("field", ["init_images", "mask", "image"])
-@pytest.mark.parametrize(("name", "says"), BAD_NAMES.values(), ids=BAD_NAMES)
+@table("field", ["init_images", "mask", "image"])
+@table(("name", "says"), BAD_NAMES.values(), ids=BAD_NAMES)
 def test_no_name_reaches_outside_the_job_folder(name: str, says: str, field: str) -> None:
     kind = "upscale" if field == "image" else "img2img"
     (line,) = problems_of(f"stages:\n- txt2img\n- {kind}:\n    {field}: '{name}'\n", IMAGES)
@@ -240,7 +241,7 @@ def test_no_name_reaches_outside_the_job_folder(name: str, says: str, field: str
     assert says in line
 
 
-@pytest.mark.parametrize("name", ["console.png", "com10.png", "nul-1.png", "a.con", ".a..b c.png"])
+@table("name", ["console.png", "com10.png", "nul-1.png", "a.con", ".a..b c.png"])
 def test_a_name_that_only_looks_like_a_device_is_a_name(name: str) -> None:
     job = job_of(f"stages:\n- img2img:\n    init_images: '{name}'\n", frozenset({name}))
     assert images_named(job.stages[0]) == [name]
@@ -322,8 +323,8 @@ SHAPES = {
 }
 
 
-@pytest.mark.parametrize("images", [None, IMAGES], ids=["one file", "folder"])
-@pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES)
+@table("images", [None, IMAGES], ids=["one file", "folder"])
+@table("shape", SHAPES.values(), ids=SHAPES)
 def test_no_message_carries_a_prompt(shape: str, images: frozenset[str] | None) -> None:
     try:
         problems = job_of(shape.format(PROMPT), images).warnings
@@ -406,7 +407,7 @@ def test_at_most_a_hundred_mistakes_are_reported() -> None:
     assert problems[-1] == "job.yaml:100:1: 4901 more problems from here on"
 
 
-@pytest.mark.parametrize("path", sorted(EXAMPLES.glob("*/*.yaml")), ids=lambda path: path.stem)
+@table("path", sorted(EXAMPLES.glob("*/*.yaml")), ids=lambda path: path.stem)
 def test_each_example_is_a_job_without_warnings(path: Path) -> None:
     job = parse_job(path.read_bytes(), path.name, None, path.stem)
     assert job.warnings == ()

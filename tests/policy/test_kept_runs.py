@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import pytest
-
 from sdwatch.policy.queue.oldest_first import Kept, too_much, too_old
+from tests.support.tables import table
 
 THINGS = [Kept("new", 1, 50), Kept("old", 30, 20), Kept("oldest", 40, 10), Kept("middle", 20, 30)]
 
 
-@pytest.mark.parametrize(
+@table(
     ("most_age", "gone"),
     [
         (None, []),
@@ -23,7 +22,7 @@ def test_what_is_too_old_is_removed_oldest_first(most_age: float | None, gone: l
     assert too_old(THINGS, most_age) == gone
 
 
-@pytest.mark.parametrize(
+@table(
     ("most_bytes", "gone"),
     [
         (None, []),

@@ -1,8 +1,7 @@
 from __future__ import annotations
 
-import pytest
-
 from sdwatch.policy.failure.lasting import LastingStates, in_words
+from tests.support.tables import table
 
 FULL = "No space left on device: /spool/working/run-1 (12 bytes)"
 
@@ -34,7 +33,7 @@ def test_what_comes_back_is_reported_again_at_once() -> None:
     assert disk.persists("run", 28, FULL, 2) == FULL
 
 
-@pytest.mark.parametrize(
+@table(
     ("seconds", "words"),
     [(0, "0 s"), (89, "89 s"), (90, "2 min"), (3600, "1 h"), (7800, "2 h 10 min")],
 )

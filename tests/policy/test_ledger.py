@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from sdwatch.policy.failure.ledger import Image, Ledger, LeftCall, read_ledger
+from tests.support.tables import table
 
 Records = list[dict[str, Any]]
 IMAGE = {"name": "x.png", "sha256": "ab", "size": 3, "width": 8, "height": 8, "grid": False}
@@ -47,7 +48,7 @@ HISTORIES: dict[str, tuple[Records, int, int, int, bool]] = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize(
+@table(
     ("records", "sent", "counted", "cut_offs", "is_finished"),
     HISTORIES.values(),
     ids=HISTORIES.keys(),
@@ -64,7 +65,7 @@ def test_the_ledger_of_a_history(
 SENT = {**started(), "lane": "one", "incarnation": 3, "log_offset": [0, 512]}
 
 
-@pytest.mark.parametrize(
+@table(
     ("records", "left"),
     [
         ([SENT], LeftCall("one", 3, (0, 512))),
@@ -89,7 +90,7 @@ def test_calls_are_counted_each_for_itself() -> None:
     assert ledger.call("2.1").sent == 0
 
 
-@pytest.mark.parametrize(("deaths", "too_often"), [(1, False), (2, False), (3, True), (4, True)])
+@table(("deaths", "too_often"), [(1, False), (2, False), (3, True), (4, True)])
 def test_two_cut_offs_are_forgiven_and_the_third_is_not(deaths: int, too_often: bool) -> None:
     assert read_ledger([started()] * deaths).call("1.1").was_cut_off_too_often is too_often
 
@@ -163,7 +164,7 @@ def self_tested(excused: bool = False, action: str = "retry") -> dict[str, Any]:
     return {"event": "call_proven", "call": "1.1", "excused": excused, "action": action}
 
 
-@pytest.mark.parametrize(
+@table(
     ("records", "crashes"),
     [
         ([started(), crashed()], 1),

@@ -12,6 +12,7 @@ from sdwatch.policy.failure.lifecycle import (
     diagram,
     next_state,
 )
+from tests.support.tables import table
 
 LIVES = {
     "a first start": [Event.START, Event.READY],
@@ -34,7 +35,7 @@ LIVES = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("events", LIVES.values(), ids=LIVES.keys())
+@table("events", LIVES.values(), ids=LIVES.keys())
 def test_a_life_that_can_happen_ends_ready(events: list[Event]) -> None:
     state = State.DOWN
     for event in events:
@@ -42,8 +43,8 @@ def test_a_life_that_can_happen_ends_ready(events: list[Event]) -> None:
     assert state is State.READY
 
 
-@pytest.mark.parametrize("state", State)
-@pytest.mark.parametrize("event", Event)
+@table("state", State)
+@table("event", Event)
 def test_only_what_the_table_has_can_happen(state: State, event: Event) -> None:
     if (state, event) in TRANSITIONS:
         assert next_state(state, event) is TRANSITIONS[state, event]
@@ -52,7 +53,7 @@ def test_only_what_the_table_has_can_happen(state: State, event: Event) -> None:
             next_state(state, event)
 
 
-@pytest.mark.parametrize("state", State)
+@table("state", State)
 def test_it_can_be_stopped_in_every_state_and_is_not_started_again(state: State) -> None:
     assert next_state(state, Event.STOP) is State.STOPPED
     assert {e for s, e in TRANSITIONS if s is State.STOPPED} == {Event.STOP}

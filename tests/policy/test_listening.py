@@ -8,6 +8,7 @@ from sdwatch.cli.init import WEBUIS
 from sdwatch.config_file import load_config
 from sdwatch.policy.config.exposure import exposure, is_loopback
 from sdwatch.system.resources import config_folder
+from tests.support.tables import table
 
 HERE, THERE = "127.0.0.1", "192.168.1.20"
 
@@ -18,7 +19,7 @@ def seen(command: str, host: str = HERE, password: bool = False, args: str = "")
     return f"{found.why}: {found.advice}" if found else ""
 
 
-@pytest.mark.parametrize(
+@table(
     ("command", "said"),
     [
         ("launch.py --api --nowebui", "add --server-name 127.0.0.1"),
@@ -42,7 +43,7 @@ def test_a_command_that_listens_on_the_network_is_reported_if_the_url_is_local(
     assert seen(command, "localhost")
 
 
-@pytest.mark.parametrize(
+@table(
     "command",
     [
         "launch.py --api",
@@ -80,8 +81,8 @@ def test_only_addresses_and_names_of_this_machine_are_loopback() -> None:
     assert not any(map(is_loopback, ("0.0.0.0", "::", "10.0.0.1", "box", "")))
 
 
-@pytest.mark.parametrize("webui", [webui for webui in WEBUIS if webui != "simulator"])
-@pytest.mark.parametrize("system", ["linux", "windows"])
+@table("webui", [webui for webui in WEBUIS if webui != "simulator"])
+@table("system", ["linux", "windows"])
 def test_no_ready_made_config_listens_for_others(webui: str, system: str) -> None:
     (lane,) = load_config(config_folder() / f"{webui}-{system}.yaml").webuis
     assert lane.command is not None

@@ -8,6 +8,7 @@ from collections.abc import Callable
 import pytest
 
 from sdwatch.policy.failure.progress import News
+from tests.support.tables import table
 
 Line = Callable[[int], str]
 
@@ -45,12 +46,12 @@ REPEATS: dict[str, Line] = {
 }
 
 
-@pytest.mark.parametrize("how", REPEATS)
+@table("how", REPEATS)
 def test_lines_that_repeat_each_other_are_no_news(how: str) -> None:
     news = News()
     for n in range(20):
         news.is_in_line(REPEATS[how](n))
-    assert not any(news.is_in_line(REPEATS[how](n)) for n in range(20, 400))
+    assert not any(news.is_in_line(REPEATS[how](n)) for n in range(20, 200))
 
 
 NEWS: dict[str, Line] = {
@@ -64,10 +65,10 @@ NEWS: dict[str, Line] = {
 }
 
 
-@pytest.mark.parametrize("how", NEWS)
+@table("how", NEWS)
 def test_lines_that_come_further_or_differ_in_words_are_news(how: str) -> None:
     news = News()
-    assert all(news.is_in_line(NEWS[how](n)) for n in range(400))
+    assert all(news.is_in_line(NEWS[how](n)) for n in range(200))
 
 
 def test_a_bar_is_news_only_where_it_moves() -> None:

@@ -6,12 +6,11 @@ from collections.abc import Iterable
 from itertools import pairwise
 from typing import TypeAlias
 
-import pytest
-
 from sdwatch.policy.notify.message import Matter, Message
 from sdwatch.policy.notify.pace import HOUR, MINUTE, Paces
 from sdwatch.policy.notify.pending import Pending, due_at, message_at, sent, take
 from sdwatch.policy.report.notice import Notice, Topic
+from tests.support.tables import table
 
 PACES = Paces()
 Event: TypeAlias = tuple[float, Notice]
@@ -115,7 +114,7 @@ HISTORIES: dict[str, tuple[list[Event], float, list[tuple[float, tuple[Matter, .
 }
 
 
-@pytest.mark.parametrize("name", HISTORIES)
+@table("name", HISTORIES)
 def test_a_history_gives_these_messages(name: str) -> None:
     history, until, expected = HISTORIES[name]
     assert about(messages(history, until)) == expected
@@ -175,7 +174,7 @@ def test_a_hold_is_reported_with_its_last_reason() -> None:
     assert message.holds[0].text == "forge: on hold: no model"
 
 
-@pytest.mark.parametrize(
+@table(
     ("history", "expected"),
     [
         ([], ()),

@@ -13,6 +13,7 @@ from sdwatch.policy.notify.notify_settings import secrets_of, targets_of
 from sdwatch.policy.notify.target import Channel
 from sdwatch.policy.privacy.redaction import Redactor
 from sdwatch.policy.report.for_others import keys_of
+from tests.support.tables import table
 
 ONE = "spool: .\nstate: state\nwebuis:\n  forge:\n    url: http://127.0.0.1:7860\n"
 HOOK = "https://hooks.example.com/services/T0AB12CD/B0EF34GH/ijKLmnOPqr56"
@@ -45,7 +46,7 @@ def test_without_it_nobody_gets_messages() -> None:
     assert targets_of(config_of("notify:\n").notify) == []
 
 
-@pytest.mark.parametrize(
+@table(
     ("text", "place", "words"),
     [
         ("notify:\n  webhook: x\n", "c.yaml:7:3", 'did you mean "webhooks"?'),

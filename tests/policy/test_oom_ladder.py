@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import pytest
-
 from sdwatch.policy.job.calls.catalogue import Catalogue, Names, fold
 from sdwatch.policy.job.calls.oom_ladder import known_parts, ladder, parts_of, rung_of
 from sdwatch.policy.job.calls.payload import Call, point_of, stage_of
@@ -15,6 +13,7 @@ from sdwatch.policy.kinds.forge import FORGE
 from sdwatch.policy.kinds.kind import Kind
 from sdwatch.policy.kinds.sdcpp import SDCPP
 from sdwatch.policy.kinds.sdnext import SDNEXT
+from tests.support.tables import table
 
 BATCH, TILED, SIZE = OomStep.BATCH, OomStep.TILED_VAE, OomStep.SIZE
 
@@ -38,7 +37,7 @@ def rungs(*steps: OomStep, of: Call, on: Catalogue | None = FORGES) -> list[tupl
     return [(rung.name, rung.skipped or dict(rung.changes)) for rung in found]
 
 
-@pytest.mark.parametrize(
+@table(
     ("batch", "expected"),
     [(4, [2, 1]), (3, [2, 1]), (2, [1]), (8, [4, 2, 1]), (5, [3, 2, 1])],
 )
@@ -48,7 +47,7 @@ def test_a_batch_is_halved_until_it_is_one_picture(batch: int, expected: list[in
     ]
 
 
-@pytest.mark.parametrize(
+@table(
     ("size", "expected"),
     [
         ((1024, 1024), [(768, 768), (576, 576)]),
@@ -92,7 +91,7 @@ def test_an_upscale_enlarges_less() -> None:
     ]
 
 
-@pytest.mark.parametrize(
+@table(
     ("on", "expected"),
     [
         (FORGES, {"alwayson_scripts": {"never oom integrated": {"args": [False, True]}}}),

@@ -17,6 +17,7 @@ from PIL import Image
 from sdwatch.policy.job.outputs.other_files import check_whole_file, format_of, is_still_picture
 from sdwatch.policy.job.outputs.whole_file import NotWholeError
 from sdwatch.simulator import comfyui_media
+from tests.support.tables import table
 
 
 def frames() -> list[Image.Image]:
@@ -108,7 +109,7 @@ WHOLE = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("named", WHOLE)
+@table("named", WHOLE)
 def test_a_whole_file_is_known_by_its_content(named: str) -> None:
     format = format_of(WHOLE[named], "castle.txt")  # its name says nothing
     assert f"{format.name}/{format.ending}" == named
@@ -123,7 +124,7 @@ def cuts(data: bytes) -> Iterator[bytes]:
     return (data[:at] for at in [*places, *(draw.randrange(66, len(data)) for _ in range(40))])
 
 
-@pytest.mark.parametrize("named", WHOLE)
+@table("named", WHOLE)
 def test_a_file_that_is_cut_off_is_not_whole(named: str) -> None:
     for cut in cuts(WHOLE[named]):
         if named.startswith("MP3") and len(cut) % 417 == 0:
@@ -132,7 +133,7 @@ def test_a_file_that_is_cut_off_is_not_whole(named: str) -> None:
             check_whole_file(cut, format_of(cut))
 
 
-@pytest.mark.parametrize("named", WHOLE)
+@table("named", WHOLE)
 def test_no_bytes_whatever_break_the_check(named: str) -> None:
     draw = random.Random(3)
     for _ in range(60):
@@ -143,7 +144,7 @@ def test_no_bytes_whatever_break_the_check(named: str) -> None:
             check_whole_file(bytes(data), format_of(bytes(data)))
 
 
-@pytest.mark.parametrize(
+@table(
     ("data", "why"),
     [
         (b"", "is empty"),
@@ -165,7 +166,7 @@ def test_a_live_webm_with_an_index_is_whole() -> None:
     check_whole_file(data, format_of(data))
 
 
-@pytest.mark.parametrize(
+@table(
     ("data", "name", "ending"),
     [
         (b"a text", "x.weird", "txt"),

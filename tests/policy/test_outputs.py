@@ -23,6 +23,8 @@ from sdwatch.policy.job.outputs.output_names import (
 from sdwatch.policy.job.outputs.picture import NoPictureError, settings_in
 from sdwatch.policy.job.outputs.result import Format, OutputWish, wrong_in_pattern
 from sdwatch.policy.job.stage.confinement import DEVICE
+from tests.support.examples import examples
+from tests.support.tables import table
 
 INFOTEXT = "a cästle, 猫 😀\nNegative prompt: bad\nSteps: 5, Sampler: Euler, Seed: 1"
 
@@ -40,7 +42,7 @@ def problems_of(text: str) -> str:
 # -- what a job says
 
 
-@pytest.mark.parametrize(
+@table(
     ("written", "wish"),
     [
         ("'{date}/{name}-{seed}'", OutputWish("{date}/{name}-{seed}")),
@@ -61,7 +63,7 @@ def test_the_config_fills_in_what_a_job_does_not_say() -> None:
     )
 
 
-@pytest.mark.parametrize(
+@table(
     ("pattern", "why"),
     [
         ("{sead}", '{sead} is unknown in a name of outputs; did you mean "seed"?'),
@@ -87,7 +89,7 @@ def test_the_names_of_a_matrix_may_be_in_a_pattern() -> None:
 # -- names
 
 
-@pytest.mark.parametrize(
+@table(
     ("value", "name"),
     [
         ("castle", "castle"),
@@ -128,6 +130,7 @@ def test_a_dollar_before_a_brace_is_taken_for_the_same() -> None:
     assert output_name("${x}", {"x": "cat"}) == "cat"
 
 
+@examples(30)
 @given(st.text(max_size=300), st.sampled_from(["{x}", "a{x}b", "{x}/{x}", "{x}.{x}"]))
 def test_any_value_makes_a_name_that_every_system_takes(value: str, pattern: str) -> None:
     name = output_name(pattern, {"x": value})
@@ -154,9 +157,7 @@ def test_ten_thousand_equal_names_get_their_numbers_at_once() -> None:
     assert [names.take("x", ".png") for _ in range(10_000)][-1] == "x-10000.png"
 
 
-@pytest.mark.parametrize(
-    "name", ["../x.png", "/x.png", "a/../x", "a\\b", "C:x", "", "a//b", ".", "a\x00b"]
-)
+@table("name", ["../x.png", "/x.png", "a/../x", "a\\b", "C:x", "", "a//b", ".", "a\x00b"])
 def test_a_name_from_a_journal_that_leads_outside_is_known(name: str) -> None:
     assert not is_inside(name)
 
@@ -190,8 +191,8 @@ def user_comment(data: bytes) -> tuple[int, bytes]:
     return kind, tiff[at : at + count]
 
 
-@pytest.mark.parametrize("mode", ["RGB", "RGBA", "L", "LA", "P", "1", "I;16"])
-@pytest.mark.parametrize("wanted", [Format.JPEG, Format.WEBP])
+@table("mode", ["RGB", "RGBA", "L", "LA", "P", "1", "I;16"])
+@table("wanted", [Format.JPEG, Format.WEBP])
 def test_jpeg_and_webp_keep_the_infotext_where_webuis_read_it(mode: str, wanted: Format) -> None:
     made, ending = converted(png(mode), wanted)
     assert ending == {Format.JPEG: ".jpg", Format.WEBP: ".webp"}[wanted]

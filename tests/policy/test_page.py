@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from functools import cache
 from typing import Any
 
 import pytest
@@ -30,6 +31,7 @@ from sdwatch.policy.page.overview import (
 from sdwatch.policy.page.sections import memory, share_of
 from sdwatch.policy.page.times import clock_time, duration, iso, wall_of, zone
 from tests.policy.pages import NOW, ReadPage, active, busy, ended, lane, overview
+from tests.support.tables import table
 
 HOSTILE = (
     "<script>alert(1)</script>.yaml",
@@ -48,7 +50,7 @@ HOSTILE = (
 )
 
 
-@pytest.mark.parametrize(
+@table(
     ("seconds", "words"),
     [
         (0, "0 s"),
@@ -68,7 +70,7 @@ def test_durations_are_as_exact_as_people_need_them(seconds: float, words: str) 
     assert duration(seconds) == words
 
 
-@pytest.mark.parametrize(
+@table(
     ("wall", "offset", "words"),
     [
         (NOW, 0, "14:13"),
@@ -83,8 +85,8 @@ def test_a_time_of_another_day_has_its_date(wall: float, offset: int, words: str
     assert clock_time(wall, offset, NOW) == words
 
 
-@pytest.mark.parametrize("wall", [-1e300, -62135647200.0, -1.0, 253402300799.0, 1e12, 1e300])
-@pytest.mark.parametrize("offset", [-12 * 3600, 0, 14 * 3600])
+@table("wall", [-1e300, -62135647200.0, -1.0, 253402300799.0, 1e12, 1e300])
+@table("offset", [-12 * 3600, 0, 14 * 3600])
 def test_a_time_without_a_date_is_shown_as_the_nearest_one(wall: float, offset: int) -> None:
     years = ("1970-", "9998-", "9999-")
     assert clock_time(wall, offset, NOW).startswith(years)
@@ -120,7 +122,7 @@ HEADLINES: list[tuple[Overview, Tone, str]] = [
 ]
 
 
-@pytest.mark.parametrize(("stands", "tone", "word"), HEADLINES, ids=lambda x: str(x)[:30])
+@table(("stands", "tone", "word"), HEADLINES, ids=lambda x: str(x)[:30])
 def test_the_headline_says_what_matters_most(stands: Overview, tone: Tone, word: str) -> None:
     found = headline(stands)
     assert (found.tone, found.word.startswith(word)) == (tone, True)
@@ -130,7 +132,7 @@ def test_the_headline_says_what_matters_most(stands: Overview, tone: Tone, word:
     assert found.word in read.text, "no word"
 
 
-@pytest.mark.parametrize(
+@table(
     ("card", "tone", "word"),
     [
         (lane(), Tone.GOOD, "ready"),
@@ -162,7 +164,7 @@ def test_the_page_says_all_that_it_was_asked_for() -> None:
         assert words in text, words
 
 
-@pytest.mark.parametrize(("jobs", "unfolds"), [(1, 0), (8, 0), (9, 0), (10, 2), (50, 42)])
+@table(("jobs", "unfolds"), [(1, 0), (8, 0), (9, 0), (10, 2), (50, 42)])
 def test_a_long_queue_unfolds(jobs: int, unfolds: int) -> None:
     queued = tuple(QueuedJob(f"job-{number}.yaml") for number in range(jobs))
     read = ReadPage(page.whole(overview(queue=queued, totals=Totals(queued=jobs))))
@@ -188,7 +190,7 @@ def test_a_call_has_no_progress_while_its_webui_is_down(state: str, words: str) 
     assert len(read.all("progress")) == (state == "ready")
 
 
-@pytest.mark.parametrize(
+@table(
     ("size", "words"),
     [(93_400_000, "93 MB"), (999_000_000, "999 MB"), (1e9, "1.0 GB"), (8_240_000_000, "8.2 GB")],
 )
@@ -204,13 +206,18 @@ def test_without_a_history_the_page_says_that_starts_are_unknown() -> None:
     assert "about" not in text
 
 
-@pytest.mark.parametrize("name", HOSTILE)
-@pytest.mark.parametrize("live", [False, True])
+@cache
+def calm_page(live: bool) -> ReadPage:
+    return ReadPage(page.whole(everything_named("calm.yaml"), live=live, token="calm"))
+
+
+@table("name", HOSTILE)
+@table("live", [False, True])
 def test_no_name_becomes_markup(name: str, live: bool) -> None:
     stands = everything_named(name)
     html = page.whole(stands, live=live, token=name)
     html.encode()  # whatever it was, it is text now
-    calm = ReadPage(page.whole(everything_named("calm.yaml"), live=live, token="calm"))
+    calm = calm_page(live)
     read = ReadPage(html)
     assert [tag for tag, _ in read.tags] == [tag for tag, _ in calm.tags]
     assert [sorted(a) for _, a in read.tags] == [sorted(a) for _, a in calm.tags]
@@ -365,7 +372,7 @@ def test_the_page_says_whom_messages_do_not_reach() -> None:
     assert "Notifications: webhook 1 gets no messages: HTTP 500." in text
 
 
-@pytest.mark.parametrize(
+@table(
     ("fields", "share"),
     [
         ({"percent": 60}, 0.6),

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from sdwatch.policy.job.calls.payload import MAX_SEED, Call, Seeds, calls_of, draw_seeds, own_images
 from sdwatch.policy.job.job import Stage
 from tests.support.examples import examples
+from tests.support.tables import table
 
 
 def stage(kind: str = "txt2img", **fields: Any) -> Stage:
@@ -121,7 +122,7 @@ def test_a_stage_with_images_of_its_own_takes_those_in_one_call() -> None:
     assert call.fields == {}
 
 
-@pytest.mark.parametrize(
+@table(
     ("fields", "expected"),
     [
         ({}, Seeds(100, 101, drawn=True)),

@@ -21,6 +21,7 @@ from sdwatch.policy.job.outputs.picture import (
     size_of,
 )
 from tests.support.fakes import picture
+from tests.support.tables import table
 
 KINDS = ("PNG", "JPEG", "WEBP")
 
@@ -39,7 +40,7 @@ def test_the_bound_is_the_last_size_that_is_taken() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", KINDS)
+@table("kind", KINDS)
 def test_bytes_that_were_changed_anywhere_end_in_a_size_or_an_error(
     kind: str,
 ) -> None:
@@ -98,7 +99,7 @@ def test_one_colour_is_distinguished_from_two(kind: str) -> None:
 
 
 def test_what_is_large_or_rich_is_not_decoded_to_see() -> None:
-    noise = Image.effect_noise((1024, 1024), 64)
+    noise = Image.effect_noise((512, 512), 64)
     assert not may_be_one_colour(encoded(noise, "PNG"), noise.size)
     assert not may_be_one_colour(b"", (20_000, 20_000))
 
@@ -142,10 +143,10 @@ WAYS: list[dict[str, Any]] = [
 ]
 
 
-@pytest.mark.parametrize("way", WAYS, ids=str)
-@pytest.mark.parametrize("mode", ["L", "RGB", "CMYK"])
+@table("way", WAYS, ids=str)
+@table("mode", ["L", "RGB", "CMYK"])
 def test_a_jpeg_that_ends_in_the_middle_is_detected(way: dict[str, Any], mode: str) -> None:
-    for side in (1, 8, 9, 64, 200, 257):
+    for side in (1, 64, 200):
         for noise in (1, 90):
             image = Image.effect_noise((side, 260 - side), noise).convert(mode)
             whole = encoded(image, "JPEG", **way)

@@ -16,6 +16,7 @@ from sdwatch.policy.job.points.points import Axis, Grid, Points
 from sdwatch.policy.job.text.document import Scalar
 from tests.policy.jobs_of import fields_of, job_of, problems_of
 from tests.support.examples import examples
+from tests.support.tables import table
 
 
 def test_a_matrix_makes_a_point_for_each_combination_the_last_name_first() -> None:
@@ -104,7 +105,7 @@ def test_the_points_of_a_matrix_share_their_chances_and_repetitions_do_not() -> 
     assert [points.chance(n) for n in points] == ["0", "1", "0", "1"]
 
 
-@pytest.mark.parametrize(
+@table(
     ("text", "place", "words"),
     [
         ("prompt: ${anmal}\nmatrix: {animal: [cat]}\n", "1:9", 'did you mean "animal"?'),
@@ -145,7 +146,7 @@ def test_a_mistake_has_its_place_and_says_what_is_allowed(
     assert words in message
 
 
-@pytest.mark.parametrize(
+@table(
     ("content", "words"),
     [
         (b'--prompt "a\n', "p.txt:1:10: a quote"),
@@ -193,6 +194,7 @@ def test_values_that_do_not_go_together_fail_their_point_alone() -> None:
     assert job.stages_of(1, 0)[0].fields["width"] == 128
 
 
+@pytest.mark.slow
 def test_ten_thousand_points_cost_no_more_memory_than_ten() -> None:
     def peak(text: str) -> int:
         tracemalloc.start()
@@ -221,7 +223,7 @@ def test_the_pictures_of_a_job_are_counted(text: str, pictures: int | None) -> N
     assert pictures_of(job_of(text)) == pictures
 
 
-@pytest.mark.parametrize(
+@table(
     "text",
     [
         "prompt: a ${x}\nmatrix: {x: [1, 2, 3]}\n",
@@ -276,7 +278,7 @@ def test_an_accent_in_a_pattern_fits_as_macos_writes_it() -> None:
     assert fields_of(job, "prompt") == ["Ka\u0308fer1"]
 
 
-@pytest.mark.parametrize(
+@table(
     ("text", "says"),
     [
         ("prompt: x\nfor_each: poses\\*.png\n", 'with "/" between folder and file'),
@@ -291,7 +293,7 @@ def test_only_files_that_can_be_meant_are_named(text: str, says: str) -> None:
     assert "job.yaml," not in problem
 
 
-@pytest.mark.parametrize(
+@table(
     "text",
     [
         '{"prompt": "${x} 😀 \u2028", "seed": 5, "matrix": {"x": [1.00, 2e3]}}',

@@ -16,6 +16,7 @@ from sdwatch.policy.kinds.forge_neo import FORGE_NEO
 from sdwatch.policy.kinds.table import kind_named
 from sdwatch.policy.kinds.unknown import UNKNOWN
 from tests.facts.catalogues import KINDS, catalogue
+from tests.support.tables import table
 
 ALL = KINDS
 SAME = ("forge", "a1111")
@@ -87,7 +88,7 @@ GOOD: list[tuple[tuple[str, ...], str, dict[str, Any]]] = [
 ]
 
 
-@pytest.mark.parametrize(("kinds", "stage", "fields"), GOOD, ids=repr)
+@table(("kinds", "stage", "fields"), GOOD, ids=repr)
 def test_what_a_webui_does_is_let_through(
     kinds: tuple[str, ...], stage: str, fields: dict[str, Any]
 ) -> None:
@@ -146,7 +147,7 @@ BAD: list[tuple[tuple[str, ...], str, dict[str, Any], str]] = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("kinds", "stage", "fields", "message"), BAD, ids=repr)
+@table(("kinds", "stage", "fields", "message"), BAD, ids=repr)
 def test_what_a_webui_cannot_do_is_reported(
     kinds: tuple[str, ...], stage: str, fields: dict[str, Any], message: str
 ) -> None:
@@ -154,7 +155,7 @@ def test_what_a_webui_cannot_do_is_reported(
         assert message in problems_in(kind, stage, **fields), kind
 
 
-@pytest.mark.parametrize(
+@table(
     ("fields", "words"),
     [
         ({"width": 16384, "height": 8192}, "16384x8192 has 134.2 megapixels"),
@@ -342,12 +343,12 @@ def test_only_lists_that_may_have_changed_are_to_be_read_again() -> None:
     assert checked("forge", prompt="<lora:x:1>", sampler_name="x").stale == {"loras"}
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@table("kind", KINDS)
 def test_each_kind_is_found_by_its_routes(kind: str) -> None:
     assert catalogue(kind).kind is kind_named(kind)
 
 
-@pytest.mark.parametrize(
+@table(
     "openapi",
     [None, [], {}, {"paths": 3}, {"paths": {}}, {"paths": {"/sdapi/v1/txt2img": []}},
      {"paths": {"/sdapi/v1/txt2img": {"post": {}}}, "components": {"schemas": []}}],
@@ -359,9 +360,7 @@ def test_a_schema_that_says_nothing_is_unknown(openapi: Any) -> None:
     assert check_against(job, made).problems == ()
 
 
-@pytest.mark.parametrize(
-    "body", [None, 3, "x", {}, {"loaded": []}, {"txt2img": 1}, [None, 3, []]], ids=repr
-)
+@table("body", [None, 3, "x", {}, {"loaded": []}, {"txt2img": 1}, [None, 3, []]], ids=repr)
 def test_a_list_of_any_shape_is_read_or_refused(body: Any) -> None:
     for route in ("samplers", "scripts", "embeddings", "sd-models", "loras"):
         try:
@@ -403,7 +402,7 @@ def test_sd_vae_is_refused_on_forge_neo_which_has_no_use_of_it() -> None:
     assert "forge_additional_modules" in problem.message
 
 
-@pytest.mark.parametrize(
+@table(
     ("options", "said"),
     [({}, "60 calls a minute unless"), ({"server_rate_limit": 100}, "20 calls a minute, after"),
      ({"server_rate_limit": True}, "60 calls"), ({"server_rate_limit": 0}, ""), ([], "60 calls")],
@@ -443,10 +442,8 @@ def names_a_place(checked: Checked) -> bool:
     return any("is in none of the WebUI's lists" in problem.message for problem in checked.problems)
 
 
-@pytest.mark.parametrize("kind", SAME)
-@pytest.mark.parametrize(
-    "args", ["[etc/x.safetensors]", "[a, [styles/other.pt]]", "[{x: 'old/anna.v2'}]"]
-)
+@table("kind", SAME)
+@table("args", ["[etc/x.safetensors]", "[a, [styles/other.pt]]", "[{x: 'old/anna.v2'}]"])
 def test_a_file_that_a_script_names_must_be_in_a_list(kind: str, args: str) -> None:
     known = with_lora(kind)
     assert names_a_place(of_script(args, known))
@@ -454,8 +451,8 @@ def test_a_file_that_a_script_names_must_be_in_a_list(kind: str, args: str) -> N
     assert not names_a_place(of_script(args, known, title))
 
 
-@pytest.mark.parametrize("kind", SAME)
-@pytest.mark.parametrize(
+@table("kind", SAME)
+@table(
     "args",
     [
         "[styles/ink.safetensors]",

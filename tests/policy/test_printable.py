@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import logging
 
-import pytest
-
 from sdwatch.cli.shared.log_files import _Lines, _WarningHandler
 from sdwatch.policy.privacy.printable import printable, printable_text
 from sdwatch.policy.report.notice import Notice
+from tests.support.tables import table
 
 
-@pytest.mark.parametrize(
+@table(
     ("text", "expected"),
     [
         ("two\nlines\tand 悪い　もの, naïve\xa0🎨", "two\nlines\tand 悪い　もの, naïve\xa0🎨"),

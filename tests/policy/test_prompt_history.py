@@ -12,12 +12,13 @@ from sdwatch.policy.translation.made import generation_info
 from sdwatch.policy.workflow.history import PromptEnd, read_entry, refusal_in
 from sdwatch.policy.workflow.node_classes import read_classes
 from sdwatch.policy.workflow.workflow import workflow_of
+from tests.support.tables import table
 from tests.webui.kinds import facts
 
 HISTORIES = facts("comfyui", "histories")
 
 
-@pytest.mark.parametrize("name", sorted(HISTORIES))
+@table("name", sorted(HISTORIES))
 def test_every_recorded_entry_is_read(name: str) -> None:
     result = read_entry(HISTORIES[name])
     assert result.workflow is not None
@@ -33,7 +34,7 @@ def test_an_interrupt_is_no_failure() -> None:
         assert (end is PromptEnd.INTERRUPTED) is ("interrupted" in name)
 
 
-@pytest.mark.parametrize("entry", [None, [], {}, {"status": 1}, {"status": {"status_str": 1}}])
+@table("entry", [None, [], {}, {"status": 1}, {"status": {"status_str": 1}}])
 def test_what_is_no_entry_is_refused(entry: Any) -> None:
     with pytest.raises(ValueError, match="status"):
         read_entry(entry)
@@ -72,7 +73,7 @@ def test_a_refusal_names_the_node_by_its_title() -> None:
 # -- names
 
 
-@pytest.mark.parametrize(
+@table(
     ("name", "meant"),
     [
         ("sd/v1-5.safetensors", "sd/v1-5.safetensors"),
@@ -119,7 +120,7 @@ def test_its_names_and_those_of_others_are_in_the_lists() -> None:
     assert has["embeddings"]("bad-hands")
 
 
-@pytest.mark.parametrize(
+@table(
     ("checkpoints", "fields", "refused"),
     [
         (("a",), {}, []),

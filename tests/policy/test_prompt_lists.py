@@ -13,11 +13,12 @@ from sdwatch.policy.job.job import parse_job
 from sdwatch.policy.job.text.prompt_lines import fields_of as options_of
 from sdwatch.policy.job.text.text_rows import WrongTextError
 from tests.policy.jobs_of import fields_of, job_of, problems_of
+from tests.support.tables import table
 
 TABLE = "prompts_from: p.csv\nprompt: ${a} and ${b}\n"
 
 
-@pytest.mark.parametrize(
+@table(
     "content",
     [
         b"a,b\ncat,owl\n1,2\n",
@@ -50,7 +51,7 @@ def test_an_empty_cell_leaves_its_name_to_the_job_and_an_empty_text_does_not() -
     assert fields_of(job, "negative_prompt") == ["blurry", ""]
 
 
-@pytest.mark.parametrize(
+@table(
     ("content", "says"),
     [
         (b"a,b\n1,2\n3\n", "p.csv:3:1: 1 cell below 2 names"),
@@ -115,7 +116,7 @@ def test_each_option_of_automatic1111_is_read_or_refused_with_a_reason() -> None
         assert says.startswith(f"p.txt:1:1: --{name}: ")
 
 
-@pytest.mark.parametrize(
+@table(
     ("line", "says"),
     [
         ("--steps", "1: --steps has no value"),
@@ -164,6 +165,7 @@ def test_seeds_of_lines_are_their_own_or_the_same_or_count_up() -> None:
     assert [s and s.seed for s in made["count"]] == [100, 100, 7, 7, 104, 104]
 
 
+@pytest.mark.slow
 def test_ten_thousand_lines_are_a_job_and_one_more_is_too_many() -> None:
     lines = b"a castle\n" * 10_000
     job = job_of("prompts_from: p.txt\n", {"p.txt": lines})

@@ -2,9 +2,8 @@ from __future__ import annotations
 
 from typing import Any
 
-import pytest
-
 from sdwatch.policy.failure.prompts_sent import SentPrompt, unseen_prompts
+from tests.support.tables import table
 
 Records = list[dict[str, Any]]
 
@@ -21,7 +20,7 @@ GIVEN_UP = {"event": "call_given_up", "call": "1.1"}
 OPEN, SEEN_END = SentPrompt("a"), SentPrompt("a", is_open=False)
 
 
-@pytest.mark.parametrize(
+@table(
     ("records", "unseen"),
     [
         ([], ()),

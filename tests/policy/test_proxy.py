@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import pytest
-
 from sdwatch.policy.failure.recovery import in_words, may_still_generate, time_limit
+from tests.support.tables import table
 
 
-@pytest.mark.parametrize(
+@table(
     ("status", "seconds", "earlier", "limit"),
     [
         (504, 60.0, [], None),
@@ -45,8 +44,6 @@ def test_only_what_took_a_while_may_still_be_generated() -> None:
     assert not may_still_generate(None, 60.0)
 
 
-@pytest.mark.parametrize(
-    ("seconds", "words"), [(60.02, "60 s"), (100.6, "101 s"), (2.003, "2 s"), (1.52, "1.5 s")]
-)
+@table(("seconds", "words"), [(60.02, "60 s"), (100.6, "101 s"), (2.003, "2 s"), (1.52, "1.5 s")])
 def test_the_limit_reads_as_in_a_proxys_config(seconds: float, words: str) -> None:
     assert in_words(seconds) == words

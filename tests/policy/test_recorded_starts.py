@@ -8,13 +8,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import pytest
-
 from sdwatch.errors import WebUIServerError
 from sdwatch.known_signatures import builtin_signatures
 from sdwatch.policy.failure.facts import FailureFacts
 from sdwatch.policy.failure.matching import FailedStart, ends_start, match, why_not_started
 from sdwatch.policy.failure.noise import decisive, without_noise
+from tests.support.tables import table
 
 BUILTIN = builtin_signatures()
 FACTS = Path(__file__).parents[1] / "facts"
@@ -65,39 +64,36 @@ def test_there_are_recorded_starts_of_each_kind() -> None:
     assert {path.parent.name for path in RECORDED} == {"forge", "a1111", "sdnext"}
 
 
-@pytest.mark.parametrize("path", RECORDED, ids=named)
+@table("path", RECORDED, ids=named)
 def test_no_line_of_a_good_start_ends_one(path: Path) -> None:
     assert [line for line in lines_of(path) if ends_start(line, BUILTIN)] == []
 
 
-@pytest.mark.parametrize("code", [1, 0, 3, None])
-@pytest.mark.parametrize("path", RECORDED, ids=named)
-def test_a_good_start_that_ends_after_any_of_its_lines_has_no_known_cause(
-    path: Path, code: int | None
-) -> None:
-    lines = lines_of(path)
+@table("path", RECORDED, ids=named)
+def test_a_good_start_that_ends_after_any_of_its_lines_has_no_known_cause(path: Path) -> None:
+    lines, codes = lines_of(path), (1, 0, 3, None)
     found = {
         number: why.name
         for number in range(0, len(lines) + 1, 3)
-        if (why := why_not_started(FailedStart((lines[:number],), code), BUILTIN))
+        if (why := why_not_started(FailedStart((lines[:number],), codes[number % 4]), BUILTIN))
     }
     assert found == {}
 
 
-@pytest.mark.parametrize("path", RECORDED, ids=named)
+@table("path", RECORDED, ids=named)
 def test_no_line_of_a_good_start_explains_a_call(path: Path) -> None:
     error = WebUIServerError("x", status=500)
     assert match(FailureFacts(error, log=tuple(lines_of(path))), BUILTIN) is None
 
 
-@pytest.mark.parametrize("lines", HARMLESS, ids=lambda lines: lines[0][:40])
-@pytest.mark.parametrize("code", [1, None])
+@table("lines", HARMLESS, ids=lambda lines: lines[0][:40])
+@table("code", [1, None])
 def test_a_harmless_line_explains_no_start(lines: list[str], code: int | None) -> None:
     assert not any(ends_start(line, BUILTIN) for line in lines)
     assert why_not_started(FailedStart((["Python 3.10", *lines, "x"],), code), BUILTIN) is None
 
 
-@pytest.mark.parametrize("lines", HARMLESS[:4], ids=lambda lines: lines[0][:40])
+@table("lines", HARMLESS[:4], ids=lambda lines: lines[0][:40])
 def test_a_harmless_line_explains_no_call(lines: list[str]) -> None:
     error = WebUIServerError("x", status=500)
     assert match(FailureFacts(error, log=tuple(lines)), BUILTIN) is None

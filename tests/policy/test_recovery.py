@@ -17,6 +17,7 @@ from sdwatch.policy.failure.recovery import (
     decide,
     needs_restart,
 )
+from tests.support.tables import table
 
 CURED_BY_RESTART = (
     Diagnosis.CRASH, Diagnosis.SERVER_ERROR, Diagnosis.OUT_OF_MEMORY, Diagnosis.NAN,
@@ -25,7 +26,7 @@ CURED_BY_RESTART = (
 WAITED_OUT = (Diagnosis.BUSY, Diagnosis.NOT_USABLE, Diagnosis.STORAGE)
 
 
-@pytest.mark.parametrize(
+@table(
     ("diagnosis", "attempts", "recovery", "action"),
     [
         *[(d, 1, True, Action.RESTART) for d in CURED_BY_RESTART],
@@ -49,20 +50,20 @@ def test_the_gate_returns_what_its_table_says(
     assert decide(diagnosis, attempts, recovery).action is action
 
 
-@pytest.mark.parametrize("diagnosis", Diagnosis)
+@table("diagnosis", Diagnosis)
 def test_every_decision_says_why(diagnosis: Diagnosis) -> None:
     for attempts in (1, 2):
         for recovery in (True, False):
             assert len(decide(diagnosis, attempts, recovery).why) > 10
 
 
-@pytest.mark.parametrize("diagnosis", Diagnosis)
+@table("diagnosis", Diagnosis)
 def test_no_call_is_tried_again_after_its_counted_attempts(diagnosis: Diagnosis) -> None:
     for attempts in range(COUNTED_ATTEMPTS, 6):
         assert decide(diagnosis, attempts).action in (Action.FAIL, Action.HOLD, Action.SELF_TEST)
 
 
-@pytest.mark.parametrize("diagnosis", Diagnosis)
+@table("diagnosis", Diagnosis)
 def test_what_is_waited_out_and_only_that_costs_the_call_no_attempt(diagnosis: Diagnosis) -> None:
     assert counts(diagnosis) == (diagnosis not in WAITED_OUT)
 
@@ -81,7 +82,7 @@ P, R, F, H = (
 )
 
 
-@pytest.mark.parametrize(
+@table(
     ("result", "first_call", "excused", "sent", "action", "blame"),
     [
         (P, True, 0, 2, Action.FAIL, "job"),
@@ -110,7 +111,7 @@ def test_the_self_test_decides_as_the_table_of_blame_says(
     assert decision.excuses is (action in (Action.RETRY, Action.HOLD))
 
 
-@pytest.mark.parametrize("diagnosis", CURED_BY_RESTART)
+@table("diagnosis", CURED_BY_RESTART)
 def test_what_is_not_ours_is_waited_for_and_cools_down_too(diagnosis: Diagnosis) -> None:
     decision = decide(diagnosis, 1, managed=False)
     assert decision.action is Action.WAIT
@@ -130,8 +131,8 @@ def test_what_was_traced_before_saves_the_restart_and_never_the_second_attempt(
     assert decide(Diagnosis.OUT_OF_MEMORY, 2, known=True).action is Action.SELF_TEST
 
 
-@pytest.mark.parametrize("diagnosis", Diagnosis)
-@pytest.mark.parametrize("known", [True, False])
+@table("diagnosis", Diagnosis)
+@table("known", [True, False])
 def test_a_first_failure_that_a_restart_may_cure_never_ends_a_call(
     diagnosis: Diagnosis, known: bool
 ) -> None:

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from sdwatch.policy.privacy.printable import shortened
 from sdwatch.policy.privacy.redaction import MOST_TEXTS, Redactor
 from tests.support.examples import examples
+from tests.support.tables import table
 
 PROMPT = 'a "red" cat, sitting on the mät,\nit\'s <lora:cuteStyle:0.8> \\ (very fine:1.2)'
 
@@ -31,7 +32,7 @@ def redactor() -> Redactor:
     return redactor
 
 
-@pytest.mark.parametrize(
+@table(
     "form",
     [
         PROMPT,
@@ -48,7 +49,7 @@ def test_a_prompt_is_replaced_in_each_form_it_comes_back_in(redactor: Redactor, 
     assert redactor.redact(f"input: '{form}' end") == f"input: '{marker(PROMPT)}' end"
 
 
-@pytest.mark.parametrize(
+@table(
     ("line", "shown"),
     [
         ("x: sitting on the mät!", f"x: {marker('sitting on the mät')}!"),
@@ -106,9 +107,7 @@ def test_case_counts_for_whole_texts() -> None:
     assert redactor.redact("ERROR error") == "ERROR error"
 
 
-@pytest.mark.parametrize(
-    "prompt", ["text", "chars", "sha256", "base64", "secret", "<text", "\\n\\n"]
-)
+@table("prompt", ["text", "chars", "sha256", "base64", "secret", "<text", "\\n\\n"])
 def test_a_marker_is_never_redacted_itself(prompt: str) -> None:
     redactor = Redactor()
     redactor.learn({"prompt": prompt, "hr_prompt": "a hidden thing"})
@@ -187,7 +186,7 @@ CASTLE = "a castle of velvet moons"
 WORDS_APART = ("velvet", "marzipan", "hippopotamus", "glittering", "submarine", "crocodile")
 
 
-@pytest.mark.parametrize(
+@table(
     ("prompt", "echo", "gone"),
     [
         (LONG, "x phrase4990 with4990 words4990 y", "phrase4990"),
@@ -222,7 +221,7 @@ def test_a_passage_is_found_however_it_is_written(prompt: str, echo: str, gone: 
     assert gone.lower() not in redactor.redact(f"log {echo} end").lower()
 
 
-@pytest.mark.parametrize("at", range(0, 72, 5))
+@table("at", range(0, 72, 5))
 def test_what_is_next_to_where_a_text_was_cut_goes_with_it(at: int) -> None:
     prompt = "".join(chr(0x4E00 + 37 * number) for number in range(72))
     redactor = Redactor()

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import pytest
-
 from sdwatch.policy.failure.reply_checks import (
     LEVELS,
     Finding,
@@ -15,6 +13,7 @@ from sdwatch.policy.failure.reply_checks import (
     findings,
     unknown_name,
 )
+from tests.support.tables import table
 
 TXT2IMG: dict[str, Any] = {"prompt": "a cat", "width": 64, "height": 64, "seed": 1}
 IMG2IMG: dict[str, Any] = {**TXT2IMG, "init_images": ["…"]}
@@ -182,7 +181,7 @@ WRONG: dict[str, tuple[list[str], str, dict[str, Any], dict[str, Any]]] = {
 }
 
 
-@pytest.mark.parametrize(("kinds", "stage", "payload", "more"), WRONG.values(), ids=WRONG)
+@table(("kinds", "stage", "payload", "more"), WRONG.values(), ids=WRONG)
 def test_what_is_not_as_it_was_asked_for(
     kinds: list[str], stage: str, payload: dict[str, Any], more: dict[str, Any]
 ) -> None:
@@ -374,14 +373,14 @@ RIGHT: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
 }
 
 
-@pytest.mark.parametrize(("stage", "payload", "more"), RIGHT.values(), ids=RIGHT)
+@table(("stage", "payload", "more"), RIGHT.values(), ids=RIGHT)
 def test_what_is_as_it_was_asked_for(
     stage: str, payload: dict[str, Any], more: dict[str, Any]
 ) -> None:
     assert found(stage, payload, **more) == []
 
 
-@pytest.mark.parametrize(
+@table(
     ("line", "words"),
     [
         ("Couldn't find network with name add_detail", "LoRA"),
@@ -407,7 +406,7 @@ SAMPLERS = [{"name": "Euler", "aliases": ["k_euler"]}, {"name": "DPM++ 2M"}]
 MODELS = [{"title": "a.safetensors [12]", "model_name": "a", "hash": "12", "filename": "/x/a"}]
 
 
-@pytest.mark.parametrize(
+@table(
     ("finding", "listed", "said"),
     [
         (

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import unicodedata
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from sdwatch.policy.job.stage.confinement import DEVICE
 from sdwatch.policy.queue.run_names import LONG, SHORT, image_prefix, is_run_id, run_id, slug_of
+from tests.support.examples import examples
+from tests.support.tables import table
 
 STAMP = "20261123-065243.123"
 
@@ -38,7 +39,7 @@ SLUGS = {
 }
 
 
-@pytest.mark.parametrize(("name", "slug"), SLUGS.items(), ids=map(ascii, SLUGS))
+@table(("name", "slug"), SLUGS.items(), ids=map(ascii, SLUGS))
 def test_a_slug_keeps_the_letters_of_every_script(name: str, slug: str) -> None:
     assert slug_of(name) == slug
     assert is_run_id(run_id(STAMP, name, "3f2a"))
@@ -78,6 +79,7 @@ ODD = st.text(
 )
 
 
+@examples(40)
 @given(ODD, st.sampled_from([LONG, SHORT]))
 def test_every_name_gives_a_slug_that_every_file_system_takes(name: str, most: int) -> None:
     slug = slug_of(name, most)
@@ -100,7 +102,7 @@ def test_every_name_gives_a_slug_that_every_file_system_takes(name: str, most: i
     assert len(f".removed-{whole}".encode()) <= 143
 
 
-@pytest.mark.parametrize(
+@table(
     "name",
     [
         "my pictures",

@@ -16,6 +16,7 @@ from PIL import Image
 
 from sdwatch.policy.privacy.sanitise import kind_of, sanitise, strings
 from tests.support.examples import examples
+from tests.support.tables import table
 
 
 def picture(kind: str = "PNG", size: tuple[int, int] = (48, 32)) -> bytes:
@@ -68,8 +69,8 @@ def test_what_is_no_name_is_hidden_under_a_name_key(value: str) -> None:
     assert sanitise({"sampler_name": value}) == {"sampler_name": text(value)}
 
 
-@pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP", "GIF", "BMP"])
-@pytest.mark.parametrize("prefix", ["", "data:image/png;base64,"])
+@table("kind", ["PNG", "JPEG", "WEBP", "GIF", "BMP"])
+@table("prefix", ["", "data:image/png;base64,"])
 def test_an_image_becomes_its_size_and_digest(kind: str, prefix: str) -> None:
     data = picture(kind)
     encoded = prefix + base64.b64encode(data).decode()
@@ -92,7 +93,7 @@ def test_an_image_under_an_unknown_key_is_found() -> None:
     assert sanitise({"sampler_name": rubbish})["sampler_name"]["image"]["size"] is None
 
 
-@pytest.mark.parametrize("value", ["!!!", "", "/home/anna/cat.png", "iVBORw0KGgo=", "data:,", "é"])
+@table("value", ["!!!", "", "/home/anna/cat.png", "iVBORw0KGgo=", "data:,", "é"])
 def test_what_is_no_image_under_an_image_key_is_hidden_without_an_error(value: str) -> None:
     clean = sanitise({"image": value})["image"]["image"]
     assert clean["length"] == len(value)
@@ -107,8 +108,8 @@ def test_a_truncated_image_and_a_bomb_are_no_error() -> None:
     assert "image" in sanitise({"image": base64.b64encode(huge).decode()})["image"]
 
 
-@pytest.mark.parametrize("key", ["password", "api_key", "Authorization", "auth_token", "passwd"])
-@pytest.mark.parametrize("value", ["hunter2", 1234, ["hunter2"], {"x": "hunter2"}])
+@table("key", ["password", "api_key", "Authorization", "auth_token", "passwd"])
+@table("value", ["hunter2", 1234, ["hunter2"], {"x": "hunter2"}])
 def test_a_secret_leaves_neither_digest_nor_length(key: str, value: Any) -> None:
     assert sanitise({"args": {key: value}}) == {"args": {key: {"secret": "hidden"}}}
 
@@ -164,7 +165,7 @@ def test_no_string_value_is_in_clear(payload: dict[str, Any]) -> None:
 KEY = "a purple hippopotamus under seven moons"
 
 
-@pytest.mark.parametrize(
+@table(
     "payload",
     [
         {"alwayson_scripts": {KEY: {"args": []}}},
@@ -182,7 +183,7 @@ def test_a_key_that_may_be_a_prompt_is_hidden_and_learned(payload: dict[str, Any
     assert KEY in keys or "雪の中の青い城" in keys
 
 
-@pytest.mark.parametrize(
+@table(
     "title",
     ["ADetailer", "ControlNet", "Dynamic Prompts v2.17.1", "FreeU Integrated (SD 1.x, SD 2.x)"],
 )

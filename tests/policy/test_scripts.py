@@ -7,6 +7,7 @@ import pytest
 from sdwatch.errors import JobError
 from sdwatch.policy.job.job import image_names, parse_job
 from sdwatch.policy.job.stage.scripts import Where, where
+from tests.support.tables import table
 
 IMAGES = frozenset({"pose.png", "poses/a.png", "mask.png"})
 
@@ -74,7 +75,7 @@ ARGUMENTS: dict[str, object] = {
 }
 
 
-@pytest.mark.parametrize(("written", "sent"), ARGUMENTS.items(), ids=ARGUMENTS)
+@table(("written", "sent"), ARGUMENTS.items(), ids=ARGUMENTS)
 def test_the_argument_of_a_script_has_the_type_that_json_gives_it(
     written: str, sent: object
 ) -> None:
@@ -105,7 +106,7 @@ MISSHAPEN = {
 }
 
 
-@pytest.mark.parametrize(("entry", "says"), MISSHAPEN.values(), ids=MISSHAPEN)
+@table(("entry", "says"), MISSHAPEN.values(), ids=MISSHAPEN)
 def test_an_entry_of_another_form_is_an_error_that_shows_the_right_one(
     entry: str, says: str
 ) -> None:
@@ -119,7 +120,7 @@ def test_the_right_form_is_accepted(entry: str) -> None:
     parse_job(f"prompt: a\nalwayson_scripts: {{ADetailer: {entry}}}\n".encode(), "job.yaml")
 
 
-@pytest.mark.parametrize(
+@table(
     "line",
     [
         "image: pose.png",
@@ -138,7 +139,7 @@ def test_images_in_script_args_are_found_too() -> None:
     assert named("prompt: a\nscript_name: x\nscript_args: [1, {image: mask.png}]\n") == ["mask.png"]
 
 
-@pytest.mark.parametrize(
+@table(
     "line",
     [
         "image: null",
@@ -170,12 +171,12 @@ def test_a_job_of_one_file_has_no_image_for_a_script() -> None:
     )
 
 
-@pytest.mark.parametrize("name", ["../pose.png", "/etc/pose.png", "C:/pose.png", "http://x/a.png"])
+@table("name", ["../pose.png", "/etc/pose.png", "C:/pose.png", "http://x/a.png"])
 def test_an_image_of_a_script_does_not_reach_beyond_the_job(name: str) -> None:
     assert "job.yaml:5:" in problems_in(unit(f"image: '{name}'"))
 
 
-@pytest.mark.parametrize(
+@table(
     "key",
     ["image", "Input_Image", "init_images", "masks", "face_image", "mask_image", "image_mask"],
 )
@@ -183,7 +184,7 @@ def test_a_key_that_holds_an_image(key: str) -> None:
     assert where(key) is Where.IMAGE
 
 
-@pytest.mark.parametrize(
+@table(
     "key",
     ["effective_region_mask", "batch_mask_gallery", "image_fg", "generated_image", "override"],
 )
@@ -193,7 +194,7 @@ def test_a_key_that_may_hold_an_image_or_a_word(key: str) -> None:
     assert named(unit(f"{key}: Only masked")) == []
 
 
-@pytest.mark.parametrize("key", ["module", "model", "ad_prompt", "weight"])
+@table("key", ["module", "model", "ad_prompt", "weight"])
 def test_a_key_that_holds_no_image(key: str) -> None:
     assert where(key) is Where.OTHER
 
@@ -239,7 +240,7 @@ EXTENSIONS = {
 }
 
 
-@pytest.mark.parametrize(("entry", "images"), EXTENSIONS.values(), ids=EXTENSIONS)
+@table(("entry", "images"), EXTENSIONS.values(), ids=EXTENSIONS)
 def test_each_extension_gets_the_files_of_the_job_that_it_is_given(
     entry: str, images: list[str]
 ) -> None:

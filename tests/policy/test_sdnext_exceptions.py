@@ -1,8 +1,7 @@
 from __future__ import annotations
 
-import pytest
-
 from sdwatch.policy.failure.sdnext_exceptions import LoggedException, asserted, logged_exception
+from tests.support.tables import table
 
 ARGS = str(
     {
@@ -17,7 +16,7 @@ STAMP = "08:17:46-123456"
 OOM = "CUDA out of memory. Tried to allocate 20.00 GiB. " + "See documentation. " * 20
 
 
-@pytest.mark.parametrize(
+@table(
     ("log", "broke"),
     [
         (["ERROR    Processing: RuntimeError"], LoggedException("RuntimeError")),
@@ -53,7 +52,7 @@ def test_the_log_file_of_sdnext_says_the_same() -> None:
     assert logged_exception(lines) == LoggedException("", "no")
 
 
-@pytest.mark.parametrize(
+@table(
     "log",
     [
         [],

@@ -29,7 +29,7 @@ from sdwatch.errors import (
     WebUIUnreachableError,
 )
 from sdwatch.known_signatures import builtin_signatures
-from sdwatch.policy.failure.diagnosis import diagnose
+from sdwatch.policy.failure.diagnosis import Explanation, diagnose
 from sdwatch.policy.failure.expression import BuiltinExpression
 from sdwatch.policy.failure.facts import Diagnosis, FailureFacts, names_checkpoint
 from sdwatch.policy.failure.matching import FailedStart, ends_start, match, why_not_started
@@ -44,6 +44,7 @@ from sdwatch.system import resources
 from sdwatch.webui.http.prompt_reply import failed
 from sdwatch.webui.http.reply import error_for
 from tests.policy import causes, shadows
+from tests.support.tables import table
 
 BUILTIN = builtin_signatures()
 
@@ -895,12 +896,12 @@ FORGE_AGAIN = [
          log=("Failed to recognize diffusion model... main_thread.py :: ERROR",)),
 ]  # fmt: skip
 
-# See causes.py; what a reply has of them is tested in test_causes.py, too.
+# See causes.py; what a reply with a class of its own has of them is tested in test_causes.py, too.
 BY_CLASS = [
     call(where, error, each.diagnosis, each.cause, log=log, poisons=each.poisons)
     for each in causes.SAMPLES
     for where, error, log in (
-        (f"log: {each.text}", OPAQUE, (each.text,)),
+        (f"log: {each.text}", OPAQUE, ("Total progress: 8/20", each.text)),
         (f"reply: {each.text}", detail(500, each.text), ()),
     )
 ] + [
@@ -939,31 +940,42 @@ TABLE = [(f"{file}: {row.where}", row) for file, _, rows in LISTS for row in row
 
 def description_of(row: Row) -> str:
     """What a failure of this row says: its list, who decided, what to type."""
-    source, listed = next((source, name) for source, name, rows in LISTS if row in rows)
-    test = f"test_each_failure_is_taken_for_what_it_is[{source}: {row.where}]"
+    listed = next(name for _, name, rows in LISTS if row in rows)
+    test = "test_each_failure_is_taken_for_what_it_is"
     return shadows.failure("tests/policy/test_signatures.py", listed, row.where, row.found, test)
+
+
+@cache
+def explanations() -> dict[int, Explanation]:
+    """What each row that is a failed call is taken for, by its number in the table."""
+    calls = [(n, row) for n, (_, row) in enumerate(TABLE) if row.diagnosis is not None]
+    return {n: diagnose(row.facts, BUILTIN) for n, row in calls}
 
 
 def fits(words: str, text: str) -> bool:
     return any(part in text for part in words.split("|"))
 
 
-@pytest.mark.parametrize("row", [r for _, r in TABLE], ids=[name for name, _ in TABLE])
-def test_each_failure_is_taken_for_what_it_is(row: Row) -> None:
+@table(
+    ("number", "row"),
+    [(n, row) for n, (_, row) in enumerate(TABLE)],
+    ids=[name for name, _ in TABLE],
+)
+def test_each_failure_is_taken_for_what_it_is(number: int, row: Row) -> None:
     if row.diagnosis is None:
         why = row.why()
         assert bool(why) == bool(row.cause), description_of(row)
         assert fits(row.cause, why), description_of(row)
         assert fits(row.advice, why), description_of(row)
         return
-    explanation = diagnose(row.facts, BUILTIN)
+    explanation = explanations()[number]
     assert explanation.diagnosis is row.diagnosis, description_of(row)
     assert fits(row.cause, explanation.cause), description_of(row)
     assert fits(row.advice, explanation.advice), description_of(row)
     assert fits(row.evidence, explanation.evidence), description_of(row)
     assert explanation.poisons is row.poisons, description_of(row)
     if not row.cause:
-        assert match(row.facts, BUILTIN) is None, description_of(row)
+        assert not explanation.is_known, description_of(row)
         assert explanation.advice == diagnose(row.facts).advice, description_of(row)
     elif row.diagnosis is not CRASH:
         assert str(row.error) in explanation.cause, description_of(
@@ -976,11 +988,11 @@ def decided() -> dict[str, list[Row]]:
     """The rows of the table, by the name of the signature that is taken for them, of all."""
     said = {f"{signature.cause}. {signature.advice}": signature.name for signature in BUILTIN}
     rows: dict[str, list[Row]] = defaultdict(list)
-    for _, row in TABLE:
+    for n, (_, row) in enumerate(TABLE):
         if row.diagnosis is None:
             rows[said.get(row.why(), "")].append(row)
-        elif (found := match(row.facts, BUILTIN)) is not None:
-            rows[found[0].name].append(row)
+        else:
+            rows[explanations()[n].key.signature].append(row)
     return rows
 
 
@@ -999,6 +1011,7 @@ def fits_a_row(signature: Signature, way: Way) -> bool:
     )
 
 
+@pytest.mark.slow
 def test_each_way_fits_a_row_of_the_table() -> None:
     idle = [
         f"{shadows.place(signature)}: way {n} fits no row of TABLE"
@@ -1015,7 +1028,7 @@ def test_no_two_signatures_say_the_same() -> None:
     assert not twice
 
 
-@pytest.mark.parametrize("signature", BUILTIN, ids=lambda s: s.name)
+@table("signature", BUILTIN, ids=lambda s: s.name)
 def test_each_signature_is_written_for_people(signature: Signature) -> None:
     assert signature.cause[-1] != "."
     assert signature.cause[0].islower() or signature.cause.split()[0] in (
@@ -1051,7 +1064,7 @@ def matched_by(signature: Signature, text: str) -> bool:
     return started is not None or any(match(fact, only) for fact in facts)
 
 
-@pytest.mark.parametrize("signature", BUILTIN, ids=lambda s: s.name)
+@table("signature", BUILTIN, ids=lambda s: s.name)
 def test_each_signature_says_what_people_search_for_and_knows_it(signature: Signature) -> None:
     """What it says is in docs/failures.md; only an exit code has no text."""
     missing = f"{shadows.place(signature)} needs `says`; then {shadows.REPRINT}"
@@ -1089,7 +1102,7 @@ def test_the_users_own_come_first_and_the_package_stays() -> None:
     assert diagnose(FailureFacts(OPAQUE, log=log), later).cause.startswith("the capacitor")
 
 
-@pytest.mark.parametrize(
+@table(
     ("old", "new", "told"),
     [
         ("diagnosis: not usable", "diagnosis: broken", "own.yaml:5:16: diagnosis must be one of"),
@@ -1123,7 +1136,7 @@ def test_mistakes_are_reported_with_their_place(old: str, new: str, told: str) -
 # --- lines that end a start
 
 
-@pytest.mark.parametrize(
+@table(
     ("line", "self_test"),
     [
         (BOUND, True),
@@ -1187,7 +1200,8 @@ HOSTILE = ("a", " ", "0", "'", ".sh: line 1", "Script '", "scheduler ", "tensor 
            "alloc_buffer: allocating ", "<")  # fmt: skip
 
 
-@pytest.mark.parametrize("piece", HOSTILE)
+@pytest.mark.slow
+@table("piece", HOSTILE)
 def test_no_line_however_long_takes_long(piece: str) -> None:
     line = piece * (1_000_000 // len(piece))
     error = WebUIServerError("x", status=500)
@@ -1197,7 +1211,8 @@ def test_no_line_however_long_takes_long(piece: str) -> None:
     assert time.thread_time() - began < 1
 
 
-@pytest.mark.parametrize("piece", HOSTILE)
+@pytest.mark.slow
+@table("piece", HOSTILE)
 def test_no_text_of_a_body_takes_long(piece: str) -> None:
     error = http(500, {"error": "X", "message": piece * (19_999 // len(piece))})
     began = time.thread_time()
@@ -1233,7 +1248,7 @@ def test_a_whole_log_is_looked_through_in_no_time() -> None:
         f'INFO: 127.0.0.1:{n} - "GET /file={n}.png HTTP/1.1" 200 OK' * 2 for n in range(2000)
     )
     facts = FailureFacts(WebUIServerError("x", status=500), log=lines)
-    best = min(_seconds(lambda: diagnose(facts, BUILTIN)) for _ in range(5))
+    best = min(_seconds(lambda: diagnose(facts, BUILTIN)) for _ in range(3))
     assert best < 0.05  # ten times what it takes
 
 
@@ -1259,7 +1274,7 @@ def test_a_long_text_of_a_body_is_not_shown_in_half() -> None:
 # --- the parts
 
 
-@pytest.mark.parametrize(
+@table(
     ("payload", "named"),
     [
         ({"prompt": "a cat"}, False),
@@ -1275,7 +1290,7 @@ def test_whether_a_call_names_what_is_to_be_loaded(payload: dict[str, Any], name
     assert names_checkpoint(payload) is named
 
 
-@pytest.mark.parametrize(
+@table(
     ("pattern", "plain"),
     [
         ("CUDA out of memory", "CUDA out of memory"),
@@ -1318,8 +1333,6 @@ def test_all_that_a_way_names_must_hold() -> None:
 
 def test_the_file_lies_beside_the_code() -> None:
     assert resources.signatures_file().parent.name == "failure"
-    read = parse_signatures(resources.signatures_file().read_bytes(), "x", builtin=True)
-    assert read == BUILTIN
 
 
 LOST = http(500, {"error": "AttributeError", "detail": "", "errors":

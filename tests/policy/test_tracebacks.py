@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import pytest
-
 from sdwatch.errors import WebUIBusyError, WebUIReplyError, WebUIServerError
 from sdwatch.policy.failure.tracebacks import (
     Raised,
@@ -15,6 +13,7 @@ from sdwatch.policy.failure.tracebacks import (
 )
 from sdwatch.webui.http.reply import error_for
 from sdwatch.webui.log.log_lines import split_lines
+from tests.support.tables import table
 
 FORGE = """\
 INFO:     127.0.0.1:5 - "POST /sdapi/v1/txt2img HTTP/1.1" 500 Internal Server Error
@@ -74,7 +73,7 @@ def refused(kind: str, said: str) -> WebUIServerError:
     return WebUIServerError(f"500: {kind}: {said}", status=500, kind=kind, said=said)
 
 
-@pytest.mark.parametrize(
+@table(
     ("text", "exception", "frame"),
     [
         (
@@ -98,13 +97,12 @@ def test_the_exception_and_the_line_that_raised_it_are_found(
     assert frame in str(found.frame)
 
 
-@pytest.mark.parametrize("text", [FORGE, A1111, SDNEXT, BOXED])
+@table("text", [FORGE, A1111, SDNEXT, BOXED])
 def test_none_is_whole_before_its_last_line_has_its_end(text: str) -> None:
     last = lines(text)
     exception = tracebacks(last)[-1].exception
     end = text.index(exception, text.rindex("❱" if "❱" in text else "Traceback"))
-    for cut in range(end):
-        whole_lines = text[:cut].rpartition("\n")[0]
+    for whole_lines in {text[:cut].rpartition("\n")[0] for cut in range(end)}:
         assert exception not in [t.exception for t in tracebacks(lines(whole_lines))]
 
 

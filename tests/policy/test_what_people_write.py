@@ -9,6 +9,7 @@ import pytest
 
 from sdwatch.errors import JobError
 from sdwatch.policy.job.job import Job, parse_job
+from tests.support.tables import table
 
 INFOTEXT = """\
 masterpiece, 1girl, castle <lora:add_detail:0.6>,
@@ -113,7 +114,7 @@ DUMP: dict[str, Any] = {
 }
 
 
-@pytest.mark.parametrize(
+@table(
     "text",
     [
         json.dumps(DUMP),
@@ -148,7 +149,7 @@ def test_a_whole_float_is_an_integer(text: str, value: int) -> None:
     assert (found, type(found)) == (value, int)
 
 
-@pytest.mark.parametrize("text", ["512.5", "512.", ".0", "5.12e2", "inf", "0x200"])
+@table("text", ["512.5", "512.", ".0", "5.12e2", "inf", "0x200"])
 def test_no_other_float_is_an_integer(text: str) -> None:
     assert "width must be a whole number" in problems_in(f"prompt: a\nsteps: 3\nwidth: {text}\n")
 
@@ -180,7 +181,7 @@ ALIASES = {
 }
 
 
-@pytest.mark.parametrize(("line", "hint"), ALIASES.items())
+@table(("line", "hint"), ALIASES.items())
 def test_an_unknown_field_says_where_what_is_meant_goes(line: str, hint: str) -> None:
     assert hint in problems_in(f"prompt: a castle\n{line}\n")
 
@@ -224,7 +225,7 @@ WRONG = {
 }
 
 
-@pytest.mark.parametrize(("text", "says"), WRONG.values(), ids=WRONG)
+@table(("text", "says"), WRONG.values(), ids=WRONG)
 def test_the_message_says_what_to_do(text: str, says: str) -> None:
     assert says in problems_in(text)
 

@@ -19,6 +19,7 @@ from sdwatch.policy.job.when import (
     parse_window,
     waits_in_words,
 )
+from tests.support.tables import table
 
 
 def in_zone(name: str) -> Offset:
@@ -56,7 +57,7 @@ def opens(windows: list[str], now: str, offset: Offset = utc) -> str:
 NIGHT = ["22:00-07:00"]
 
 
-@pytest.mark.parametrize(
+@table(
     ("windows", "now", "expected"),
     [
         (NIGHT, "2026-11-30 21:59:59", "2026-11-30 22:00"),
@@ -85,7 +86,7 @@ def test_a_window_is_open_from_its_start_until_just_before_its_end(
 # In Berlin: 2026-03-29 02:00 CET -> 03:00 CEST (01:00 UTC); 2026-10-25 03:00 CEST -> 02:00 CET.
 
 
-@pytest.mark.parametrize(
+@table(
     ("windows", "now", "expected"),
     [
         (NIGHT, "2026-03-28 20:59", "2026-03-28 21:00"),
@@ -103,7 +104,7 @@ def test_a_time_that_summer_time_skips_is_the_moment_of_the_change(
     assert opens(windows, now, in_zone("Europe/Berlin")) == expected
 
 
-@pytest.mark.parametrize(
+@table(
     ("windows", "now", "expected"),
     [
         (NIGHT, "2026-10-24 20:00", "now"),
@@ -123,7 +124,7 @@ def test_a_time_that_comes_twice_is_the_first_one(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("zone", ["Australia/Lord_Howe", "Pacific/Apia", "America/St_Johns"])
+@table("zone", ["Australia/Lord_Howe", "Pacific/Apia", "America/St_Johns"])
 def test_every_instant_is_either_in_a_window_or_waits_for_its_next_start(zone: str) -> None:
     """Also where clocks change by half an hour, or a whole day was skipped. Each step meets another
     minute of the hour."""
@@ -145,7 +146,7 @@ def test_a_clock_that_jumps_is_believed_at_once() -> None:
     assert when.waits(at("2026-12-01 12:00"), utc) is not None
 
 
-@pytest.mark.parametrize(
+@table(
     ("text", "zone", "expected"),
     [
         ("2026-12-01 22:00", "Europe/Berlin", "2026-12-01 21:00"),
@@ -185,7 +186,7 @@ def test_status_says_until_when_and_why() -> None:
     assert local(now, berlin) == datetime(2026, 12, 1, 13)
 
 
-@pytest.mark.parametrize(
+@table(
     "text",
     ["", "22:00", "22-07", "22:00-22:00", "24:00-07:00", "22:60-07:00", "25:00-07:00",
      "22:00-24:01", "someday 22:00-07:00", "mon- 22:00-07:00", ", 22:00-07:00", "mon22:00-07:00",
@@ -196,7 +197,7 @@ def test_what_is_no_window_is_refused(text: str) -> None:
         parse_window(text)
 
 
-@pytest.mark.parametrize(
+@table(
     "text",
     ["", "22:00", "tomorrow", "2026-13-01", "2026-12-01 25:00", "2026-12-01 22:00 CET",
      "0001-01-01", "9999-12-31", "01.12.2026", "2026-12-01 22"],

@@ -26,6 +26,7 @@ from sdwatch.policy.report.envelope import (
     with_attempts,
 )
 from sdwatch.policy.report.why import About, Evidence, Shown, asked_for, why_text
+from tests.support.tables import table
 
 RUN = "20261123-142137.125-castle-b12c"
 ATTEMPT = FailedAttempt(
@@ -140,7 +141,7 @@ Files beside this one, without prompts and images:
     )
 
 
-@pytest.mark.parametrize(
+@table(
     ("envelope", "first", "fault", "commands"),
     [
         (cancelled_envelope(), "somebody cancelled", "nobody", ["retry"]),
@@ -224,7 +225,7 @@ def test_a_bad_request_cannot_be_retried_unchanged() -> None:
     assert typed_in(text) == ["retry --edit", "replay", "bundle"]
 
 
-@pytest.mark.parametrize(
+@table(
     ("decision", "again"),
     [
         (decide(Diagnosis.CRASH, 1), "failed again after a restart,"),
@@ -254,7 +255,7 @@ def test_it_says_that_a_call_made_the_webui_unhealthy() -> None:
     assert "the WebUI generated a test picture before this call, not after it" in text
 
 
-@pytest.mark.parametrize(("code", "said"), [(0, True), (-15, True), (-11, False), (None, False)])
+@table(("code", "said"), [(0, True), (-15, True), (-11, False), (None, False)])
 def test_the_job_is_not_blamed_for_sure_if_somebody_may_have_ended_the_webui(
     code: int | None, said: bool
 ) -> None:
@@ -328,13 +329,13 @@ def test_the_advice_mentions_the_log_only_if_it_shows_something(shows: Shown, sa
     assert ("more in webui_tail.2.log" in text) is bool(said)
 
 
-@pytest.mark.parametrize("diagnosis", ["bad request", "busy", "interrupted", "not usable"])
+@table("diagnosis", ["bad request", "busy", "interrupted", "not usable"])
 def test_the_advice_does_not_mention_the_log_if_it_says_nothing(diagnosis: str) -> None:
     text = why_of(replace(FAILED, advice="Wait.", diagnosis=diagnosis), EVIDENCE)
     assert "has the exception" not in text
 
 
-@pytest.mark.parametrize(
+@table(
     ("fields", "said"),
     [
         ({"hr_scale": 1.5}, "hires 1.5 times to 768x1152"),

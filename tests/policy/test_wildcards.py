@@ -11,6 +11,7 @@ from sdwatch.policy.job.files.job_files import Outside
 from sdwatch.policy.job.files.wildcards import LineFile
 from sdwatch.policy.job.job import parse_job
 from tests.policy.jobs_of import fields_of, from_outside, job_of, problems_of
+from tests.support.tables import table
 
 
 def files_of(**lines: str) -> Mapping[str, bytes]:
@@ -51,7 +52,7 @@ def test_points_of_a_matrix_share_their_wildcards_and_lines_do_not() -> None:
     assert len(set(made)) > 5
 
 
-@pytest.mark.parametrize(
+@table(
     ("lines", "says"),
     [
         ({"a": "x\n__a__\n"}, '/a.txt:2:1: the wildcard "a" contains itself: a -> a'),
@@ -91,7 +92,7 @@ def test_utf16_and_any_line_ends_are_read() -> None:
     assert fields_of(job_of("prompt: __a__\n", files), "prompt") == ["Grün"]
 
 
-@pytest.mark.parametrize("name", ["../a", "a/../../b", "a/./b", "con", "a/nul", "a /b", "a//b"])
+@table("name", ["../a", "a/../../b", "a/./b", "con", "a/nul", "a /b", "a//b"])
 def test_a_name_that_leads_elsewhere_is_left_to_the_webui(name: str) -> None:
     asked: list[str] = []
 

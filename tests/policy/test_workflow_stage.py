@@ -32,6 +32,7 @@ from sdwatch.policy.workflow.node_classes import read_classes
 from sdwatch.policy.workflow.saved_files import files_of
 from sdwatch.policy.workflow.workflow_call import WorkflowCall, call_in, taken
 from tests.policy.test_workflows import CLASSES, DRAWS
+from tests.support.tables import table
 
 Nodes = dict[str, Any]
 
@@ -100,7 +101,7 @@ def prompt(job: Job, seeds: Seeds | None = None, *, inputs: tuple[str, ...] = ()
 # -- the file
 
 
-@pytest.mark.parametrize(
+@table(
     ("workflow", "why"),
     [
         (b'{"nodes": [], "links": []}', r"job/wf.json:1:1: .*editor's own format.*Export \(API\)"),
@@ -147,7 +148,7 @@ def test_a_file_that_is_not_there_is_awaited_or_its_neighbour_is_named() -> None
         parse_job(text, "job", None, "job")
 
 
-@pytest.mark.parametrize("name", ["../wf.json", "/etc/wf.json", "C:/wf.json", "a\\wf.json", "~/x"])
+@table("name", ["../wf.json", "/etc/wf.json", "C:/wf.json", "a\\wf.json", "~/x"])
 def test_a_file_outside_the_job_folder_is_neither_read_nor_awaited(name: str) -> None:
     def nothing(name: str) -> bytes:
         assert name == "_defaults.yaml"
@@ -177,7 +178,7 @@ def test_a_workflow_that_was_dropped_as_a_job_says_how_to_name_it(dropped: Nodes
 # -- set
 
 
-@pytest.mark.parametrize(
+@table(
     ("written", "place", "value"),
     [
         ("Positive.text: a lighthouse", ("6", "text"), "a lighthouse"),
@@ -213,7 +214,7 @@ def test_a_value_is_of_the_type_that_the_input_has(
     assert type(made) is type(value)
 
 
-@pytest.mark.parametrize(
+@table(
     ("written", "why"),
     [
         ("Positiv.text: x", 'no node has the title or id "Positiv"; did you mean "Positive"'),
@@ -375,7 +376,7 @@ def test_without_a_word_about_images_none_is_taken_from_the_stage_before() -> No
         assert plan_of(job.stages)[1].source == taken_from
 
 
-@pytest.mark.parametrize(
+@table(
     ("fields", "workflow", "why"),
     [
         ("images: a.png", DRAWS, "has no place for an image"),
@@ -448,7 +449,7 @@ def test_a_payload_carries_the_whole_call() -> None:
 # -- how many, how large, how long
 
 
-@pytest.mark.parametrize(
+@table(
     ("workflow", "expected"),
     [
         (DRAWS, 1),
@@ -657,9 +658,7 @@ def test_without_its_classes_nothing_is_held_against_a_workflow() -> None:
 # -- what reaches outside
 
 
-@pytest.mark.parametrize(
-    "value", ["/etc/passwd", "..\\x.png", "C:\\x", "http://example.com/x", "~/x", "file:x"]
-)
+@table("value", ["/etc/passwd", "..\\x.png", "C:\\x", "http://example.com/x", "~/x", "file:x"])
 def test_a_workflow_names_no_place(value: str) -> None:
     far = nodes(n20=node("Custom", "Reader", source=value))
     (message,) = refused("", far)
@@ -733,6 +732,7 @@ def test_of_very_many_texts_the_prompts_are_remembered() -> None:
 # -- hostile files
 
 
+@pytest.mark.slow
 def test_a_hostile_workflow_costs_no_more_than_others() -> None:
     many = {f"n{n}": node("X" * 50, f"title {n} " * 5, a=[str(n + 1), 0]) for n in range(100, 2000)}
     long = node("K" * 100_000, "T" * 200_000 + "\n", **{"i" * 100_000: 1})

@@ -18,6 +18,7 @@ from sdwatch.policy.workflow.saved_files import files_of
 from sdwatch.policy.workflow.workflow import WorkflowError
 from sdwatch.simulator.traits import load
 from sdwatch.system.resources import config_folder
+from tests.support.tables import table
 
 FLUX = config_folder() / "comfyui-templates" / "flux-dev.txt2img.json"
 NAMED = {"override_settings": {"sd_model_checkpoint": "Flux-Dev"}}
@@ -106,7 +107,7 @@ def test_a_job_is_checked_against_the_template_that_it_names() -> None:
     assert [field for field, _ in fitting("txt2img", {"styles": ["a"], **NAMED})] == ["styles"]
 
 
-@pytest.mark.parametrize(
+@table(
     ("change", "to", "place", "why"),
     [
         ('"{steps:20}"', '"{step:20}"', (49, 17), "did you mean.*steps"),

@@ -18,6 +18,7 @@ from sdwatch.policy.workflow.places import (
 )
 from sdwatch.policy.workflow.preflight import misfits
 from sdwatch.policy.workflow.workflow import Workflow, WorkflowError, read_workflow
+from tests.support.tables import table
 
 DRAWS: dict[str, Any] = {
     "4": {"class_type": "CheckpointLoaderSimple", "inputs": {"ckpt_name": "sd15.safetensors"}},
@@ -75,7 +76,7 @@ def test_the_body_of_a_post_is_taken_too() -> None:
     assert read_workflow(b"\xef\xbb\xbf" + body) == workflow()
 
 
-@pytest.mark.parametrize(
+@table(
     ("data", "why"),
     [
         (b'{"nodes": [], "links": []}', "editor's own format"),
@@ -106,7 +107,7 @@ def test_its_texts_are_all_that_its_inputs_say() -> None:
 # -- places
 
 
-@pytest.mark.parametrize(
+@table(
     ("written", "place"),
     [
         ("Positive.text", InputPlace("6", "text")),
@@ -119,7 +120,7 @@ def test_an_input_is_named_by_title_or_id(written: str, place: InputPlace) -> No
     assert place_of(workflow(), written) == place
 
 
-@pytest.mark.parametrize(
+@table(
     ("written", "why"),
     [
         ("Positiv.text", 'no node has the title or id "Positiv"; did you mean "Positive"'),
@@ -253,7 +254,7 @@ def test_a_workflow_that_fits_has_no_misfit() -> None:
     assert CLASSES["odd"] == NodeClass("odd", {})
 
 
-@pytest.mark.parametrize(
+@table(
     ("made", "why"),
     [
         (changed("4", ckpt_name="sd15.safetensor"), 'did you mean "sd15.safetensors"'),

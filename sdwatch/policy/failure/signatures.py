@@ -152,7 +152,7 @@ class Signature(Written):
             raise ValueError(f"poisons asks for a restart, which does not cure {self.diagnosis!s}")
         return self
 
-    @property
+    @cached_property  # asked of all of them for each failure
     def builtin(self) -> bool:
         """Return whether it came with sdwatch, and is not the user's own."""
         return self._builtin
