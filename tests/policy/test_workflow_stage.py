@@ -337,6 +337,10 @@ def test_a_workflow_without_a_seed_is_not_repeated() -> None:
     without = nodes(n3=node("Upscale", image=["10", 0]))
     (message,) = refused("repeat: 2", without)
     assert re.match(r"job.yaml:3:\d+: the workflow has no seed", message)
+    (message,) = refused("", without, more="repeat: 3\n")
+    assert re.match(r"job.yaml:1:\d+: no workflow of the job has a seed", message)
+    assert len(read("set: {6.text: 'of ${repeat}'}", without, more="repeat: 3\n").points) == 3
+    assert len(read("", more="repeat: 3\n").points) == 3
     assert draw_seeds(read("", without).stages[0], lambda: 1) is None
 
 

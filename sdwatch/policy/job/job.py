@@ -7,7 +7,7 @@ places.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from dataclasses import field as dataclass_field
 from functools import partial
@@ -31,7 +31,7 @@ from sdwatch.policy.job.document import (
     written_wrong,
 )
 from sdwatch.policy.job.dumped import without_dumped
-from sdwatch.policy.job.expansion import OnFailure, is_part, read_expansion
+from sdwatch.policy.job.expansion import REPEAT, OnFailure, is_part, read_expansion
 from sdwatch.policy.job.forms import Header, StageForms
 from sdwatch.policy.job.graph import OWN, LinkReader, Links, StageIds, ids_of
 from sdwatch.policy.job.infotext import infotext_in
@@ -239,6 +239,7 @@ class _JobReader:
         first = template.parts(1, 0)
         self.problems += template.problems
         stages = [self.stage(part, first=part is first[0]) for part in first]
+        self.check_repetition(template, stages)
         if not self.problems:
             self.check_points(template)
         return Job(
@@ -285,6 +286,13 @@ class _JobReader:
             problems = self.sources.all_located(self.at_point(template, number))
             raise JobError(self.file, readable(problems))
         return stages
+
+    def check_repetition(self, template: Template, stages: Iterable[Stage]) -> None:
+        """Refuse a repetition that would make the same again."""
+        if self.problems or (node := template.alike_in(REPEAT)) is None:
+            return
+        if all(stage.workflow is not None and not stage.workflow.seeds for stage in stages):
+            self.fail(node, "no workflow of the job has a seed, so it would make the same again")
 
     def check_points(self, template: Template) -> None:
         """Check each value of each axis, with the fields that depend on it."""
