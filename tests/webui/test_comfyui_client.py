@@ -24,6 +24,7 @@ from sdwatch.policy.failure.reply_checks import BadReply
 from sdwatch.policy.job.stage_kinds import TXT2IMG
 from sdwatch.policy.lane.knowledge import Size
 from sdwatch.policy.workflow.history import OutputFile, PromptEnd, PromptResult
+from sdwatch.policy.workflow.node_classes import NodeClasses
 from sdwatch.policy.workflow.workflow import Workflow, workflow_of
 from sdwatch.policy.workflow.workflow_call import WorkflowCall
 from sdwatch.simulator import comfyui_media
@@ -152,6 +153,32 @@ def test_a_self_test_repeats_a_workflow_and_leaves_nothing_in_the_output_folder(
 
 def saved_by(comfy: Comfy) -> set[Path]:
     return set((comfy.base / "output").rglob("*.png"))
+
+
+def test_files_that_arrive_are_progress_and_their_arrival_is_told_before_they_are_decoded(
+    comfy: Comfy,
+) -> None:
+    """A long download must not look like a stall."""
+    seen: list[object] = []
+
+    class Watched(ComfyUIClient):
+        def file(self, named: OutputFile) -> Any:
+            data = super().file(named)
+            seen.append(self.progress(5)["state"])
+            return data
+
+    client = Watched(f"http://127.0.0.1:{comfy.sim.port}")
+    made = client.generate_images(
+        TXT2IMG.name, {**PAYLOAD, "batch_size": 2}, arrived=lambda: seen.append("all are here")
+    )
+    *states, last = seen
+    assert last == "all are here"
+    for number, (state, image) in enumerate(zip(states, made.images, strict=True), 1):
+        assert isinstance(state, dict)
+        assert (state["job"], state["job_no"], state["sampling_step"]) == (
+            "files", number, len(image)
+        )  # fmt: skip
+    assert client.progress(5)["state"]["job"] == ""
 
 
 def test_a_websocket_that_breaks_prints_nothing(comfy: Comfy) -> None:
@@ -310,6 +337,12 @@ def test_a_file_of_another_prompt_is_an_answer_from_the_cache() -> None:
     class Files:
         version = ""
 
+        def all_here(self) -> None:
+            return
+
+        def known_classes(self) -> NodeClasses:
+            return {}
+
         def file(self, named: OutputFile) -> bytes:
             del named
             return picture()
@@ -342,6 +375,12 @@ class Saved:
 
     def __init__(self, **files: bytes | None) -> None:
         self._files = files
+
+    def all_here(self) -> None:
+        return
+
+    def known_classes(self) -> NodeClasses:
+        return {}
 
     def file(self, named: OutputFile) -> bytes | None:
         return self._files[named.filename.rpartition(".")[2]]

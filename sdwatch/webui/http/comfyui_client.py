@@ -90,6 +90,8 @@ class ComfyUIClient(ComfyUIQuestions):
         self._classes: dict[str, NodeClass] = {}
         self._workflows = WorkflowsOfCalls(self, self.known_classes, self.template_for)
         self._watched: _Watched | None = None
+        self._fetches = False  # the files of a prompt that has ended
+        self._arrived: Callable[[], None] = lambda: None
         self._left = ""  # the last prompt that was given up, and may still run
 
     # -- what it has
@@ -135,10 +137,14 @@ class ComfyUIClient(ComfyUIQuestions):
 
     def progress(self, timeout: float) -> dict[str, Any]:
         """Return how far it is, in the form of /sdapi/v1/progress: `job` is the prompt that runs,
-        '' for none. The steps are known of a prompt that this client waits for. Raises
-        WebUIError."""
+        '' for none. The steps are known of a prompt that this client waits for; while its files
+        arrive, they are bytes. Raises WebUIError."""
         running, pending = self.queue(timeout)
         watched = self._watched
+        if self._fetches:
+            files, size = self.fetched
+            position = {"job_no": files, "sampling_step": size, "sampling_steps": max(1, size)}
+            return {"state": {"job": "files", "job_count": 1, **position}}
         if not running:
             return {"state": {"job": "queued" if pending else "", "job_count": len(pending)}}
         mine = watched is not None and watched.id in running
@@ -161,6 +167,7 @@ class ComfyUIClient(ComfyUIQuestions):
         *,
         canary: bool = False,
         prompt: PromptToSend | None = None,
+        arrived: Callable[[], None] = lambda: None,
     ) -> Reply:
         """Queue one generation, wait for its end and return its images. See SDWebUIClient.
 
@@ -168,6 +175,7 @@ class ComfyUIClient(ComfyUIQuestions):
         returned, and nothing is sent.
         """
         prompt = prompt or PromptToSend(str(uuid.uuid4()))
+        self._arrived = arrived
         try:
             for sent in prompt.before:
                 if (found := self._result_of(sent, stage, payload, given_up)) is not None:
@@ -177,6 +185,12 @@ class ComfyUIClient(ComfyUIQuestions):
             error.stage = error.stage or stage
             log_failure(error, stage, 1 + len(prompt.before), payload)
             raise
+        finally:
+            self._fetches = False
+
+    def all_here(self) -> None:
+        """Note that all files of the prompt are here; they are decoded now."""
+        self._arrived()
 
     def _result_of(
         self,
@@ -194,6 +208,7 @@ class ComfyUIClient(ComfyUIQuestions):
         elif result is None:
             result = self.result_of(sent.id)
         self._workflows.take_back(folder_of(sent.id), images_in(stage, payload))
+        self._fetches = True
         if result is None:
             return reply_from_folder(self, stage, payload, sent.id)
         if result.end is PromptEnd.FAILED and sent.is_open:
@@ -213,6 +228,7 @@ class ComfyUIClient(ComfyUIQuestions):
         canary: bool,
         prompt: PromptToSend,
     ) -> Reply:
+        self._fetches = False
         workflow = self._workflows.of(stage, payload, folder_of(prompt.id), canary=canary)
         self._cancel_orphans(prompt)
         with self._watching(prompt.id) as watched:
@@ -233,6 +249,7 @@ class ComfyUIClient(ComfyUIQuestions):
             raise WebUIInterruptedError("the prompt was interrupted in ComfyUI")
         if result.end is PromptEnd.FAILED:
             raise failed(result)
+        self._fetches = True
         wanted = result if canary else taken(payload, result)
         is_plain = canary and call_in(payload) is None and has_no_model(payload)
         reply = reply_from(self, stage, payload, prompt.id, wanted, is_plain=is_plain)

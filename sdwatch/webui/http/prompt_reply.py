@@ -42,6 +42,7 @@ class Files(Protocol):
 
     version: str
 
+    def all_here(self) -> None: ...
     def known_classes(self) -> NodeClasses: ...
     def file(self, named: OutputFile) -> PictureData | None: ...
     def template_for(self, stage: str, payload: Mapping[str, Any]) -> WorkflowTemplate | None: ...
@@ -197,9 +198,12 @@ def _reply(
     images: list[PictureData] = []
     others: list[MadeFile] = []
     sizes, one_colour = [], []
+    found = []
     for known_as in named:
         there = ((each, data) for each in known_as if (data := files.file(each)) is not None)
-        file, data = next(there, (known_as[0], None))
+        found.append(next(there, (known_as[0], None)))
+    files.all_here()
+    for file, data in found:
         if data is None:
             kind = BadReply.NO_PICTURE if _claims_to_be_picture(file) else BadReply.NO_FILE
             words = f"ComfyUI names a file that is gone: {file.filename}"

@@ -54,6 +54,7 @@ class QueueingClient(Protocol):
         payload: Mapping[str, Any],
         given_up: Callable[[], bool],
         prompt: PromptToSend,
+        arrived: Callable[[], None] = ...,
     ) -> Reply: ...
 
 
