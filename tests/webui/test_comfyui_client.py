@@ -28,7 +28,9 @@ from sdwatch.policy.workflow.node_classes import NodeClasses
 from sdwatch.policy.workflow.workflow import Workflow, workflow_of
 from sdwatch.policy.workflow.workflow_call import WorkflowCall
 from sdwatch.simulator import comfyui_media
+from sdwatch.system.log_events import bound
 from sdwatch.webui.http import canary
+from sdwatch.webui.http.client import SDWebUIClient
 from sdwatch.webui.http.comfyui_client import ComfyUIClient
 from sdwatch.webui.http.prompt_progress import PromptProgress
 from sdwatch.webui.http.prompt_reply import folder_of, reply_from
@@ -317,7 +319,10 @@ def test_a_failure_that_nobody_saw_is_that_of_this_attempt(comfy: Comfy) -> None
     assert comfy.sim.stats()["posts"] == before
 
 
-def test_the_files_of_a_forgotten_prompt_are_taken_only_if_all_are_whole(comfy: Comfy) -> None:
+def test_the_files_of_a_forgotten_prompt_are_taken_only_if_all_are_whole(
+    comfy: Comfy, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
     client, sent = client_of(comfy), new_id()
     fields = {"batch_size": 2}
     first = generate(client, PromptToSend(sent), **fields)
@@ -325,12 +330,14 @@ def test_the_files_of_a_forgotten_prompt_are_taken_only_if_all_are_whole(comfy: 
     before = comfy.sim.stats()["posts"]
     again = generate(client, PromptToSend(new_id(), (SentPrompt(sent),)), **fields)
     assert (again.images, again.info["seed"]) == (first.images, 3)
+    assert "took the result of an earlier attempt" in caplog.text
     assert comfy.sim.stats()["posts"] == before
 
     last = sorted((comfy.base / "output" / folder_of(sent)).iterdir())[-1]
     last.write_bytes(last.read_bytes()[:-40])
     generate(client, PromptToSend(new_id(), (SentPrompt(sent),)), **fields)
     assert comfy.sim.stats()["posts"] == before + 1
+    assert "sent; earlier attempts have no result" in caplog.text
 
 
 def test_a_file_of_another_prompt_is_an_answer_from_the_cache() -> None:
@@ -431,3 +438,16 @@ def test_a_text_that_a_node_shows_is_a_file() -> None:
     result = PromptResult(PromptEnd.SUCCESS, None, texts={"3": ("an owl, 4k",)})
     (file,) = reply_from(Saved(), TXT2IMG.name, PAYLOAD, "mine", result).files
     assert (file.data, file.ending) == (b"an owl, 4k", "txt")
+
+
+def test_the_log_names_no_route_that_was_not_asked_and_the_attempt_that_it_is(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Who is down may be of any kind."""
+    client = SDWebUIClient("http://127.0.0.1:9")
+    with pytest.raises(WebUIUnreachableError) as error:
+        client.progress(5)
+    assert "refused (http://127.0.0.1:9: " in str(error.value)
+    with bound(attempt=2), pytest.raises(WebUIUnreachableError):
+        ComfyUIClient("http://127.0.0.1:9").generate_images(TXT2IMG.name, PAYLOAD)
+    assert "attempt=2" in caplog.text

@@ -8,6 +8,7 @@ the cache with an old file, even a deleted one (measured with ComfyUI 0.33.0).
 
 from __future__ import annotations
 
+import logging
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping
@@ -34,6 +35,7 @@ from sdwatch.policy.workflow.node_classes import NodeClass
 from sdwatch.policy.workflow.workflow import Workflow
 from sdwatch.policy.workflow.workflow_call import call_in, taken
 from sdwatch.system.failpoints import failpoint
+from sdwatch.system.log_events import LogEvent, about
 from sdwatch.webui.http.client import CANARY_HEADER, log_failure
 from sdwatch.webui.http.comfyui_questions import ComfyUIQuestions
 from sdwatch.webui.http.prompt_progress import PromptProgress
@@ -41,6 +43,8 @@ from sdwatch.webui.http.prompt_reply import failed, folder_of, reply_from, reply
 from sdwatch.webui.http.prompt_workflows import WorkflowsOfCalls, has_no_model, images_in
 from sdwatch.webui.http.reply import Reply, error_for, parse_json
 from sdwatch.webui.http.template_folder import read_templates
+
+log = logging.getLogger("sdwatch.webui")
 
 _LOOK_EVERY_S = 1.0
 _TRIES = 3
@@ -179,7 +183,12 @@ class ComfyUIClient(ComfyUIQuestions):
         try:
             for sent in prompt.before:
                 if (found := self._result_of(sent, stage, payload, given_up)) is not None:
+                    event = about(LogEvent.RESULT_TAKEN, prompt=sent.id)
+                    log.info("%s: took the result of an earlier attempt", stage, extra=event)
                     return found
+            if prompt.before:
+                event = about(LogEvent.CALL_STARTED)
+                log.info("%s: sent; earlier attempts have no result", stage, extra=event)
             return self._sent(stage, payload, given_up, canary, prompt)
         except WebUIError as error:
             error.stage = error.stage or stage

@@ -129,10 +129,12 @@ class Recorder(Protocol):
         *,
         lane: str = "",
         log_offset: tuple[int, ...] = (),
+        unseen: bool = False,
     ) -> None:
         """Record that a POST goes out, to this incarnation of the WebUI of `lane`. `prompt_id`: of
         what it queues, '' for nothing. `log_offset`: the bytes of its output so far, () where they
-        are not known. Raises OSError."""
+        are not known. `unseen`: earlier prompts may have a result, so that it may not go out.
+        Raises OSError."""
 
     def call_failed(
         self,
