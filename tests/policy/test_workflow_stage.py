@@ -29,7 +29,8 @@ from sdwatch.policy.privacy.redaction import Redactor
 from sdwatch.policy.privacy.sanitise import sanitise
 from sdwatch.policy.workflow.history import OutputFile, PromptEnd, PromptResult
 from sdwatch.policy.workflow.node_classes import read_classes
-from sdwatch.policy.workflow.saved_files import files_of
+from sdwatch.policy.workflow.saved_files import files_of, shows_mask
+from sdwatch.policy.workflow.workflow import workflow_of
 from sdwatch.policy.workflow.workflow_call import WorkflowCall, call_in, taken
 from tests.policy.test_workflows import CLASSES, DRAWS
 
@@ -624,6 +625,17 @@ def test_a_paid_service_needs_a_word_of_the_job_or_of_the_config() -> None:
     assert found(read("", PAID), rules=JobRules(allow=("PaidImage",))) == []
     (message,) = refused("allow: [PaidImages]", PAID)
     assert 'did you mean "PaidImage"' in message
+
+
+def test_what_comes_from_a_mask_is_a_mask_and_nothing_else_is() -> None:
+    made = workflow_of(
+        nodes(
+            n20=node("MaskToImage", mask=["19", 0]),
+            n21=node("ImageScale", image=["20", 0]),
+            n22=node("SaveImage", images=["21", 0], filename_prefix="mask"),
+        )
+    )
+    assert [id for id in ("9", "22") if shows_mask(made, id)] == ["22"]
 
 
 def test_a_node_that_cannot_save_is_not_waited_for() -> None:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import io
 import logging
 import threading
 import uuid
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 
 from sdwatch.errors import (
     WebUIBadRequestError,
@@ -432,6 +435,17 @@ def test_previews_count_only_where_nothing_was_saved() -> None:
     assert len(reply_from(files, TXT2IMG.name, PAYLOAD, "mine", both).images) == 1
     only = PromptResult(PromptEnd.SUCCESS, None, {"8": shown})
     assert len(reply_from(files, TXT2IMG.name, PAYLOAD, "mine", only).images) == 1
+
+
+def test_a_mask_may_be_of_one_colour_and_nothing_else() -> None:
+    black = io.BytesIO()
+    Image.new("RGB", (64, 64)).save(black, "PNG")
+    files = Saved(png=black.getvalue())
+    for kind, is_found in (("MaskToImage", False), ("VAEDecode", True)):
+        made = workflow_of({"1": node(kind, mask=["2", 0]), "9": saved("1")})
+        result = replace(result_with("a.png"), workflow=made)
+        reply = reply_from(files, TXT2IMG.name, PAYLOAD, "mine", result)
+        assert reply.one_colour == (is_found,)
 
 
 def test_a_text_that_a_node_shows_is_a_file() -> None:
