@@ -267,6 +267,7 @@ class RunRecorder(EvidenceRecorder):
         *,
         lane: str = "",
         log_offset: tuple[int, ...] = (),
+        unseen: bool = False,
     ) -> None:
         self.before_start()
         self._incarnation = incarnation
@@ -278,7 +279,9 @@ class RunRecorder(EvidenceRecorder):
             "call_started", call=self._call, attempt=sent, incarnation=incarnation, **more
         )
         bind(attempt=sent, incarnation=incarnation)
-        log.info("%s: %s: sent", self._run.run_id, self._call, extra=about(LogEvent.CALL_STARTED))
+        began = "asks for the result of an earlier attempt" if unseen else "sent"
+        event = about(LogEvent.CALL_STARTED)
+        log.info("%s: %s: %s", self._run.run_id, self._call, began, extra=event)
 
     @property
     def excused(self) -> int:

@@ -40,6 +40,8 @@ class LogEvent(StrEnum):
     CANCEL_NOT_TAKEN = "cancel_not_taken"
 
     CALL_STARTED = "call_started"
+    RESULT_TAKEN = "result_taken"
+    """That of an earlier prompt; nothing was sent."""
     CALL_FINISHED = "call_finished"
     CALL_REFUSED = "webui_call_failed"
     """A POST failed; `call_failed` follows once it is known why."""

@@ -114,6 +114,10 @@ class Arriving:
             )
             self._disk_refuses = True
 
+    def __len__(self) -> int:
+        """Return how many bytes have arrived so far."""
+        return self._in_file + len(self._memory)
+
     def finish(self) -> bytes | ScratchFile:
         """Return everything that has arrived."""
         if self._file is None:

@@ -352,9 +352,23 @@ def test_an_external_webui_is_never_interrupted_and_waited_for_until_idle() -> N
     assert history.one(RecordFailure).lost
 
 
-def test_a_stall_of_an_earlier_post_changes_nothing() -> None:
+def test_an_external_webui_that_hangs_in_our_own_prompt_is_interrupted_and_then_held() -> None:
+    """Nobody else's generation is hit, and an attempt that hangs counts."""
+    history = calling(managed=False)
+    history.tell(Stalled(1, 1, "no progress", ours=True)).captured(Diagnosis.STUCK)
+    assert history.has(Interrupt)
+    history.later(1000)
+    assert history.state.hold.still_counts_for == UNTIL_IDLE
+    decision = history.one(RecordFailure).decision
+    assert (decision.action, decision.ground) == (Action.HOLD, Ground.NOT_FREED)
+    assert history.state.history.in_a_row == 0, "a probe would find it well, and it is not"
+
+
+def test_a_stall_of_an_earlier_post_or_of_a_reply_that_is_here_changes_nothing() -> None:
     history = calling().tell(Stalled(1, 7, "no progress"))
     assert history.effects == ()
+    history.tell(ReplyArrived(1, 1)).tell(Stalled(1, 1, "it is decoded"))
+    assert not history.count(CaptureTail)
 
 
 # -- whose fault it was

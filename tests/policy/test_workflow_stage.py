@@ -29,7 +29,8 @@ from sdwatch.policy.privacy.sanitise import sanitise
 from sdwatch.policy.queue.affinity import left_loaded, needed_first
 from sdwatch.policy.workflow.history import OutputFile, PromptEnd, PromptResult
 from sdwatch.policy.workflow.node_classes import read_classes
-from sdwatch.policy.workflow.saved_files import files_of
+from sdwatch.policy.workflow.saved_files import files_of, shows_mask
+from sdwatch.policy.workflow.workflow import workflow_of
 from sdwatch.policy.workflow.workflow_call import WorkflowCall, call_in, taken
 from tests.policy.test_workflows import CLASSES, DRAWS
 from tests.support.tables import table
@@ -338,6 +339,10 @@ def test_a_workflow_without_a_seed_is_not_repeated() -> None:
     without = nodes(n3=node("Upscale", image=["10", 0]))
     (message,) = refused("repeat: 2", without)
     assert re.match(r"job.yaml:3:\d+: the workflow has no seed", message)
+    (message,) = refused("", without, more="repeat: 3\n")
+    assert re.match(r"job.yaml:1:\d+: no workflow of the job has a seed", message)
+    assert len(read("set: {6.text: 'of ${repeat}'}", without, more="repeat: 3\n").points) == 3
+    assert len(read("", more="repeat: 3\n").points) == 3
     assert draw_seeds(read("", without).stages[0], lambda: 1) is None
 
 
@@ -621,6 +626,17 @@ def test_a_paid_service_needs_a_word_of_the_job_or_of_the_config() -> None:
     assert found(read("", PAID), rules=JobRules(allow=("PaidImage",))) == []
     (message,) = refused("allow: [PaidImages]", PAID)
     assert 'did you mean "PaidImage"' in message
+
+
+def test_what_comes_from_a_mask_is_a_mask_and_nothing_else_is() -> None:
+    made = workflow_of(
+        nodes(
+            n20=node("MaskToImage", mask=["19", 0]),
+            n21=node("ImageScale", image=["20", 0]),
+            n22=node("SaveImage", images=["21", 0], filename_prefix="mask"),
+        )
+    )
+    assert [id for id in ("9", "22") if shows_mask(made, id)] == ["22"]
 
 
 def test_a_node_that_cannot_save_is_not_waited_for() -> None:

@@ -313,6 +313,14 @@ def test_an_image_that_will_be_uploaded_need_not_be_listed() -> None:
     assert misfits(made, CLASSES, coming=[InputPlace("40", "image")]) == []
 
 
+@pytest.mark.parametrize("name", ["sub/pose.png", "sub\\pose.png", "pose.png [output]"])
+def test_an_image_that_loadimage_takes_and_does_not_list_is_not_refused(name: str) -> None:
+    """It lists the files of input/ itself, and takes those of its folders, and of output/ and temp/
+    (nodes.py of 0.33.0); a name that nobody has is a 400 of ComfyUI's own."""
+    made = workflow({"40": {"class_type": "LoadImage", "inputs": {"image": name}}})
+    assert misfits(made, CLASSES) == []
+
+
 @pytest.mark.slow
 def test_a_chain_of_ten_thousand_nodes_is_checked() -> None:
     nodes = {

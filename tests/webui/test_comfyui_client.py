@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import io
 import logging
 import threading
 import uuid
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 
 from sdwatch.errors import (
     WebUIBadRequestError,
@@ -24,10 +27,13 @@ from sdwatch.policy.failure.reply_checks import BadReply
 from sdwatch.policy.job.stage.stage_kinds import TXT2IMG
 from sdwatch.policy.lane.knowledge import Size
 from sdwatch.policy.workflow.history import OutputFile, PromptEnd, PromptResult
+from sdwatch.policy.workflow.node_classes import NodeClasses
 from sdwatch.policy.workflow.workflow import Workflow, workflow_of
 from sdwatch.policy.workflow.workflow_call import WorkflowCall
 from sdwatch.simulator import comfyui_media
+from sdwatch.system.log_events import bound
 from sdwatch.webui.http import canary
+from sdwatch.webui.http.client import SDWebUIClient
 from sdwatch.webui.http.comfyui_client import ComfyUIClient
 from sdwatch.webui.http.prompt_progress import PromptProgress
 from sdwatch.webui.http.prompt_reply import folder_of, reply_from
@@ -152,6 +158,32 @@ def test_a_self_test_repeats_a_workflow_and_leaves_nothing_in_the_output_folder(
 
 def saved_by(comfy: Comfy) -> set[Path]:
     return set((comfy.base / "output").rglob("*.png"))
+
+
+def test_files_that_arrive_are_progress_and_their_arrival_is_told_before_they_are_decoded(
+    comfy: Comfy,
+) -> None:
+    """A long download must not look like a stall."""
+    seen: list[object] = []
+
+    class Watched(ComfyUIClient):
+        def file(self, named: OutputFile) -> Any:
+            data = super().file(named)
+            seen.append(self.progress(5)["state"])
+            return data
+
+    client = Watched(f"http://127.0.0.1:{comfy.sim.port}")
+    made = client.generate_images(
+        TXT2IMG.name, {**PAYLOAD, "batch_size": 2}, arrived=lambda: seen.append("all are here")
+    )
+    *states, last = seen
+    assert last == "all are here"
+    for number, (state, image) in enumerate(zip(states, made.images, strict=True), 1):
+        assert isinstance(state, dict)
+        assert (state["job"], state["job_no"], state["sampling_step"]) == (
+            "files", number, len(image)
+        )  # fmt: skip
+    assert client.progress(5)["state"]["job"] == ""
 
 
 def test_a_websocket_that_breaks_prints_nothing(comfy: Comfy) -> None:
@@ -290,7 +322,10 @@ def test_a_failure_that_nobody_saw_is_that_of_this_attempt(comfy: Comfy) -> None
     assert comfy.sim.stats()["posts"] == before
 
 
-def test_the_files_of_a_forgotten_prompt_are_taken_only_if_all_are_whole(comfy: Comfy) -> None:
+def test_the_files_of_a_forgotten_prompt_are_taken_only_if_all_are_whole(
+    comfy: Comfy, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
     client, sent = client_of(comfy), new_id()
     fields = {"batch_size": 2}
     first = generate(client, PromptToSend(sent), **fields)
@@ -298,17 +333,25 @@ def test_the_files_of_a_forgotten_prompt_are_taken_only_if_all_are_whole(comfy: 
     before = comfy.sim.stats()["posts"]
     again = generate(client, PromptToSend(new_id(), (SentPrompt(sent),)), **fields)
     assert (again.images, again.info["seed"]) == (first.images, 3)
+    assert "took the result of an earlier attempt" in caplog.text
     assert comfy.sim.stats()["posts"] == before
 
     last = sorted((comfy.base / "output" / folder_of(sent)).iterdir())[-1]
     last.write_bytes(last.read_bytes()[:-40])
     generate(client, PromptToSend(new_id(), (SentPrompt(sent),)), **fields)
     assert comfy.sim.stats()["posts"] == before + 1
+    assert "sent; earlier attempts have no result" in caplog.text
 
 
 def test_a_file_of_another_prompt_is_an_answer_from_the_cache() -> None:
     class Files:
         version = ""
+
+        def all_here(self) -> None:
+            return
+
+        def known_classes(self) -> NodeClasses:
+            return {}
 
         def file(self, named: OutputFile) -> bytes:
             del named
@@ -342,6 +385,12 @@ class Saved:
 
     def __init__(self, **files: bytes | None) -> None:
         self._files = files
+
+    def all_here(self) -> None:
+        return
+
+    def known_classes(self) -> NodeClasses:
+        return {}
 
     def file(self, named: OutputFile) -> bytes | None:
         return self._files[named.filename.rpartition(".")[2]]
@@ -388,7 +437,31 @@ def test_previews_count_only_where_nothing_was_saved() -> None:
     assert len(reply_from(files, TXT2IMG.name, PAYLOAD, "mine", only).images) == 1
 
 
+def test_a_mask_may_be_of_one_colour_and_nothing_else() -> None:
+    black = io.BytesIO()
+    Image.new("RGB", (64, 64)).save(black, "PNG")
+    files = Saved(png=black.getvalue())
+    for kind, is_found in (("MaskToImage", False), ("VAEDecode", True)):
+        made = workflow_of({"1": node(kind, mask=["2", 0]), "9": saved("1")})
+        result = replace(result_with("a.png"), workflow=made)
+        reply = reply_from(files, TXT2IMG.name, PAYLOAD, "mine", result)
+        assert reply.one_colour == (is_found,)
+
+
 def test_a_text_that_a_node_shows_is_a_file() -> None:
     result = PromptResult(PromptEnd.SUCCESS, None, texts={"3": ("an owl, 4k",)})
     (file,) = reply_from(Saved(), TXT2IMG.name, PAYLOAD, "mine", result).files
     assert (file.data, file.ending) == (b"an owl, 4k", "txt")
+
+
+def test_the_log_names_no_route_that_was_not_asked_and_the_attempt_that_it_is(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Who is down may be of any kind."""
+    client = SDWebUIClient("http://127.0.0.1:9")
+    with pytest.raises(WebUIUnreachableError) as error:
+        client.progress(5)
+    assert "refused (http://127.0.0.1:9: " in str(error.value)
+    with bound(attempt=2), pytest.raises(WebUIUnreachableError):
+        ComfyUIClient("http://127.0.0.1:9").generate_images(TXT2IMG.name, PAYLOAD)
+    assert "attempt=2" in caplog.text

@@ -7,7 +7,7 @@ places.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from dataclasses import field as dataclass_field
 from functools import partial
@@ -23,7 +23,7 @@ from sdwatch.policy.job.files.wildcards import Wildcards
 from sdwatch.policy.job.graph import OWN, LinkReader, Links, StageIds, ids_of
 from sdwatch.policy.job.needs import ANYWHERE, Needs, needs_of
 from sdwatch.policy.job.outputs.result import Format, Keep, OutputWish, wrong_in_pattern
-from sdwatch.policy.job.points.expansion import OnFailure, is_part, read_expansion
+from sdwatch.policy.job.points.expansion import REPEAT, OnFailure, is_part, read_expansion
 from sdwatch.policy.job.points.points import ONE, Points
 from sdwatch.policy.job.points.shown_values import described, without_texts
 from sdwatch.policy.job.points.template import Part, Template, with_fixed
@@ -226,6 +226,7 @@ class _JobReader:
         first = template.parts(1, 0)
         self.problems += template.problems
         stages = [self.stage(part, first=part is first[0]) for part in first]
+        self.check_repetition(template, stages)
         if not self.problems:
             self.check_points(template)
         return Job(
@@ -276,6 +277,13 @@ class _JobReader:
             problems = self.sources.all_located(self.at_point(template, number))
             raise JobError(self.file, readable(problems))
         return stages
+
+    def check_repetition(self, template: Template, stages: Iterable[Stage]) -> None:
+        """Refuse a repetition that would make the same again."""
+        if self.problems or (node := template.alike_in(REPEAT)) is None:
+            return
+        if all(stage.workflow is not None and not stage.workflow.seeds for stage in stages):
+            self.fail(node, "no workflow of the job has a seed, so it would make the same again")
 
     def check_points(self, template: Template) -> None:
         """Check each value of each axis, with the fields that depend on it."""

@@ -216,9 +216,10 @@ def on_no_reply_after_exit(turn: Turn, call: LaneCall, _: LaneEvent) -> None:
 
 def on_stall(turn: Turn, call: LaneCall, event: LaneEvent) -> None:
     """The generation makes no progress. On an external WebUI it may be somebody else's, with this
-    one queued behind it, unless it says that it runs ours. That its process ended says more."""
+    one queued behind it, unless it says that it runs ours. That its process ended says more, and
+    a reply that is here is decoded, however long that takes."""
     assert isinstance(event, Stalled)
-    if event.number != call.number or call.exited is not None:
+    if event.number != call.number or call.exited is not None or call.arrived:
         return
     stage = call.request.stage
     error: WebUIStuckError | WebUIBusyError

@@ -6,6 +6,7 @@ out, and answers 200 (measured with ComfyUI 0.33.0).
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -152,10 +153,16 @@ def _wrong_value(value: Any, rule: InputRule) -> str:
 def _not_listed(value: Any, rule: InputRule) -> str:
     if rule.choices is None or str(value) in rule.choices:
         return ""
+    if rule.uploads and _ELSEWHERE.search(str(value)):
+        return ""
     if not rule.choices:
         return "has no name to choose from: its list is empty"
     return f"has no {quoted(str(value))} in its list{_nearest(str(value), rule.choices)}"
 
+
+_ELSEWHERE = re.compile(r"[/\\]|\[(?:input|output|temp)\]$")
+"""A file in a folder of input/, or of another root. LoadImage lists the files of input/ itself, and
+takes these, too; ComfyUI answers 400 if there is none (VALIDATE_INPUTS of 0.33.0)."""
 
 _FEW = 12
 

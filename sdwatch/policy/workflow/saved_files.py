@@ -5,6 +5,7 @@ Classes of ComfyUI 0.33.0. Of any other nobody knows, so nothing is said of what
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 
 from sdwatch.policy.workflow.node_classes import NodeClasses
@@ -97,6 +98,23 @@ def may_save(workflow: Workflow) -> bool:
         PREFIX in node.inputs or (node.id not in used and not saves_nothing(node))
         for node in workflow.nodes.values()
     )
+
+
+def shows_mask(workflow: Workflow, id: str) -> bool:
+    """Return whether what a node saves is a mask, which may rightly be of one colour."""
+    seen = set[str]()
+    while id not in seen and (node := workflow.nodes.get(id)) is not None:
+        seen.add(id)
+        if _FROM_MASK.search(node.kind):
+            return True
+        if (link := link_of(node.inputs.get(_KEEPS.get(node.kind, "images")))) is None:
+            return False
+        id = link.node
+    return False
+
+
+_FROM_MASK = re.compile(r"masks?\s*to\s*images?", re.IGNORECASE)
+"""MaskToImage, and how extensions call theirs: what shows a mask as a picture comes from one."""
 
 
 def files_of(

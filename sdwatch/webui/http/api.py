@@ -228,6 +228,7 @@ class _RunsCall:
                 prompt.id if prompt else "",
                 lane=str(self._settings.about().get("name", "")),
                 log_offset=message.log_offset,
+                unseen=prompt is not None and bool(prompt.before),
             )
         except OSError:
             self._tell(RecordRefused(message.call))

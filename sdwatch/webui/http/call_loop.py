@@ -37,6 +37,7 @@ from sdwatch.policy.lane.events import (
     LaneEvent,
     PostStarted,
     Replied,
+    ReplyArrived,
     RunGone,
     TracebackComplete,
 )
@@ -185,7 +186,11 @@ class CallLoop:
         client, call = self._client, handle.call
         if handle.prompt is not None and isinstance(client, QueueingClient):
             return client.generate_queued(
-                call.stage, call.payload, lambda: sent.given_up, handle.prompt
+                call.stage,
+                call.payload,
+                lambda: sent.given_up,
+                handle.prompt,
+                arrived=lambda: self.tell(ReplyArrived(handle.id, sent.number)),
             )
         return client.generate_images(call.stage, call.payload, lambda: sent.given_up)
 

@@ -209,7 +209,10 @@ class SDWebUIClient(Transport):
 
 
 def log_failure(error: WebUIError, stage: str, attempt: int, payload: Mapping[str, Any]) -> None:
-    """Log the structured event: names and numbers, never a text of the payload."""
+    """Log the structured event: names and numbers, never a text of the payload. `attempt`: where
+    the thread is bound to none."""
+    given = bound_facts().get("attempt")
+    attempt = given if isinstance(given, int) else attempt
     log.warning(
         "webui_call_failed stage=%s attempt=%d status=%s error=%s keys=%s",
         stage,

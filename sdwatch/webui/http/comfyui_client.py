@@ -8,6 +8,7 @@ the cache with an old file, even a deleted one (measured with ComfyUI 0.33.0).
 
 from __future__ import annotations
 
+import logging
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping
@@ -34,6 +35,7 @@ from sdwatch.policy.workflow.node_classes import NodeClass
 from sdwatch.policy.workflow.workflow import Workflow
 from sdwatch.policy.workflow.workflow_call import call_in, taken
 from sdwatch.system.failpoints import failpoint
+from sdwatch.system.log_events import LogEvent, about
 from sdwatch.webui.http.client import CANARY_HEADER, log_failure
 from sdwatch.webui.http.comfyui_questions import ComfyUIQuestions
 from sdwatch.webui.http.prompt_progress import PromptProgress
@@ -41,6 +43,8 @@ from sdwatch.webui.http.prompt_reply import failed, folder_of, reply_from, reply
 from sdwatch.webui.http.prompt_workflows import WorkflowsOfCalls, has_no_model, images_in
 from sdwatch.webui.http.reply import Reply, error_for, parse_json
 from sdwatch.webui.http.template_folder import read_templates
+
+log = logging.getLogger("sdwatch.webui")
 
 _LOOK_EVERY_S = 1.0
 _TRIES = 3
@@ -90,6 +94,8 @@ class ComfyUIClient(ComfyUIQuestions):
         self._classes: dict[str, NodeClass] = {}
         self._workflows = WorkflowsOfCalls(self, self.known_classes, self.template_for)
         self._watched: _Watched | None = None
+        self._fetches = False  # the files of a prompt that has ended
+        self._arrived: Callable[[], None] = lambda: None
         self._left = ""  # the last prompt that was given up, and may still run
 
     # -- what it has
@@ -135,10 +141,14 @@ class ComfyUIClient(ComfyUIQuestions):
 
     def progress(self, timeout: float) -> dict[str, Any]:
         """Return how far it is, in the form of /sdapi/v1/progress: `job` is the prompt that runs,
-        '' for none. The steps are known of a prompt that this client waits for. Raises
-        WebUIError."""
+        '' for none. The steps are known of a prompt that this client waits for; while its files
+        arrive, they are bytes. Raises WebUIError."""
         running, pending = self.queue(timeout)
         watched = self._watched
+        if self._fetches:
+            files, size = self.fetched
+            position = {"job_no": files, "sampling_step": size, "sampling_steps": max(1, size)}
+            return {"state": {"job": "files", "job_count": 1, **position}}
         if not running:
             return {"state": {"job": "queued" if pending else "", "job_count": len(pending)}}
         mine = watched is not None and watched.id in running
@@ -161,6 +171,7 @@ class ComfyUIClient(ComfyUIQuestions):
         *,
         canary: bool = False,
         prompt: PromptToSend | None = None,
+        arrived: Callable[[], None] = lambda: None,
     ) -> Reply:
         """Queue one generation, wait for its end and return its images. See SDWebUIClient.
 
@@ -168,15 +179,27 @@ class ComfyUIClient(ComfyUIQuestions):
         returned, and nothing is sent.
         """
         prompt = prompt or PromptToSend(str(uuid.uuid4()))
+        self._arrived = arrived
         try:
             for sent in prompt.before:
                 if (found := self._result_of(sent, stage, payload, given_up)) is not None:
+                    event = about(LogEvent.RESULT_TAKEN, prompt=sent.id)
+                    log.info("%s: took the result of an earlier attempt", stage, extra=event)
                     return found
+            if prompt.before:
+                event = about(LogEvent.CALL_STARTED)
+                log.info("%s: sent; earlier attempts have no result", stage, extra=event)
             return self._sent(stage, payload, given_up, canary, prompt)
         except WebUIError as error:
             error.stage = error.stage or stage
             log_failure(error, stage, 1 + len(prompt.before), payload)
             raise
+        finally:
+            self._fetches = False
+
+    def all_here(self) -> None:
+        """Note that all files of the prompt are here; they are decoded now."""
+        self._arrived()
 
     def _result_of(
         self,
@@ -194,6 +217,7 @@ class ComfyUIClient(ComfyUIQuestions):
         elif result is None:
             result = self.result_of(sent.id)
         self._workflows.take_back(folder_of(sent.id), images_in(stage, payload))
+        self._fetches = True
         if result is None:
             return reply_from_folder(self, stage, payload, sent.id)
         if result.end is PromptEnd.FAILED and sent.is_open:
@@ -213,6 +237,7 @@ class ComfyUIClient(ComfyUIQuestions):
         canary: bool,
         prompt: PromptToSend,
     ) -> Reply:
+        self._fetches = False
         workflow = self._workflows.of(stage, payload, folder_of(prompt.id), canary=canary)
         self._cancel_orphans(prompt)
         with self._watching(prompt.id) as watched:
@@ -233,6 +258,7 @@ class ComfyUIClient(ComfyUIQuestions):
             raise WebUIInterruptedError("the prompt was interrupted in ComfyUI")
         if result.end is PromptEnd.FAILED:
             raise failed(result)
+        self._fetches = True
         wanted = result if canary else taken(payload, result)
         is_plain = canary and call_in(payload) is None and has_no_model(payload)
         reply = reply_from(self, stage, payload, prompt.id, wanted, is_plain=is_plain)

@@ -30,6 +30,13 @@ class ComfyUIQuestions(Transport):
 
     answer_limit = 30.0
     scratch: Path | None = None
+    _files = 0  # that were asked for
+    _arriving: Arriving | None = None  # the last of them
+
+    @property
+    def fetched(self) -> tuple[int, int]:
+        """Return how many files were asked for, and the bytes of the last one so far."""
+        return self._files, 0 if self._arriving is None else len(self._arriving)
 
     def system_stats(self, timeout: float) -> Mapping[str, Any]:
         """GET /system_stats: its `system`, {} where it has none. It answers only when everything is
@@ -103,6 +110,7 @@ class ComfyUIQuestions(Transport):
         Raises WebUIError."""
         query = {"filename": named.filename, "subfolder": named.subfolder, "type": named.type}
         path, arriving = f"/view?{urlencode(query)}", Arriving(Scratch(self.scratch))
+        self._files, self._arriving = self._files + 1, arriving
         status, body = self._ask(
             "GET", path, _FILE_LIMIT_S, of_call=True, most=MAX_FILE_BYTES, into=arriving
         )

@@ -72,11 +72,12 @@ class FoundClient:
         canary: bool = False,
         arrived: Callable[[], None] = lambda: None,
     ) -> Reply:
-        """Make one generation and return its images. Raises WebUIError. `arrived`: see
-        SDWebUIClient; of a prompt, the pictures lie in a folder, where the next attempt finds
-        them."""
+        """Make one generation and return its images. Raises WebUIError. `arrived`: called
+        once everything is here, before it is decoded."""
         if self.dialect is Dialect.PROMPTS:
-            return self.prompts.generate_images(stage, payload, given_up, canary=canary)
+            return self.prompts.generate_images(
+                stage, payload, given_up, canary=canary, arrived=arrived
+            )
         return self.sdapi.generate_images(stage, payload, given_up, canary=canary, arrived=arrived)
 
     def generate_queued(
@@ -85,9 +86,12 @@ class FoundClient:
         payload: Mapping[str, Any],
         given_up: Callable[[], bool],
         prompt: PromptToSend,
+        arrived: Callable[[], None] = lambda: None,
     ) -> Reply:
         """Do the same with a prompt of its own: see ComfyUIClient."""
-        return self.prompts.generate_images(stage, payload, given_up, prompt=prompt)
+        return self.prompts.generate_images(
+            stage, payload, given_up, prompt=prompt, arrived=arrived
+        )
 
     def progress(self, timeout: float) -> dict[str, Any]:
         """Return how far it is, in the form of /sdapi/v1/progress. Raises WebUIError."""

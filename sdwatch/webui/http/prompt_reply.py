@@ -4,7 +4,7 @@ files that it left in its folder."""
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Protocol
 
@@ -31,7 +31,7 @@ from sdwatch.policy.translation.made import generation_info
 from sdwatch.policy.translation.template_file import WorkflowTemplate
 from sdwatch.policy.workflow.history import OutputFile, PromptResult
 from sdwatch.policy.workflow.node_classes import NodeClasses
-from sdwatch.policy.workflow.saved_files import files_of
+from sdwatch.policy.workflow.saved_files import files_of, shows_mask
 from sdwatch.policy.workflow.workflow import Workflow, workflow_of
 from sdwatch.policy.workflow.workflow_call import PREFIX, call_in
 from sdwatch.webui.http.reply import MadeFile, Reply, check_image
@@ -42,6 +42,7 @@ class Files(Protocol):
 
     version: str
 
+    def all_here(self) -> None: ...
     def known_classes(self) -> NodeClasses: ...
     def file(self, named: OutputFile) -> PictureData | None: ...
     def template_for(self, stage: str, payload: Mapping[str, Any]) -> WorkflowTemplate | None: ...
@@ -90,7 +91,13 @@ def reply_from(
     if not named and not texts:
         words = "the prompt ended well and has no image: no node saved one"
         raise WebUIReplyError(words, stage=stage, status=200, kind=BadReply.NO_IMAGE)
-    reply = _reply(files, stage, [(file,) for file in named], is_plain=is_plain)
+    masks = {
+        file.filename
+        for node, listed in saved
+        if result.workflow and shows_mask(result.workflow, node)
+        for file in listed
+    }
+    reply = _reply(files, stage, [(file,) for file in named], masks, is_plain=is_plain)
     info = _info(files, stage, payload, result.workflow)
     return replace(reply, info=info, files=(*reply.files, *texts))
 
@@ -122,7 +129,7 @@ def reply_from_folder(
     if not named:
         return None
     try:
-        reply = _reply(files, stage, named)
+        reply = _reply(files, stage, named, _masks_expected(payload, prompt_id))
     except (WebUIReplyError, WebUIBadRequestError, WebUINotUsableError):
         return None
     workflow = _workflow_in(reply.images[0]) if reply.images else None
@@ -153,6 +160,15 @@ def _files_expected(
             for number in range(1, count + 1)
         ]
     return [tuple(OutputFile(name, folder, "output") for name in each) for each in names or ()]
+
+
+def _masks_expected(payload: Mapping[str, Any], prompt_id: str) -> set[str]:
+    """Return the names that pictures of masks have, of a workflow of the job's own."""
+    if (own := call_in(payload)) is None:
+        return set()
+    workflow = own.ready(folder_of(prompt_id), [""] * len(own.images))
+    names = files_of(workflow, {}, lambda id: own.takes(id) and shows_mask(workflow, id))
+    return {name for each in names or () for name in each}
 
 
 def _workflow_in(picture: PictureData) -> Workflow | None:
@@ -188,18 +204,22 @@ def _reply(
     files: Files,
     stage: str,
     named: Iterable[tuple[OutputFile, ...]],
+    masks: Collection[str] = (),
     *,
     is_plain: bool = False,
 ) -> Reply:
     """Return the files as they are by their content, each by the first of its names that is there.
-    Raises WebUIReplyError for one that is gone,
-    does not decode or is not whole."""
+    `masks`: the names of pictures that may be of one colour. Raises WebUIReplyError for one that is
+    gone, does not decode or is not whole."""
     images: list[PictureData] = []
     others: list[MadeFile] = []
     sizes, one_colour = [], []
+    found = []
     for known_as in named:
         there = ((each, data) for each in known_as if (data := files.file(each)) is not None)
-        file, data = next(there, (known_as[0], None))
+        found.append(next(there, (known_as[0], None)))
+    files.all_here()
+    for file, data in found:
         if data is None:
             kind = BadReply.NO_PICTURE if _claims_to_be_picture(file) else BadReply.NO_FILE
             words = f"ComfyUI names a file that is gone: {file.filename}"
@@ -210,7 +230,7 @@ def _reply(
             size, colour = check_image(stage, len(images) + 1, data)
             images.append(data)
             sizes.append(size)
-            one_colour.append(colour)
+            one_colour.append(colour if file.filename not in masks else False)
         else:
             others.append(_whole(stage, file, data))
     return Reply(

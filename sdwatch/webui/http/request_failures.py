@@ -39,6 +39,16 @@ class RequestFailure(StrEnum):
         return self.value.format(limit=limit)
 
     @property
+    def before_request(self) -> bool:
+        """Return whether there was no connection, so that nothing was asked."""
+        return self in (
+            RequestFailure.REFUSED,
+            RequestFailure.NO_CONNECTION,
+            RequestFailure.NO_HOST,
+            RequestFailure.NO_ROUTE,
+        )
+
+    @property
     def by_time(self) -> bool:
         """Return whether the connection was made, and the time ran out."""
         return self in (RequestFailure.NO_ANSWER, RequestFailure.NOT_WHOLE)

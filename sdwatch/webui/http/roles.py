@@ -54,6 +54,7 @@ class QueueingClient(Protocol):
         payload: Mapping[str, Any],
         given_up: Callable[[], bool],
         prompt: PromptToSend,
+        arrived: Callable[[], None] = ...,
     ) -> Reply: ...
 
 
@@ -128,10 +129,12 @@ class Recorder(Protocol):
         *,
         lane: str = "",
         log_offset: tuple[int, ...] = (),
+        unseen: bool = False,
     ) -> None:
         """Record that a POST goes out, to this incarnation of the WebUI of `lane`. `prompt_id`: of
         what it queues, '' for nothing. `log_offset`: the bytes of its output so far, () where they
-        are not known. Raises OSError."""
+        are not known. `unseen`: earlier prompts may have a result, so that it may not go out.
+        Raises OSError."""
 
     def call_failed(
         self,

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
+from urllib.parse import urlsplit
 
 import requests
 import urllib3
@@ -122,6 +123,9 @@ def as_webui_errors(
         # Else a header that cannot be decoded: there was an answer.
         lost = isinstance(error, OSError | urllib3.exceptions.HTTPError)
         kind = WebUIUnreachableError if lost else WebUIReplyError
+        if way.before_request:  # whatever would have been asked: it may be another kind
+            parts = urlsplit(url)
+            url = f"{parts.scheme}://{parts.netloc}"
         raise kind(f"{described} ({url}: {_reason(error)})", stage=stage) from error
     if request.expired:  # the end of what had come by then looked like the end of the answer
         raise WebUIStuckError(f"{RequestFailure.NOT_WHOLE.describe(limit)} ({url})", stage=stage)

@@ -51,7 +51,7 @@ MOST_PLACES = 1_000_000
 
 _LONGEST_PATTERN = 200  # characters
 
-_IMAGE, _STEM, _REPEAT = "image", "image.stem", "repeat"
+_IMAGE, _STEM, REPEAT = "image", "image.stem", "repeat"
 _LISTS = (".txt", ".csv")
 
 
@@ -200,7 +200,7 @@ class _Reader:
                 axes += self.matrix(node)
             elif key == "repeat":
                 rows = Counted(made.repeat or 1, node.line, node.column)
-                axes.append(self.axis((_REPEAT,), rows, node, own_chance=True))
+                axes.append(self.axis((REPEAT,), rows, node, own_chance=True))
             elif key == "prompts_from" and isinstance(node, Scalar):
                 axes += self.prompts(node)
             elif key == "for_each" and isinstance(node, Scalar):

@@ -119,6 +119,18 @@ class Template:
                 smaller = self._filled(index, part.with_entries(entries), values, "", axis.names)
                 yield smaller
 
+    def alike_in(self, name: str) -> Scalar | None:
+        """Return the first value of an axis of several whose values no stage mentions, with its
+        place; None where there is none, or chance makes its points differ."""
+        axes = (axis for axis in self.expansion.points.axes if name in axis.names)
+        axis = next((axis for axis in axes if len(axis.rows) > 1), None)
+        if axis is None or self.wildcards.are_used:
+            return None
+        values = (value for part in self.written for _, value in part.entries)
+        if any(used == name for value in values for _, used in names_in(value)):
+            return None
+        return axis.at(0)[name]
+
     @property
     def only_in_prompts(self) -> frozenset[str]:
         """Return the names that are part of prompts and of nothing else: any text is one."""
