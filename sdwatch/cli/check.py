@@ -58,12 +58,19 @@ def main(args: argparse.Namespace) -> ExitCode:
     rules = config.rules if config else JobRules()
     against = _Against(args.against, config) if args.against else None
     # A job.yaml is checked with the images beside it.
-    jobs = [path.absolute().parent if is_job_name(path.name) else path for path in args.files]
+    jobs = [without_dots(path).parent if is_job_name(path.name) else path for path in args.files]
     mistaken = check_jobs(jobs, rules, against, config.spool if config else None)
     for note in against.notes if against else ():
         print(note)
     print(f"{len(args.files)} checked, {mistaken} with mistakes")
     return ExitCode.BAD_JOB if mistaken else ExitCode.OK
+
+
+def without_dots(path: Path) -> Path:
+    """Return a whole path without `..`: seen from within the spool, `../castle` would look like
+    something below it, where no `..` is followed. A job that is a link keeps its name."""
+    whole = path.absolute()
+    return whole.resolve() if whole.name == ".." else whole.parent.resolve() / whole.name
 
 
 class _Against:

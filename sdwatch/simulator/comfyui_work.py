@@ -406,6 +406,12 @@ def _raise(_call: Call, image: Images, kind: str) -> Result:
     return Result((image,))
 
 
+def _save_elsewhere(call: Call, images: Images, filename_prefix: str) -> Result:
+    """Name a picture that is outside of output/, as savers do that have a path of their own."""
+    files = _saved(call, images, filename_prefix, "output", 1)
+    return Result((), {"images": [{**file, "subfolder": "../elsewhere"} for file in files]})
+
+
 WORK: dict[str, Work] = {
     "KSampler": _sample, "CheckpointLoaderSimple": _checkpoint, "CLIPTextEncode": _text,
     "CLIPSetLastLayer": _first, "VAEDecode": _decode, "VAEEncode": _encode,
@@ -421,5 +427,5 @@ WORK: dict[str, Work] = {
     "SaveVideo": _save_video, "EmptyAudio": _empty_audio, "SaveAudio": _save_audio,
     "SaveLatent": _save_latent, "SaveAnimatedWEBP": _save_animated, "PreviewAny": _preview_any,
     "SimulatedPaid": _paid, "SimulatedSteps": _slow_steps,
-    "SimulatedSleep": _sleep, "SimulatedRaise": _raise,
+    "SimulatedSleep": _sleep, "SimulatedRaise": _raise, "SimulatedSave": _save_elsewhere,
 }  # fmt: skip

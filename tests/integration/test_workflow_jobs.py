@@ -218,6 +218,22 @@ def test_a_workflow_with_a_refused_part_is_taken_out_of_the_queue(tmp_path: Path
 # -- failures
 
 
+def test_a_node_that_saves_outside_of_output_costs_its_job_and_holds_no_lane(
+    tmp_path: Path,
+) -> None:
+    """ComfyUI answers 403 to /view, which is no matter of passwords here."""
+    saver = node("SimulatedSave", images=["8", 0], filename_prefix="x")
+    with comfyui(tmp_path) as spool:
+        drop(spool, ONE, {**PORTRAIT, "9": {**saver, "_meta": {"title": "My Saver"}}})
+        spool.start(once=True)
+        spool.ended()
+        (run,) = spool.failed()
+        why = (run / "WHY.txt").read_text(encoding="utf-8")
+        assert "outside of ComfyUI's output folder" in why
+        assert "Fault:     the job" in why
+        assert len(journal(run, "call_started")) == 1
+
+
 def test_a_failed_node_is_named_by_its_title_and_no_prompt_is_in_the_evidence(
     tmp_path: Path,
 ) -> None:
