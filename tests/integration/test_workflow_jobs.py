@@ -272,6 +272,33 @@ def test_a_failed_node_is_named_by_its_title_and_no_prompt_is_in_the_evidence(
 # -- deaths
 
 
+@pytest.mark.parametrize(
+    ("last", "said"),
+    [
+        (
+            node("SimulatedRaise", image=["8", 0], kind="segv"),
+            "died during the call, after it reported node",
+        ),
+        (
+            node("SimulatedSleep", image=["8", 0], seconds=600),
+            "it was in node 20 (Polish) of class SimulatedSleep",
+        ),
+    ],
+    ids=["dies", "hangs"],
+)
+def test_a_death_and_a_hang_name_the_node(tmp_path: Path, last: dict[str, Any], said: str) -> None:
+    """The log has no word of it: a hang prints nothing, and a death a stack at most. A death may be
+    quicker than the message of its node."""
+    broken = {**PORTRAIT, "20": {**last, "_meta": {"title": "Polish"}}, "9": saved("20")}
+    with comfyui(tmp_path, settings={"recovery": "off"}, webui={"stall": 2}) as spool:
+        drop(spool, ONE, broken)
+        spool.start(once=True)
+        spool.ended()
+        (run,) = spool.failed()
+        why = (run / "WHY.txt").read_text(encoding="utf-8")
+        assert said in why
+
+
 SLOW = "- {fault: slow-steps, when: {prompt: castle}, times: once, factor: 150}\n"
 FOUR_STEPS = ONE.replace("}", ", steps: 4}")
 

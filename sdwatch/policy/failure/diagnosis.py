@@ -253,7 +253,9 @@ def _by_error(facts: FailureFacts) -> Explanation:
     error = facts.error
     if facts.process_gone:
         exit_code = exit_in_words(facts.exit_code)
-        cause = f"the WebUI died during the call ({exit_code})"
+        # It sends that a node started, and may die before that has left it.
+        at = f", after it reported node {facts.node}" if facts.node else ""
+        cause = f"the WebUI died during the call{at} ({exit_code})"
         explanation = _explanation(facts, Diagnosis.CRASH, cause, exit_code)
         return replace(explanation, repeats=True)
     for kind, diagnosis in _BY_ERROR:
@@ -264,6 +266,8 @@ def _by_error(facts: FailureFacts) -> Explanation:
                 advice = _BROKEN_OFF
             raised = _raised(facts)
             cause = _with_what_was_raised(error, raised)
+            if facts.node and diagnosis is Diagnosis.STUCK:
+                cause = f"{cause}; it was in node {facts.node}"
             return _explanation(facts, diagnosis, cause, evidence, advice, raised)
     return _explanation(facts, Diagnosis.SERVER_ERROR, str(error), "")
 

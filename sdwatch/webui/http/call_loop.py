@@ -80,7 +80,7 @@ class CallLoop:
         self._handles: dict[int, CallHandle] = {}
         self._reply_checks = ReplyChecks(settings.checks, client, self._call_log)
         self._tails = TailSource(
-            process, settings, self._reply_checks, self._call_log, self._log_paths
+            process, settings, self._reply_checks, self._call_log, self._log_paths, self._node
         )
         self._performers: dict[type[Effect], Performer] = {
             Post: self._post,
@@ -89,6 +89,10 @@ class CallLoop:
             AwaitTraceback: self._await_traceback,
             CaptureTail: self._capture,
         }
+
+    def _node(self) -> str:
+        client = self._client
+        return client.running_node if isinstance(client, QueueingClient) else ""
 
     # -- for runs
 

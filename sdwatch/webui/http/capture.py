@@ -28,13 +28,15 @@ from sdwatch.webui.process.host_snapshot import memory_in_words, memory_low
 @dataclass(frozen=True)
 class TailSource:
     """Where the evidence of a WebUI comes from. `log`: returns its lines since the POST went out,
-    oldest first; `log_paths`: of its output, () where that cannot be read."""
+    oldest first; `log_paths`: of its output, () where that cannot be read; `node`: returns the node
+    of a workflow that it was seen in last, or ''."""
 
     process: SupervisedProcess
     settings: CallSettings
     reply_checks: ReplyChecks
     log: Callable[[], tuple[str, ...]]
     log_paths: Callable[[], Sequence[Path]]
+    node: Callable[[], str]
 
     def capture(self, effect: CaptureTail, handle: CallHandle) -> TailCaptured:
         """Return what the failed POST left behind, explained."""
@@ -75,6 +77,7 @@ class TailSource:
             names_checkpoint=names_checkpoint(handle.call.payload),
             memory=memory_in_words(before),
             kind=(self.settings.catalogue() or Catalogue()).kind,
+            node=self.node(),
         )
         wanted = printed_once(facts, self._signatures)
         paths = self.log_paths()

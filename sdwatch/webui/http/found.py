@@ -89,6 +89,12 @@ class FoundClient:
         """Do the same with a prompt of its own: see ComfyUIClient."""
         return self.prompts.generate_images(stage, payload, given_up, prompt=prompt)
 
+    @property
+    def running_node(self) -> str:
+        """Return the node in which a prompt was seen last, for messages; or ''."""
+        is_asked = self.dialect is Dialect.PROMPTS and self._prompts is not None
+        return self.prompts.running_node if is_asked else ""
+
     def progress(self, timeout: float) -> dict[str, Any]:
         """Return how far it is, in the form of /sdapi/v1/progress. Raises WebUIError."""
         return self._speaking.progress(timeout)

@@ -55,6 +55,8 @@ class QueueingClient(Protocol):
         given_up: Callable[[], bool],
         prompt: PromptToSend,
     ) -> Reply: ...
+    @property
+    def running_node(self) -> str: ...
 
 
 class SupervisedProcess(Protocol):
