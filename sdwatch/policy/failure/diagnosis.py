@@ -95,7 +95,7 @@ _ADVICE = {
     ),
     Diagnosis.STUCK: (
         "If this job is only slow on this machine, raise `stall` for the WebUI in the config. "
-        "Otherwise remove the job's scripts and extensions one by one."
+        "Otherwise remove the job's {add_ons} one by one."
     ),
     Diagnosis.OUT_OF_MEMORY: (
         "Lower width, height, batch_size or the upscaling, use a smaller checkpoint, or "
