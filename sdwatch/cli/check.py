@@ -25,7 +25,7 @@ from sdwatch.policy.job.when import waits_in_words
 from sdwatch.policy.page.times import duration
 from sdwatch.policy.privacy.printable import counted, printable_text
 from sdwatch.spool.call_history import read_call_times
-from sdwatch.spool.job_file import is_job_name
+from sdwatch.spool.job_file import is_job_name, job_file_in
 from sdwatch.spool.new_jobs import read_job_at, warnings_of
 from sdwatch.system.clock import SystemClock
 
@@ -94,7 +94,8 @@ class _Against:
         checked = check_against(job, self._catalogue, self._most, self._rules)
         self.notes |= dict.fromkeys(checked.notes)
         if checked.problems:
-            raise JobUnfitError(str(path), list(checked.problems))
+            # Mistakes of its own files carry their names, as those that parsing finds.
+            raise JobUnfitError(str(job_file_in(path) or path), list(checked.problems))
 
 
 def check_jobs(

@@ -50,7 +50,7 @@ def misfits(
                     node.id,
                     "",
                     f"node {node.shown} sends pictures to a paid service; to allow that, name "
-                    f"{shortly(node.kind)} in `allow`",
+                    f"{shortly(node.kind)} in the stage's `allow`",
                 )
             )
         found += _of_inputs(workflow, node, kind, classes, coming)
