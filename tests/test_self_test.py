@@ -23,6 +23,8 @@ from sdwatch.policy.failure.diagnosis import Diagnosis, SizeTest
 from sdwatch.policy.failure.facts import FailureKey
 from sdwatch.policy.lane.knowledge import Knowledge
 from sdwatch.policy.privacy.redaction import Redactor
+from sdwatch.policy.workflow.workflow import workflow_of
+from sdwatch.policy.workflow.workflow_call import WorkflowCall
 from sdwatch.signatures import builtin_signatures
 from sdwatch.webui.http.call import wanted_of
 from sdwatch.webui.http.call_watch import CallWatch
@@ -32,6 +34,7 @@ from sdwatch.webui.http.reply import Reply
 from sdwatch.webui.log.call_log import CallLog
 from tests.fakes import on_a_thread, picture, reply
 from tests.helpers import FakeClock
+from tests.webui.comfy import node
 
 KEY_ERROR = FailureKey(Diagnosis.SERVER_ERROR, said=("KeyError", "'x'"))
 GOOD = {"prompt": "a purple hippopotamus", "width": 640, "height": 320, "steps": 9}
@@ -82,7 +85,7 @@ class Subject:
     def why_it_failed(self, why_over: Callable[[], str]) -> SelfTestFailure | None:
         failure, refused = self.test.why_it_failed(self.knowledge.good, why_over)
         if refused:
-            self.knowledge = self.knowledge.forget_checkpoint()
+            self.knowledge = self.knowledge.forget_refused()
         return failure
 
     def can_generate(
@@ -166,6 +169,43 @@ def test_where_that_name_is_refused_by_now_the_loaded_one_decides(refusal: WebUI
     assert [names_one(payload) for payload in client.sent] == [False, True, False]
     assert made.why_it_failed(lambda: "") is None
     assert not any(map(names_one, client.sent[3:])), "it is not asked for again"
+
+
+PROMPT = {
+    "5": node("EmptyLatentImage", width=640, height=320, batch_size=4),
+    "3": node("KSampler", seed=7, steps=20, latent_image=["5", 0]),
+    "9": node("SaveImage", images=["3", 0], filename_prefix="x"),
+}
+
+
+@pytest.mark.parametrize(
+    ("refuses", "asked", "passes"),
+    [
+        (lambda _: None, [64], True),
+        (lambda width: WebUIServerError("crop") if width == 64 else None, [64, 640], True),
+        (lambda _: WebUIServerError("out of it"), [64, 640], False),
+        (lambda _: WebUIBadRequestError("its LoRA is gone"), [64, 640, 512], True),
+    ],
+)
+def test_a_workflow_is_repeated_small_and_then_as_it_was(
+    refuses: Callable[[int], WebUIError | None], asked: list[int], passes: bool
+) -> None:
+    """Nobody knows whether it works any smaller; and what it loads may be gone, which says nothing
+    about the WebUI."""
+
+    def width(payload: Mapping[str, Any]) -> int:
+        own = payload.get("own_workflow")
+        return int(own["nodes"]["5"]["inputs"]["width"] if own else payload["width"])
+
+    client = Answering(lambda p: refuses(width(p)) if "own_workflow" in p else None)
+    made = self_test(client, good=False)
+    made.succeeded("workflow", WorkflowCall(workflow_of(PROMPT)).as_payload())
+    assert (made.why_it_failed(lambda: "") is None) == passes
+    assert [width(payload) for payload in client.sent] == [64, *asked]
+    small = client.sent[1]["own_workflow"]["nodes"]
+    assert small["5"]["inputs"] == {"width": 64, "height": 64, "batch_size": 1}
+    assert small["3"]["inputs"]["steps"] == 1
+    assert small["3"]["inputs"]["seed"] != 7, "the same would come from the cache"
 
 
 def test_a_webui_that_makes_nothing_of_that_size_fails_however_often_it_is_tested() -> None:

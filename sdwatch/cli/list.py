@@ -62,7 +62,8 @@ class ListedRun:
     """A line of the list. `run`: its id, '-' for a job that waits; `job`: its path in the inbox;
     `at`: when it was claimed, or the job was changed, in UTC; `lane` and `diagnosis`: '' for
     none; `why`: the first line of WHY.txt, or what a run in working/ does; `points`: with pictures,
-    0 for a job without points; `points_failed`: how many of them failed so far."""
+    0 for a job without points; `points_failed`: how many of them failed so far; `files`: other than
+    images."""
 
     run: str
     state: ListedState
@@ -75,6 +76,7 @@ class ListedRun:
     why: str = ""
     points: int = 0
     points_failed: int = 0
+    files: int = 0
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -197,6 +199,7 @@ def _read_run(folder: Path, now: Mapping[str, Any]) -> ListedRun:
         _why(folder) or ("" if ledger.ended else str(now.get("doing", ""))),
         len(points - {0}),
         failed,
+        sum(len(call.files) for call in ledger.calls.values()),
     )
 
 
@@ -222,6 +225,8 @@ def _line(each: ListedRun) -> str:
     made = (
         ""
         if each.run == "-" or each.state is ListedState.UNREADABLE
+        else counted(each.files, "file")
+        if each.files and not each.images
         else counted(each.images, "image")
     )
     points = "" if each.why or not each.points else counted(each.points, "point")

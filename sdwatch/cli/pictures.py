@@ -1,4 +1,4 @@
-"""Save a picture in the folder in which a command was called."""
+"""Save a picture, or another file, in the folder in which a command was called."""
 
 from __future__ import annotations
 
@@ -16,10 +16,15 @@ def save(stem: str, image: PictureData) -> Path:
     current one cannot be written. Nothing is overwritten. Raises OSError."""
     with Image.open(opened(image)) as picture:
         ending = (picture.format or "img").lower().replace("jpeg", "jpg")
+    return save_file(stem, ending, image)
+
+
+def save_file(stem: str, ending: str, data: PictureData) -> Path:
+    """Save any file in the same way. Raises OSError."""
     try:
-        return _write_new(Path.cwd(), stem, ending, image)
+        return _write_new(Path.cwd(), stem, ending, data)
     except OSError:
-        return _write_new(Path(tempfile.gettempdir()), stem, ending, image)
+        return _write_new(Path(tempfile.gettempdir()), stem, ending, data)
 
 
 def _write_new(folder: Path, stem: str, ending: str, data: PictureData) -> Path:

@@ -17,7 +17,7 @@ from sdwatch.cli.chosen_config import ChosenConfig, add_config_argument, choose_
 from sdwatch.cli.exclusive import exclusive_use
 from sdwatch.cli.exit_codes import ExitCode
 from sdwatch.cli.names import archived_runs, find, run_named, working_runs
-from sdwatch.cli.pictures import save
+from sdwatch.cli.pictures import save, save_file
 from sdwatch.config import Config, WebUIConfig
 from sdwatch.errors import NotFoundError, SdwatchError, WebUIError, WebUIUnreachableError
 from sdwatch.policy.job.payload import Call, completed, may_need_more
@@ -51,7 +51,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--url", help="default: the WebUI that the run used")
     parser.epilog = (
         "The call is sent once; nothing is retried or restarted. A monitor that uses the same\n"
-        "WebUI is on hold until this command ends. The images are saved in the current folder;\n"
+        "WebUI is on hold until this command ends. What it makes is saved in the current folder;\n"
         "the run's folder stays as it is."
     )
 
@@ -98,9 +98,13 @@ def _sent(
         if isinstance(error, WebUIUnreachableError):
             print(f"  {_how_to_start(client.url, config)}")
         return ExitCode.ERROR
-    print(f"200 after {time.monotonic() - began:.1f} s, {len(reply.images)} image(s):")
+    others = f" and {len(reply.files)} other file(s)" if reply.files else ""
+    print(f"200 after {time.monotonic() - began:.1f} s, {len(reply.images)} image(s){others}:")
     for number, data in enumerate(reply.images, 1):
         print(f"  {save(f'replay-{run_id}-{call.id}-{number:02d}', data)}")
+    for number, file in enumerate(reply.files, 1):
+        stem = f"replay-{run_id}-{call.id}-file{number:02d}"
+        print(f"  {save_file(stem, file.ending, file.data)}")
     return ExitCode.OK
 
 

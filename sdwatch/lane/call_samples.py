@@ -28,6 +28,7 @@ class CallSamples:
     ) -> None:
         self.watch: CallWatch | None = None  # of the POST in flight
         self._watched: tuple[int, int] = (0, 0)  # call and number of that POST
+        self._prompts: frozenset[str] = frozenset()  # the ids of what it may wait for
         self._samples = False  # a sample is under way
         self._output = output
         self._webui = process
@@ -39,6 +40,9 @@ class CallSamples:
     def start(self, handle: CallHandle, sent: Sent) -> None:
         """Watch this POST, which goes out now."""
         self._watched = handle.id, sent.number
+        waits_for = handle.prompt
+        ids = (waits_for.id, *(each.id for each in waits_for.before)) if waits_for else ()
+        self._prompts = frozenset(ids)
         self.watch = self._output.watch_job(handle.call.stage)
 
     def end(self) -> None:
@@ -70,7 +74,8 @@ class CallSamples:
         reason = watch.sample()
         if reason and self.watch is watch:
             self.watch = None  # reported once
-            self._tell(Stalled(call, number, reason, watch.probes))
+            ours = watch.job in self._prompts
+            self._tell(Stalled(call, number, reason, watch.probes, ours))
         self._sampled()
 
     def _sampled(self) -> None:

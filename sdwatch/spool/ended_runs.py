@@ -19,7 +19,7 @@ from sdwatch.policy.privacy.printable import printable
 from sdwatch.spool.call_history import timed_calls
 from sdwatch.spool.diagnostics import ENVELOPE, WHY
 from sdwatch.spool.failed_points import failed_points_in
-from sdwatch.spool.made_files import IMAGES
+from sdwatch.spool.made_files import FILES, IMAGES
 from sdwatch.spool.manifest import MANIFEST
 from sdwatch.spool.run import Run
 from sdwatch.spool.thumbnails import THUMBNAILS, thumbnail_name
@@ -131,6 +131,7 @@ def read_ended(folder: Path, parent: str, clock: Clock) -> EndedRun:
         ended_at=ended,
         seconds=round(ended - started, 1) if started and ended else None,
         images=sum(not image.grid for call in calls for image in call.pictures),
+        files=tuple(f"{place}/{FILES}/{file.name}" for call in calls for file in call.files),
         points=len(points - {0}),
         points_failed=len(failed),
         failed_points=tuple(failed[:_MOST_POINTS]),

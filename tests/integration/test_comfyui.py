@@ -282,3 +282,30 @@ def test_the_prompts_of_others_on_an_external_comfyui_are_left_alone(tmp_path: P
             assert entry["status"]["status_str"] == "success"
             assert ask(spool, f"history/{ours}") == {}
             spool.stop()
+
+
+def test_an_external_comfyui_whose_worker_died_in_our_prompt_is_held_as_hanging_and_not_as_busy(
+    tmp_path: Path,
+) -> None:
+    """Its HTTP answers for ever (ComfyUI#16312). The prompt in it is ours, so that it may be
+    interrupted, and the attempt counts."""
+    base, plan = tmp_path / "comfyui", "- {fault: worker-dies, when: {prompt: castle}, times: once}"
+    patient = {"stall": 3, "health": {"interval": 0.5, "timeout": 5}}
+    with comfyui(tmp_path, webui={**EXTERNAL, **patient}) as spool:
+        flags = ("--kind", "comfyui", "--base-directory", str(base))
+        with running(tmp_path, *flags, port=spool.port, plan=plan):
+            spool.drop("castle.yaml", job())
+            spool.start()
+            wait_until(lambda: spool.lane().get("hold"), 60, "the hold")
+            hold = spool.lane()["hold"]
+            note = (spool.spool / "HOLD-sim.txt").read_text(encoding="utf-8")
+            assert "an interrupt did not free it" in hold
+            assert "somebody else" not in hold + note
+            assert "Restart the WebUI by hand" in note
+            assert len(runs_now(spool)) == 1, "nothing is sent behind it"
+            assert ask(spool, "queue")["queue_pending"] == []
+        with running(tmp_path, *flags, port=spool.port):
+            spool.wait_for(done=1)
+            (failed,) = journal(spool.done()[0], "call_failed")
+            assert (failed["diagnosis"], failed["counted"]) == ("stuck", True)
+            spool.stop()

@@ -13,6 +13,7 @@ import psutil
 import pytest
 
 from sdwatch.system.resources import config_folder
+from tests.functional.cli import sdwatch
 from tests.helpers import wait_until
 from tests.integration.test_comfyui import ask, comfyui, manifest, output, runs_now
 from tests.monitored import Monitored, journal
@@ -84,13 +85,21 @@ def test_a_job_for_flux_runs_by_the_shipped_template(tmp_path: Path) -> None:
         assert finished["used"]["seeds"] == [5]
 
 
+def page(spool: Monitored) -> str:
+    return (spool.spool / "status.html").read_text(encoding="utf-8")
+
+
 def test_what_else_a_workflow_saves_is_kept_by_its_content(tmp_path: Path) -> None:
     settings = {"outputs": {"folder": str(tmp_path / "gallery"), "name": "{name}-{number}"}}
     (tmp_path / "gallery").mkdir()
     with flux(tmp_path, template(**OTHERS), settings=settings) as spool:
         spool.drop("castle.yaml", JOB.replace("seed: 5", "seed: 5\nbatch_size: 2"))
-        spool.start(once=True)
-        spool.ended()
+        spool.start()
+        spool.wait_for(done=1)
+        run_id = spool.done()[0].name
+        told = sdwatch(tmp_path, "replay", "--config", spool.config_file, run_id, "--call", "1.1")
+        wait_until(lambda: run_id in page(spool), 60, "the page has it")
+        spool.stop()
         assert (len(spool.done()), spool.failed()) == (1, []), spool.told
         (run,) = spool.done()
         (call,) = manifest(run)["calls"]
@@ -105,6 +114,11 @@ def test_what_else_a_workflow_saves_is_kept_by_its_content(tmp_path: Path) -> No
         assert {path.name for path in (run / "files").iterdir()} == {
             file["name"] for file in call["other_files"]
         }
+        assert told.returncode == 0, told.stdout + told.stderr
+        saved = {path.suffix for path in tmp_path.glob(f"replay-{run_id}-*-file*")}
+        assert saved == set(endings)
+        for file in call["other_files"][:4]:
+            assert f'href="done/{run_id}/files/{file["name"]}"' in page(spool)
         suffixes = sorted(path.suffix for path in (tmp_path / "gallery").iterdir())
         assert suffixes == sorted([".png", ".png", *endings])
 

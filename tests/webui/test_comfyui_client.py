@@ -25,6 +25,7 @@ from sdwatch.policy.job.stage_kinds import TXT2IMG
 from sdwatch.policy.lane.knowledge import Size
 from sdwatch.policy.workflow.history import OutputFile, PromptEnd, PromptResult
 from sdwatch.policy.workflow.workflow import Workflow, workflow_of
+from sdwatch.policy.workflow.workflow_call import WorkflowCall
 from sdwatch.simulator import comfyui_media
 from sdwatch.webui.http import canary
 from sdwatch.webui.http.comfyui_client import ComfyUIClient
@@ -33,7 +34,7 @@ from sdwatch.webui.http.prompt_reply import folder_of, reply_from
 from sdwatch.webui.http.reply import Reply
 from tests.fakes import picture
 from tests.helpers import wait_until
-from tests.webui.comfy import MODEL, Comfy, comfyui, empty, node, plain, saved
+from tests.webui.comfy import MODEL, Comfy, comfyui, empty, node, plain, saved, txt2img
 
 PAYLOAD = {
     "prompt": "a castle",
@@ -128,6 +129,29 @@ def test_a_plain_picture_takes_no_checkpoint_that_no_call_was_good_with(comfy: C
         made = client.generate_images(TXT2IMG.name, asked, canary=True)
         assert (made.sizes, made.is_plain) == (((96, 64),) * 2, is_plain)
     (checkpoints / "a-damaged.safetensors").unlink()
+
+
+def test_a_self_test_repeats_a_workflow_and_leaves_nothing_in_the_output_folder(
+    comfy: Comfy,
+) -> None:
+    """It really samples, shows its pictures, and runs no node of a paid service."""
+    client, before = client_of(comfy), saved_by(comfy)
+    prompt = txt2img(steps=3) | {"10": saved("8"), "11": node("PreviewImage", images=["8", 0])}
+    small, whole = canary.repeated(WorkflowCall(workflow_of(prompt)).as_payload())
+    for asked, count in ((small, 2), (whole, 2)):
+        made = client.generate_images(asked.stage, asked.payload, canary=True)
+        assert made.sizes == ((64, 64),) * count
+        assert made.info["steps"] == asked.payload["own_workflow"]["nodes"]["3"]["inputs"]["steps"]
+        assert canary.flaw_in(made.images[0], is_tiny=False) is canary.Flaw.NONE
+    assert saved_by(comfy) == before
+    paid = {**prompt, "12": node("SimulatedPaid", prompt="x")}
+    (asked, _) = canary.repeated(WorkflowCall(workflow_of(paid)).as_payload())
+    with pytest.raises(WebUIBadRequestError, match="costs money"):
+        client.generate_images(asked.stage, asked.payload, canary=True)
+
+
+def saved_by(comfy: Comfy) -> set[Path]:
+    return set((comfy.base / "output").rglob("*.png"))
 
 
 def test_a_websocket_that_breaks_prints_nothing(comfy: Comfy) -> None:

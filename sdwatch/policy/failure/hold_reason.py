@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 
 from sdwatch.policy.failure.advice import fitted
@@ -241,6 +241,18 @@ def found_by_call(cause: str, explanation: Explanation, *, managed: bool) -> Hol
     )
     key = HoldKey(HoldCode.FOUND_BY_CALL, (explanation.key,))
     return HoldReason(cause, advice, who, cure=_cure_of(explanation.diagnosis, managed), key=key)
+
+
+def hangs_elsewhere(reason: HoldReason) -> HoldReason:
+    """Return the reason that an external WebUI hangs in sdwatch's own generation; `reason`: as the
+    call showed it."""
+    cause = f"{reason.cause}. The generation is sdwatch's own, and an interrupt did not free it"
+    advice = (
+        "Restart the WebUI by hand: it hangs, or the thread that generates has ended, so it "
+        "accepts everything and generates nothing. sdwatch did not start it and cannot restart it, "
+        "and resumes once it is idle."
+    )
+    return replace(reason, cause=cause, advice=advice)
 
 
 def crashed_repeatedly(runs: Sequence[str]) -> HoldReason:

@@ -107,8 +107,11 @@ _UPSCALE = StageKind(
     replies_several=False,
 )
 
+WORKFLOW_STAGE = "workflow"
+"""The name of the stage that runs a workflow of the job's own."""
+
 _WORKFLOW = StageKind(
-    "workflow",
+    WORKFLOW_STAGE,
     WorkflowFields,
     Makes.SAVED,
     image_field="images",

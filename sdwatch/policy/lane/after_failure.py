@@ -14,7 +14,7 @@ from sdwatch.policy.failure.diagnosis import (
     depends_on_size,
 )
 from sdwatch.policy.failure.facts import Blamed, Diagnosis
-from sdwatch.policy.failure.hold_reason import found_by_call
+from sdwatch.policy.failure.hold_reason import found_by_call, hangs_elsewhere
 from sdwatch.policy.failure.lifecycle import State
 from sdwatch.policy.failure.recovery import (
     Action,
@@ -68,7 +68,7 @@ def on_captured(turn: Turn, call: LaneCall, event: LaneEvent) -> None:
     call = replace(call, tail=replace(event, explanation=explanation), decision=decision)
     if decision.action is not Action.INTERRUPT:
         _conclude(turn, call, decision)
-    elif turn.state.setup.managed and call.in_flight and not call.given_up:
+    elif call.in_flight and not (call.lost or call.given_up):
         wait = turn.state.setup.interrupt_wait
         turn.move(call, CallPhase.INTERRUPTING, wait)
         turn.do(Interrupt(call.id, waits=True))
@@ -121,7 +121,10 @@ def on_interrupt_over(turn: Turn, call: LaneCall, event: LaneEvent) -> None:
 
 
 def _not_freed(turn: Turn, call: LaneCall) -> None:
-    _conclude(turn, call, bring_up(Ground.NOT_FREED, turn.state.setup.managed))
+    if turn.state.setup.managed or not call.in_flight:
+        _conclude(turn, call, bring_up(Ground.NOT_FREED, turn.state.setup.managed))
+    else:
+        _conclude(turn, call, Decision(Action.HOLD, Ground.NOT_FREED))
 
 
 def _conclude(turn: Turn, call: LaneCall, decision: Decision) -> None:
@@ -130,8 +133,10 @@ def _conclude(turn: Turn, call: LaneCall, decision: Decision) -> None:
     assert tail is not None
     diagnosis, error = tail.explanation.diagnosis, tail.error
     freed = decision.action is Action.INTERRUPT
-    crashed = needs_restart(diagnosis, tail.explanation.poisons, decision) and not freed
-    call = abandoned(turn, call)
+    hangs = call.in_flight and diagnosis is Diagnosis.STUCK and not turn.state.setup.managed
+    call = abandoned(turn, replace(call, lost=call.lost or hangs))
+    crashed = needs_restart(diagnosis, tail.explanation.poisons, decision)
+    crashed = crashed and not (freed or hangs)  # what hangs on answers all probes, not a call
     if crashed:
         request = call.request
         where = request.run or request.job or "a call"
@@ -176,6 +181,8 @@ def _hold_if_needed(turn: Turn, call: LaneCall, tail: TailCaptured, decision: De
         return
     explanation, setup = tail.explanation, turn.state.setup
     reason = found_by_call(explanation.cause, explanation, managed=setup.managed)
+    if call.lost and explanation.diagnosis is Diagnosis.STUCK:
+        reason = hangs_elsewhere(reason)
     if works_on:
         put_on_hold(turn, reason, still_counts_for=setup.stall)
     elif call.lost:

@@ -219,13 +219,13 @@ def _ended(turn: Turn, call: LaneCall) -> None:
 
 def on_stall(turn: Turn, call: LaneCall, event: LaneEvent) -> None:
     """The generation makes no progress. On an external WebUI it may be somebody else's, with this
-    one queued behind it. That its process ended says more."""
+    one queued behind it, unless it says that it runs ours. That its process ended says more."""
     assert isinstance(event, Stalled)
     if event.number != call.number or call.exited is not None:
         return
     stage = call.request.stage
     error: WebUIStuckError | WebUIBusyError
-    if turn.state.setup.managed:
+    if is_ours := turn.state.setup.managed or event.ours:
         error = WebUIStuckError(event.reason, stage=stage)
     else:
         error = WebUIBusyError(
@@ -235,7 +235,7 @@ def on_stall(turn: Turn, call: LaneCall, event: LaneEvent) -> None:
             stage=stage,
         )
     error.probes = event.probes
-    capture(turn, replace(call, error=error, lost=not turn.state.setup.managed))
+    capture(turn, replace(call, error=error, lost=not is_ours))
 
 
 def on_reply_after_all(turn: Turn, call: LaneCall, event: LaneEvent) -> None:

@@ -145,11 +145,13 @@ class Replied(OfCall):
 
 @dataclass(frozen=True)
 class Stalled(OfCall):
-    """POST `number` makes no progress. `reason`: in words."""
+    """POST `number` makes no progress. `reason`: in words. `ours`: the WebUI named this call's own
+    prompt as the one that runs, so it is nobody else's."""
 
     number: int
     reason: str = ""
     probes: Probes | None = None
+    ours: bool = False
 
 
 @dataclass(frozen=True)
@@ -286,7 +288,7 @@ class SelfTestEnd(Enum):
 @dataclass(frozen=True)
 class SelfTestAnswered(LaneEvent):
     """A self-test has ended. `reason`: why it failed. `refused_checkpoint`: the WebUI refuses the
-    checkpoint of the last good call."""
+    checkpoint, or the workflow, of the last good call."""
 
     end: SelfTestEnd
     reason: HoldReason = HoldReason("")  # noqa: RUF009 - it is frozen

@@ -3,7 +3,9 @@ Pure."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 from sdwatch.policy.failure.blame import Blame
 from sdwatch.policy.failure.facts import FailureKey
@@ -31,17 +33,19 @@ class Size:
 
 @dataclass(frozen=True)
 class Plain:
-    """A plain picture: its size, and the checkpoint, '' for the loaded one."""
+    """A plain picture: its size, and the checkpoint, '' for the loaded one. `workflow`: the payload
+    of a call with a workflow of its own, which is repeated instead; None for any other call."""
 
     size: Size = Size()
     checkpoint: str = ""
+    workflow: Mapping[str, Any] | None = field(default=None, repr=False)  # it has prompts
 
 
 @dataclass(frozen=True)
 class Wanted:
     """What a call asks for, as far as a self-test can repeat it: `made`, the size of its pictures
-    after hires; `plain`, the plain picture that stands for it later. Both None where its payload
-    does not say."""
+    after hires; `plain`, the plain picture that stands for it later. None where its payload does
+    not say."""
 
     made: Size | None = None
     plain: Plain | None = None
@@ -58,16 +62,18 @@ class Knowledge:
     def succeeded(self, wanted: Wanted) -> Knowledge:
         """Note that a job's call succeeded."""
         blame = self.blame.succeeded()
-        if wanted.made is None or wanted.plain is None:
+        if wanted.plain is None:
             return replace(self, blame=blame)
-        return Knowledge(wanted.plain, max(self.largest, wanted.made.pixels), blame)
+        pixels = wanted.made.pixels if wanted.made is not None else 0
+        return Knowledge(wanted.plain, max(self.largest, pixels), blame)
 
     def is_a_jobs_own(self, failure: FailureKey | None, wanted: Wanted) -> bool:
         """Return whether this failure was shown to be the jobs' own, so that its second attempt
         needs no restart. Only where the self-test would see damage to this call: a picture smaller
         than the call's may fit where the call does not."""
         made = wanted.made
-        is_shown = made is not None and made.pixels <= self.good.size.pixels
+        is_plain = self.good.workflow is None
+        is_shown = made is not None and is_plain and made.pixels <= self.good.size.pixels
         return is_shown and self.blame.is_a_jobs_own(failure)
 
     def blamed(
@@ -82,6 +88,6 @@ class Knowledge:
         """Forget which failures were the jobs' own: the WebUI may have changed."""
         return replace(self, blame=self.blame.forget())
 
-    def forget_checkpoint(self) -> Knowledge:
-        """Forget the checkpoint of the last good call: the WebUI refuses its name."""
-        return replace(self, good=replace(self.good, checkpoint=""))
+    def forget_refused(self) -> Knowledge:
+        """Forget the checkpoint, or the workflow, of the last good call: the WebUI refuses it."""
+        return replace(self, good=Plain(self.good.size))

@@ -171,7 +171,7 @@ def on_self_test(turn: Turn, event: SelfTestAnswered) -> bool:
     state = turn.state
     turn.change(busy=None)
     if event.refused_checkpoint:
-        turn.change(knowledge=state.knowledge.forget_checkpoint())
+        turn.change(knowledge=state.knowledge.forget_refused())
     if event.end is SelfTestEnd.PASSED:
         turn.write(turn.state.history.passed_self_test(turn.now))
         if state.up is Up.ANSWERS:

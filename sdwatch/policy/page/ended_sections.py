@@ -15,6 +15,9 @@ from sdwatch.policy.privacy.printable import counted
 _THUMBNAILS = 4
 """Of each run; a run of fifty pictures would fill the page."""
 
+_FILES = 4
+"""So many other files of a run are linked; the page of the run has all of them."""
+
 _FIRST_FAILED = 4
 _FIRST_POINTS = 3
 """So many are shown at once; the others unfold, so that the pictures are not far down."""
@@ -85,6 +88,10 @@ def _linked(run: EndedCard) -> Markup:
 
 
 def _documents(run: EndedCard) -> Iterator[Markup]:
+    for path in run.files[:_FILES]:
+        name = path.rpartition("/")[2].rpartition("-")[2]  # without what all of the run share
+        label = f"{name} of {run.source or run.run_id}"
+        yield element("a", name_of(name), href=link_to(path), aria_label=label)
     for there, name in ((run.explained, "WHY.txt"), (run.documented, "run.json")):
         if there:
             label = f"{name} of {run.source or run.run_id}"
@@ -97,6 +104,7 @@ def _ended_facts(run: EndedCard, overview: Overview, *more: str) -> Iterator[Mar
         yield element("time", shown, datetime=iso(run.ended_at))
     facts = [counted(run.points, "point") if run.points > 1 and not run.points_failed else ""]
     facts += [counted(run.images, "image") if run.images else "", *more]
+    facts.append(counted(len(run.files), "other file") if run.files else "")
     facts.append(counted(run.warnings, "warning") if run.warnings else "")
     yield "".join(f" · {fact}" for fact in facts if fact)
 
@@ -152,4 +160,6 @@ def _thumbnail(each: Thumbnail, run: EndedCard, number: int) -> Markup:
 
 def _no_thumbnail(run: EndedCard) -> Markup:
     words = counted(run.images, "image") if run.images else "no image"
+    if run.files and not run.images:
+        words = counted(len(run.files), "file")
     return element("a", words, class_="thumbs none", href=f"{link_to(run.folder)}/")

@@ -213,11 +213,11 @@ class PointCard:
 @dataclass(frozen=True)
 class EndedCard:
     """A run in done/ or failed/. `outcome`: done, failed or cancelled, '' if its journal cannot be
-    read; `seconds`: from its claim to its end; `images`: how many it has, without grids; `points`:
-    for how many points it has pictures, 0 for a job without points; `points_failed`: how many of
-    them failed, and `failed_points` the first of these; `why`: the first line of WHY.txt;
-    `diagnosis` and `blame`: of error.json; `explained`: WHY.txt is there; `documented`: run.json
-    is."""
+    read; `seconds`: from its claim to its end; `images`: how many it has, without grids; `files`:
+    the paths of its other files, such as videos; `points`: for how many points it has pictures, 0
+    for a job without points; `points_failed`: how many of them failed, and `failed_points` the
+    first of these; `why`: the first line of WHY.txt; `diagnosis` and `blame`: of error.json;
+    `explained`: WHY.txt is there; `documented`: run.json is."""
 
     run_id: str
     folder: str
@@ -226,6 +226,7 @@ class EndedCard:
     ended_at: float | None = None
     seconds: float | None = None
     images: int = 0
+    files: tuple[str, ...] = ()
     points: int = 0
     points_failed: int = 0
     failed_points: tuple[PointCard, ...] = ()

@@ -67,8 +67,11 @@ class PreparedCall:
 
 
 def wanted_of(stage: str, payload: Mapping[str, Any]) -> Wanted:
-    """Return the sizes of the pictures that a call makes, as far as its payload says."""
-    if not STAGES[stage].has_steps or STAGES[stage].runs_workflow:
+    """Return the sizes of the pictures that a call makes, as far as its payload says; of one with a
+    workflow of its own, that itself."""
+    if STAGES[stage].runs_workflow:
+        return Wanted(plain=Plain(workflow=payload))
+    if not STAGES[stage].has_steps:
         return Wanted()
     width, height = made_size(payload)
     made = Size(width, height, max(1, int(payload.get("batch_size") or 1)))

@@ -81,6 +81,13 @@ class CallWatch:
         """Return whether the WebUI has answered since the call last made progress."""
         return self._watch.probes
 
+    @property
+    def job(self) -> str:
+        """Return what the WebUI named as running when it last answered; '' for nothing."""
+        state = self.progress.get("state")
+        job = state.get("job") if isinstance(state, Mapping) else None
+        return job if isinstance(job, str) else ""
+
     def _sample(self) -> str:
         unanswered = ""
         try:

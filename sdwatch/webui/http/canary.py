@@ -26,8 +26,10 @@ from sdwatch.errors import (
 from sdwatch.policy.failure.hold_reason import HoldCode, HoldKey, HoldReason
 from sdwatch.policy.job.payload import MAX_SEED
 from sdwatch.policy.job.picture import NoPictureError, PictureData, check_whole, is_one_colour
-from sdwatch.policy.job.stage_kinds import TXT2IMG
+from sdwatch.policy.job.stage_kinds import TXT2IMG, WORKFLOW_STAGE
 from sdwatch.policy.lane.knowledge import Size
+from sdwatch.policy.workflow.repeated import once_more, smallest
+from sdwatch.policy.workflow.workflow_call import call_in
 from sdwatch.webui.http.call import Sent, result_of
 from sdwatch.webui.http.client import SDWebUIClient
 from sdwatch.webui.http.found import FoundClient
@@ -66,6 +68,20 @@ def plain(size: Size, checkpoint: str = "") -> SelfTestCall:
         **named,
     }
     return SelfTestCall(TXT2IMG.name, asked, f"a plain picture of {size} in two steps", False)
+
+
+def repeated(payload: Mapping[str, Any]) -> tuple[SelfTestCall, ...]:
+    """Return the workflow of a good call once more: at its smallest, then as it was, since only
+    that is known to work. `payload`: of that call."""
+    call, seed = call_in(payload), random.randint(0, MAX_SEED)
+    assert call is not None
+    return tuple(
+        SelfTestCall(WORKFLOW_STAGE, {**payload, **made.as_payload()}, what, False)
+        for made, what in (
+            (smallest(call, seed), "the last good workflow at its smallest"),
+            (once_more(call, seed), "the last good workflow"),
+        )
+    )
 
 
 class Flaw(StrEnum):
@@ -190,7 +206,10 @@ def _failure(asked: SelfTestCall, result: Reply | WebUIError) -> SelfTestFailure
             (by for kind, by in _BY_ERROR if isinstance(result, kind)), SelfTestFinding.FAILED
         )
         return SelfTestFailure(f"{asked.what} failed: {result}", by, result)
-    flaw = flaw_in(result.images[0], is_tiny=asked.is_tiny, is_plain=result.is_plain)
+    if asked.stage == WORKFLOW_STAGE:  # whatever its sizes are; it may make no picture
+        flaw = Flaw.ONE_COLOUR if result.one_colour and all(result.one_colour) else Flaw.NONE
+    else:
+        flaw = flaw_in(result.images[0], is_tiny=asked.is_tiny, is_plain=result.is_plain)
     if flaw is Flaw.NONE:
         return None
     error = WebUIReplyError(f"it came out {flaw}", status=200, kind=_KINDS[flaw])

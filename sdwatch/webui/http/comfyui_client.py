@@ -32,7 +32,7 @@ from sdwatch.policy.translation.templates import Templates
 from sdwatch.policy.workflow.history import PromptEnd, PromptResult, refusal_in
 from sdwatch.policy.workflow.node_classes import NodeClass
 from sdwatch.policy.workflow.workflow import Workflow
-from sdwatch.policy.workflow.workflow_call import taken
+from sdwatch.policy.workflow.workflow_call import call_in, taken
 from sdwatch.system.failpoints import failpoint
 from sdwatch.webui.http.client import CANARY_HEADER, log_failure
 from sdwatch.webui.http.comfyui_questions import ComfyUIQuestions
@@ -241,7 +241,8 @@ class ComfyUIClient(ComfyUIQuestions):
             raise WebUIInterruptedError("the prompt was interrupted in ComfyUI")
         if result.end is PromptEnd.FAILED:
             raise failed(result)
-        wanted, is_plain = taken(payload, result), canary and has_no_model(payload)
+        wanted = result if canary else taken(payload, result)
+        is_plain = canary and call_in(payload) is None and has_no_model(payload)
         reply = reply_from(self, stage, payload, prompt.id, wanted, is_plain=is_plain)
         if any(reply.one_colour) and not is_plain:
             # NaNs: another attempt would get the same picture from the cache (0.33.0, 0.3 s).

@@ -18,6 +18,7 @@ from sdwatch.policy.translation.built_in import canary_picture, drawing, enlargi
 from sdwatch.policy.translation.lists import checkpoint_meant, checkpoints
 from sdwatch.policy.translation.template_file import WorkflowTemplate
 from sdwatch.policy.workflow.node_classes import NodeClasses
+from sdwatch.policy.workflow.repeated import without_traces
 from sdwatch.policy.workflow.workflow import Workflow, WorkflowError
 from sdwatch.policy.workflow.workflow_call import call_in
 
@@ -50,18 +51,19 @@ class WorkflowsOfCalls:
     def of(self, stage: str, payload: Mapping[str, Any], folder: str, *, canary: bool) -> Workflow:
         """Return the workflow of a call, whose files go into `folder`. `canary`: it is no job's.
         Raises WebUIError, also where an upload fails."""
-        if canary and has_no_model(payload):
+        own = call_in(payload)
+        if canary and own is None and has_no_model(payload):
             sides = (int(payload.get(name) or 1) for name in _SIZE)
             return canary_picture(random.randrange(_COLOURS), *sides)
         images = list(_images_of(stage, payload))
-        own = call_in(payload)
         self._uploaded[folder] = len(images)
         names = [
             self._uploads.upload(f"{number}.png", folder, image)
             for number, image in enumerate(images, 1)
         ]
         if own is not None:
-            return own.ready(folder, names)
+            workflow = own.ready(folder, names)
+            return self._as_test(workflow) if canary else workflow
         if (template := self._template(stage, payload)) is not None:
             try:
                 return template.filled(payload, folder, names)
@@ -74,6 +76,12 @@ class WorkflowsOfCalls:
         except NoPictureError as error:
             raise WebUIBadRequestError(f"the image to enlarge {error}") from error
         return enlarging(payload, folder, names[0], size)
+
+    def _as_test(self, workflow: Workflow) -> Workflow:
+        try:
+            return without_traces(workflow, self._classes())
+        except WorkflowError as error:
+            raise WebUIBadRequestError(str(error)) from error
 
     def take_back(self, folder: str, images: int = 0) -> None:
         """Put a tiny picture in the place of each image of a call that has ended: ComfyUI
