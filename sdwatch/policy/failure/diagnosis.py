@@ -198,6 +198,11 @@ _OF_A_200: Mapping[str, str] = {
 """What to do about a 200 that is no success, by the kind of the finding (see reply_checks.py) or of
 what the reply lacked. No advice points to the log; WHY.txt does, if there is something to read."""
 
+_WORDS_OF_NODE = {
+    Diagnosis.STUCK: "it was in node",
+    Diagnosis.CRASH: "the last node that it reported:",
+}
+
 _BROKEN_OFF = (
     "The connection broke, but no process was seen to end. If there is a proxy in between, use the "
     "WebUI's own address as `url` in the config. If the WebUI runs on another machine, check there "
@@ -266,8 +271,8 @@ def _by_error(facts: FailureFacts) -> Explanation:
                 advice = _BROKEN_OFF
             raised = _raised(facts)
             cause = _with_what_was_raised(error, raised)
-            if facts.node and diagnosis is Diagnosis.STUCK:
-                cause = f"{cause}; it was in node {facts.node}"
+            if facts.node and diagnosis in _WORDS_OF_NODE:
+                cause = f"{cause}; {_WORDS_OF_NODE[diagnosis]} {facts.node}"
             return _explanation(facts, diagnosis, cause, evidence, advice, raised)
     return _explanation(facts, Diagnosis.SERVER_ERROR, str(error), "")
 

@@ -176,6 +176,7 @@ class ComfyUIClient(ComfyUIQuestions):
         returned, and nothing is sent.
         """
         prompt = prompt or PromptToSend(str(uuid.uuid4()))
+        self._last = None
         try:
             for sent in prompt.before:
                 if (found := self._result_of(sent, stage, payload, given_up)) is not None:
