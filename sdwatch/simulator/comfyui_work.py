@@ -412,6 +412,11 @@ def _save_elsewhere(call: Call, images: Images, filename_prefix: str) -> Result:
     return Result((), {"images": [{**file, "subfolder": "../elsewhere"} for file in files]})
 
 
+def _save_own(call: Call, images: Images) -> Result:
+    """It has no filename_prefix, like the save nodes of some extensions."""
+    return Result((), {"images": _saved(call, images, "own/picture", "output", 4)})
+
+
 WORK: dict[str, Work] = {
     "KSampler": _sample, "CheckpointLoaderSimple": _checkpoint, "CLIPTextEncode": _text,
     "CLIPSetLastLayer": _first, "VAEDecode": _decode, "VAEEncode": _encode,
@@ -427,5 +432,6 @@ WORK: dict[str, Work] = {
     "SaveVideo": _save_video, "EmptyAudio": _empty_audio, "SaveAudio": _save_audio,
     "SaveLatent": _save_latent, "SaveAnimatedWEBP": _save_animated, "PreviewAny": _preview_any,
     "SimulatedPaid": _paid, "SimulatedSteps": _slow_steps,
-    "SimulatedSleep": _sleep, "SimulatedRaise": _raise, "SimulatedSave": _save_elsewhere,
+    "SimulatedSleep": _sleep, "SimulatedRaise": _raise, "SimulatedSave": _save_own,
+    "SimulatedSaveElsewhere": _save_elsewhere,
 }  # fmt: skip

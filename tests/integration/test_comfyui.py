@@ -287,7 +287,7 @@ def test_the_prompts_of_others_on_an_external_comfyui_are_left_alone(tmp_path: P
 def test_an_external_comfyui_whose_worker_died_in_our_prompt_is_held_as_hanging_and_not_as_busy(
     tmp_path: Path,
 ) -> None:
-    """Its HTTP answers for ever (ComfyUI#16312). The prompt in it is ours, so that it may be
+    """Its HTTP answers forever (ComfyUI#16312). The prompt in it is ours, so that it may be
     interrupted, and the attempt counts."""
     base, plan = tmp_path / "comfyui", "- {fault: worker-dies, when: {prompt: castle}, times: once}"
     patient = {"stall": 3, "health": {"interval": 0.5, "timeout": 5}}

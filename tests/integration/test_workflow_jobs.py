@@ -156,6 +156,27 @@ def test_the_pictures_of_chosen_nodes_are_taken_and_no_preview(tmp_path: Path) -
         assert len(images(other)) == 6
 
 
+OWN = {**PORTRAIT, "9": node("SimulatedSave", images=["8", 0])}
+
+
+def test_what_a_node_saves_under_a_name_of_its_own_is_taken_and_never_an_old_file(
+    tmp_path: Path,
+) -> None:
+    """It has no filename_prefix, so nothing but its history says where its files are; and an
+    identical workflow must run again."""
+    with comfyui(tmp_path) as spool:
+        for name in ("first", "second"):
+            drop(spool, ONE, OWN, name=name)
+        spool.start(once=True)
+        spool.ended()
+        assert (len(spool.done()), spool.failed()) == (2, []), spool.told
+        assert [len(images(run)) for run in spool.done()] == [1, 1]
+        own = sorted((tmp_path / "comfyui/output/own").iterdir())
+        assert len(own) == 2
+        taken = {path.read_bytes() for run in spool.done() for path in images(run)}
+        assert taken == {path.read_bytes() for path in own}
+
+
 def test_the_same_workflow_twice_has_pictures_of_its_own(tmp_path: Path) -> None:
     """ComfyUI's cache would answer the second with the files of the first, even deleted ones."""
     with comfyui(tmp_path) as spool:
@@ -222,7 +243,7 @@ def test_a_node_that_saves_outside_of_output_costs_its_job_and_holds_no_lane(
     tmp_path: Path,
 ) -> None:
     """ComfyUI answers 403 to /view, which is no matter of passwords here."""
-    saver = node("SimulatedSave", images=["8", 0], filename_prefix="x")
+    saver = node("SimulatedSaveElsewhere", images=["8", 0], filename_prefix="x")
     with comfyui(tmp_path) as spool:
         drop(spool, ONE, {**PORTRAIT, "9": {**saver, "_meta": {"title": "My Saver"}}})
         spool.start(once=True)
@@ -326,6 +347,41 @@ def test_a_run_that_was_killed_in_the_middle_of_a_workflow_takes_its_pictures(
         assert sent_ids[0] == prompt_id
         assert [folder.name for folder in output(tmp_path).iterdir()] == [prompt_id]
         assert sent(images(run)[0])["3"]["inputs"]["steps"] == 4
+
+
+FILM = {
+    **PORTRAIT,
+    "7": {**node("CLIPTextEncode", text="", clip=["4", 1]), "_meta": {"title": "Negative"}},
+    "20": node("SimulatedSleep", image=["8", 0], seconds=0),
+    "21": node("CreateVideo", images=["20", 0], fps=8.0),
+    "9": node("SaveVideo", video=["21", 0], filename_prefix="x", format="auto"),
+    "22": node("SaveLatent", samples=["3", 0], filename_prefix="x"),
+    "23": node("EmptyAudio", duration=0.5, sample_rate=8000, channels=2),
+    "24": node("SaveAudio", audio=["23", 0], filename_prefix="x"),
+}
+
+
+@pytest.mark.parametrize("is_whole", [True, False])
+def test_other_files_that_were_saved_before_both_died_are_taken_if_they_are_whole(
+    tmp_path: Path, is_whole: bool
+) -> None:
+    """Also behind a node that nobody knows: of whatever comes, SaveVideo makes one file."""
+    with comfyui(tmp_path, faults=SLOW) as spool:
+        drop(spool, FOUR_STEPS, FILM)
+        spool.start_process()
+        prompt_id = waits_in_a_prompt(spool)
+        spool.kill()
+        wait_until(lambda: prompt_id in ask(spool, f"history/{prompt_id}"), 60, "its end")
+        psutil.Process(spool.webui_pid()).kill()
+        if not is_whole:
+            (film,) = (output(tmp_path) / prompt_id).glob("*.mp4")
+            film.write_bytes(film.read_bytes()[:-20])
+        run = only_run(spool)
+        assert {path.suffix for path in (run / "files").iterdir()} == {
+            ".mp4", ".latent", ".flac"
+        }  # fmt: skip
+        again = {folder.name for folder in output(tmp_path).iterdir()} - {prompt_id}
+        assert len(again) == (0 if is_whole else 1)
 
 
 def test_a_drawn_seed_is_the_same_after_a_death(tmp_path: Path) -> None:

@@ -473,8 +473,10 @@ def test_pictures_are_counted_where_each_node_is_known(
     assert pictures_of(job) == (None if expected is None else 2 * expected)
     used = job.stages[0].workflow
     assert used is not None
-    files = files_of(used.call(1), "sdwatch/id")
-    names = [f"save-1_{n:05}_.png" for n in range(1, (expected or 0) + 1)]
+    files = files_of(
+        used.call(1).ready("sdwatch/id", [""] * len(used.call(1).images)), CATALOGUE.classes
+    )
+    names = [(f"save-1_{n:05}_.png", f"save-1_{n:05}.png") for n in range(1, (expected or 0) + 1)]
     assert files == (None if expected is None else names)
 
 
@@ -625,7 +627,7 @@ def test_a_node_that_cannot_save_is_not_waited_for() -> None:
         n9=node("Prefixed", filename_prefix="x"), n13=node("PreviewImage", images=["8", 0])
     )
     assert any(
-        "saves anything that sdwatch can take" in message for message in found(read("", only))
+        "no node of the workflow saves anything" in message for message in found(read("", only))
     )
     both = nodes(n12=node("Prefixed", filename_prefix="x"))
     assert found(read("", both)) == []

@@ -14,6 +14,7 @@ from sdwatch.policy.translation.lists import WorkflowRules, lists_of
 from sdwatch.policy.translation.template_file import TemplateError, WorkflowTemplate, read_template
 from sdwatch.policy.translation.templates import Templates, unfit
 from sdwatch.policy.workflow.node_classes import NodeClasses, read_classes
+from sdwatch.policy.workflow.saved_files import files_of
 from sdwatch.policy.workflow.workflow import WorkflowError
 from sdwatch.simulator.traits import load
 from sdwatch.system.resources import config_folder
@@ -66,7 +67,11 @@ def test_a_template_gets_what_the_job_asks_for_and_keeps_its_defaults() -> None:
     assert (sampler["seed"], sampler["steps"], sampler["cfg"]) == (7, 20, 1.0)
     assert (sampler["sampler_name"], sampler["scheduler"]) == ("dpmpp_2m", "simple")
     assert str(nodes["save"].inputs["filename_prefix"]).startswith("sdwatch/x/")
-    assert flux().pictures(fields) == {"save": 2}
+    saved = files_of(flux().filled(fields, "x"), classes())
+    assert saved is not None
+    assert [names[0] for names in saved] == [
+        f"save-{list(flux().workflow.nodes).index('save') + 1}_0000{n}_.png" for n in (1, 2)
+    ]
 
 
 def test_a_prompt_that_looks_like_a_placeholder_is_a_prompt() -> None:
@@ -161,7 +166,8 @@ def test_a_template_may_enlarge() -> None:
 
 def test_a_number_of_pictures_in_the_file_is_nobodys_guess() -> None:
     fixed = read_template(FLUX.name, text_of('"{batch_size:1}"', "4"))
-    assert fixed.pictures({}) is None
+    fixed_names = files_of(fixed.filled({"prompt": "x", "seed": 1}, "x"), classes())
+    assert len(fixed_names or ()) == 4
 
 
 # -- the built-in workflows: every field of a job is used, or refused with the reason

@@ -12,7 +12,7 @@ from sdwatch.policy.workflow.node_classes import NodeClasses
 from sdwatch.policy.workflow.places import InputPlace
 from sdwatch.policy.workflow.preflight import Misfit, misfits
 from sdwatch.policy.workflow.workflow import Workflow
-from sdwatch.policy.workflow.workflow_call import PREFIX
+from sdwatch.policy.workflow.workflow_call import PREFIX, WorkflowCall, choosing_places, savers_in
 
 
 def check_workflow(report: CheckReport, rules: JobRules) -> None:
@@ -29,7 +29,7 @@ def check_workflow(report: CheckReport, rules: JobRules) -> None:
     allowed = (*used.allow, *rules.allow)
     found = [*misfits(workflow, classes, allowed_paid=allowed, coming=call.images)]
     found += _named_places(workflow, classes, rules)
-    found += _idle_outputs(workflow, classes, call.taken, chosen=bool(call.outputs))
+    found += _idle_outputs(workflow, classes, call)
     for misfit in found:
         if misfit.may_change:
             report.refusing.add(NODE_CLASSES)
@@ -51,16 +51,16 @@ def _named_places(workflow: Workflow, classes: NodeClasses, rules: JobRules) -> 
                 yield Misfit(node.id, name, why)
 
 
-def _idle_outputs(
-    workflow: Workflow, classes: NodeClasses, taken: tuple[str, ...], *, chosen: bool
-) -> Iterator[Misfit]:
+def _idle_outputs(workflow: Workflow, classes: NodeClasses, call: WorkflowCall) -> Iterator[Misfit]:
     """Yield nodes whose files are to be taken and that save none."""
-    idle = [
-        workflow.nodes[id]
-        for id in taken
-        if (kind := classes.get(workflow.nodes[id].kind)) is not None and not kind.saves
-    ]
-    if chosen:
-        yield from (Misfit(node.id, "", f"node {node.shown} saves nothing") for node in idle)
-    elif len(idle) == len(taken):
-        yield Misfit("", "", "no node of the workflow saves anything that sdwatch can take")
+    saves = {*choosing_places(workflow, classes)}
+    for id in savers_in(workflow):
+        kind = classes.get(workflow.nodes[id].kind)
+        saves |= {id} if kind is None or kind.saves else set()
+    for id in call.outputs:
+        if id not in saves:
+            yield Misfit(id, "", f"node {workflow.nodes[id].shown} saves nothing")
+    kinds = (classes.get(node.kind) for node in workflow.nodes.values())
+    if not saves and any(kind is not None and kind.saves for kind in kinds):  # else it is said
+        words = "no node of the workflow saves anything: use SaveImage (a PreviewImage only shows)"
+        yield Misfit("", "", words)

@@ -36,6 +36,7 @@ from sdwatch.policy.workflow.places import (
     places_for,
     short_place,
 )
+from sdwatch.policy.workflow.saved_files import may_save, saves_nothing
 from sdwatch.policy.workflow.workflow import (
     Workflow,
     WorkflowError,
@@ -44,7 +45,7 @@ from sdwatch.policy.workflow.workflow import (
     read_workflow,
     shortly,
 )
-from sdwatch.policy.workflow.workflow_call import PREFIX, WorkflowCall, savers_in
+from sdwatch.policy.workflow.workflow_call import PREFIX, WorkflowCall
 
 Way = tuple[str, ...]
 """To a value in a stage: the name of a field, and of what is in it."""
@@ -199,11 +200,10 @@ class WorkflowReader:
             self._fail(place, str(error), error.unfinished)
         else:
             file = WorkflowFile(workflow, first, places_of_nodes(data))
-            if savers_in(workflow):
+            if may_save(workflow):
                 return file
             message = (
-                "no node of the workflow saves anything: one must have a filename_prefix, as "
-                "SaveImage has (a PreviewImage only shows)"
+                "no node of the workflow saves anything: use SaveImage (a PreviewImage only shows)"
             )
             self._fail(Scalar("", *file.place("")), message, False)
         return None
@@ -352,11 +352,10 @@ class _Stage:
             except PlaceError as error:
                 self._fail(node, str(error))
                 continue
-            if PREFIX in named.inputs:
-                yield named.id
+            if saves_nothing(named):
+                self._fail(node, f"node {named.shown} saves nothing that sdwatch can take")
             else:
-                message = f"node {named.shown} saves nothing that sdwatch can take: no {PREFIX}"
-                self._fail(node, message)
+                yield named.id
 
     def _allowed(self) -> Iterator[str]:
         kinds = {node.kind for node in self._workflow.nodes.values()}

@@ -121,21 +121,6 @@ class WorkflowTemplate:
             return int(value or 0)
         return float(value) if name in _NUMBERS else str(value)
 
-    def pictures(self, fields: Mapping[str, Any]) -> dict[str, int] | None:
-        """Return how many pictures each of its nodes saves; None where something else is saved, or
-        its file has a number of its own."""
-        nodes = self.workflow.nodes.values()
-        savers = [node for node in nodes if PREFIX in node.inputs]
-        counts = [v for node in nodes for k, v in node.values().items() if k in _COUNTS]
-        fixed = any(isinstance(count, int) and count != 1 for count in counts)
-        if fixed or any(node.kind != "SaveImage" for node in savers):
-            return None
-        batch = int(fields.get("batch_size") or 1) if "batch_size" in self.fields else 1
-        return dict.fromkeys((node.id for node in savers), batch)
-
-
-_COUNTS = ("batch_size", "amount")
-
 
 def _put(value: Any, values: Mapping[str, Any]) -> Any:
     """Return a value with its placeholders filled in; one that is nothing else keeps its type."""

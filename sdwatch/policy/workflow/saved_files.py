@@ -1,20 +1,31 @@
-"""How many pictures a workflow saves, where its nodes are known to keep their number. Pure.
+"""What a workflow saves, where its nodes are known to keep the number of pictures. Pure.
 
 Classes of ComfyUI 0.33.0. Of any other nobody knows, so nothing is said of what is behind it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
-from sdwatch.policy.workflow.workflow import Workflow, link_of
-from sdwatch.policy.workflow.workflow_call import PREFIX, WorkflowCall
+from sdwatch.policy.workflow.node_classes import NodeClasses
+from sdwatch.policy.workflow.workflow import Node, Workflow, link_of
+from sdwatch.policy.workflow.workflow_call import (
+    ONLY_SHOW,
+    PREFIX,
+    WorkflowCall,
+    choosing_places,
+    savers_in,
+)
 
 _MOST = 4096
 """Of ComfyUI's own batches."""
 
 _KEEPS: Mapping[str, str] = {
     "SaveImage": "images",
+    "SaveAudio": "audio",
+    "SaveAudioMP3": "audio",
+    "SaveAudioOpus": "audio",
+    "VAEDecodeAudio": "samples",
     "VAEDecode": "samples",
     "VAEDecodeTiled": "samples",
     "VAEEncode": "pixels",
@@ -34,11 +45,35 @@ _KEEPS: Mapping[str, str] = {
     "ImageInvert": "image",
     "ImageBlur": "image",
     "ImageSharpen": "image",
+    "ImageCrop": "image",
+    "ImageFlip": "image",
+    "ImageRotate": "image",
+    "ImageQuantize": "image",
+    "ImageBlend": "image1",
+    "ImageCompositeMasked": "destination",
+    "ImageScaleToMaxDimension": "image",
+    "LatentComposite": "samples_to",
+    "LatentCrop": "samples",
+    "LatentFlip": "samples",
+    "LatentRotate": "samples",
+    "MaskToImage": "mask",
+    "InvertMask": "mask",
+    "GrowMask": "mask",
+    "FeatherMask": "mask",
     "ImagePadForOutpaint": "image",
 }
-"""Classes that make of each picture one, and the input that it comes in by."""
+"""Classes that make of each picture (sound, mask) one, and the input that it comes in by."""
 
-_STARTS = ("EmptyLatentImage", "EmptySD3LatentImage", "EmptyFlux2LatentImage", "EmptyImage")
+_ONE = ("LoadImage", "LoadImageMask", "EmptyAudio", "LoadAudio", "SolidMask")
+"""Classes that give one of what they give."""
+
+_STARTS = (
+    "EmptyLatentImage",
+    "EmptySD3LatentImage",
+    "EmptyFlux2LatentImage",
+    "EmptyImage",
+    "EmptyLatentAudio",
+)
 """Classes that make as many as their `batch_size` says."""
 
 
@@ -49,18 +84,62 @@ def pictures_in(call: WorkflowCall) -> int | None:
     return sum(known) if known and len(known) == len(counts) else None
 
 
-def files_of(call: WorkflowCall, folder: str) -> list[str] | None:
-    """Return the names of the files that a call takes, below `folder`, in their order; None where
-    that is not known."""
-    workflow = call.ready(folder, [""] * len(call.images))
-    names = []
-    for id in call.taken:
-        count = _count(workflow, id)
-        if count is None:
+def saves_nothing(node: Node) -> bool:
+    """Return whether a node is known to save nothing."""
+    return PREFIX not in node.inputs and node.kind in _SAVE_NOTHING
+
+
+def may_save(workflow: Workflow) -> bool:
+    """Return whether a workflow may save anything, as far as its file shows that: it says where, or
+    it ends in a class that is not known to save nothing."""
+    used = {link.node for node in workflow.nodes.values() for _, link in node.links()}
+    return any(
+        PREFIX in node.inputs or (node.id not in used and not saves_nothing(node))
+        for node in workflow.nodes.values()
+    )
+
+
+def files_of(
+    workflow: Workflow, classes: NodeClasses, takes: Callable[[str], bool] = lambda _: True
+) -> list[tuple[str, ...]] | None:
+    """Return the files that a workflow saves as it is sent, in the order of its nodes, each by the
+    names that it may have; None where that is not known, as of nodes that save where they like.
+    `takes`: returns whether the files of a node are wanted."""
+    if any(map(takes, choosing_places(workflow, classes))):
+        return None
+    found = []
+    for id in filter(takes, savers_in(workflow)):
+        node = workflow.nodes[id]
+        endings = _ENDINGS.get(node.kind)
+        count = 1 if node.kind in _ONE_FILE else _count(workflow, id)
+        if count is None or endings is None:
             return None
-        stem = str(workflow.nodes[id].inputs[PREFIX]).rpartition("/")[2]
-        names += [f"{stem}_{number:05}_.png" for number in range(1, count + 1)]
-    return names
+        stem = str(node.inputs[PREFIX]).rpartition("/")[2]
+        for start in (f"{stem}_{number:05}" for number in range(1, count + 1)):
+            found.append(tuple(f"{start}{end}.{e}" for e in endings for end in ("_", "")))
+    return found
+
+
+_ONE_FILE = frozenset(
+    {"SaveVideo", "SaveWEBM", "SaveAnimatedWEBP", "SaveAnimatedPNG", "SaveLatent"}
+)
+"""Classes that make one file of whatever comes."""
+
+_ENDINGS: Mapping[str, tuple[str, ...]] = {
+    "SaveImage": ("png",),
+    "SaveVideo": ("mp4", "webm", "mkv", "mov"),
+    "SaveWEBM": ("webm",),
+    "SaveAnimatedWEBP": ("webp",),
+    "SaveAnimatedPNG": ("png",),
+    "SaveLatent": ("latent",),
+    "SaveAudio": ("flac",),
+    "SaveAudioMP3": ("mp3",),
+    "SaveAudioOpus": ("opus",),
+}
+"""What their files are called: NAME_00001_.png, and sounds NAME_00001.flac (comfy_api/latest/_ui.py
+of 0.33.0)."""
+
+_SAVE_NOTHING = frozenset({*_KEEPS, *_STARTS, *_ONE, *ONLY_SHOW}) - {*_ENDINGS}
 
 
 def _count(workflow: Workflow, id: str) -> int | None:
@@ -68,7 +147,7 @@ def _count(workflow: Workflow, id: str) -> int | None:
     seen, times = set[str](), 1
     while id not in seen and (node := workflow.nodes.get(id)) is not None:
         seen.add(id)
-        if node.kind == "LoadImage":
+        if node.kind in _ONE:
             return times
         if node.kind in _STARTS:
             return _whole(node.inputs.get("batch_size"), times)

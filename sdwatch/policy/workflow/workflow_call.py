@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from sdwatch.policy.workflow.history import PromptResult
+from sdwatch.policy.workflow.node_classes import NodeClasses
 from sdwatch.policy.workflow.places import InputPlace
 from sdwatch.policy.workflow.workflow import Workflow, workflow_of
 
@@ -20,8 +21,7 @@ PREFIX = "filename_prefix"
 @dataclass(frozen=True)
 class WorkflowCall:
     """A workflow with the values of one call. `images`: the inputs that get its images, in their
-    order; `outputs`: the ids of the nodes whose files are taken, () for each that can say where it
-    saves."""
+    order; `outputs`: the ids of the nodes whose files are taken, () for all."""
 
     workflow: Workflow
     images: tuple[InputPlace, ...] = ()
@@ -39,9 +39,13 @@ class WorkflowCall:
 
     @property
     def taken(self) -> tuple[str, ...]:
-        """Return the ids of the nodes whose files are taken, in the order of the workflow."""
-        savers = savers_in(self.workflow)
-        return tuple(id for id in savers if not self.outputs or id in self.outputs)
+        """Return the ids of the nodes that can be told where to save and whose files are taken, in
+        the order of the workflow."""
+        return tuple(id for id in savers_in(self.workflow) if self.takes(id))
+
+    def takes(self, id: str) -> bool:
+        """Return whether the files of a node are taken, if it saves any."""
+        return not self.outputs or id in self.outputs
 
     def ready(self, folder: str, names: Sequence[str]) -> Workflow:
         """Return what is sent: each node saves into `folder`, under a name of its own, so that no
@@ -75,18 +79,41 @@ def taken(payload: Mapping[str, Any], result: PromptResult) -> PromptResult:
     if call is None:
         return result
     files = {
-        id: tuple(file for file in result.files.get(id, ()) if file.type == _KEPT)
-        for id in call.taken
+        id: tuple(file for file in listed if file.type == _KEPT)
+        for id, listed in result.files.items()
+        if call.takes(id)
     }
-    texts = {
-        id: shown for id, shown in result.texts.items() if not call.outputs or id in call.outputs
-    }
+    texts = {id: shown for id, shown in result.texts.items() if call.takes(id)}
     return replace(
         result, files={id: listed for id, listed in files.items() if listed}, texts=texts
     )
 
 
 _KEPT = "output"
+
+
+def choosing_places(workflow: Workflow, classes: NodeClasses) -> list[str]:
+    """Return the ids of the nodes that save where they like."""
+    return [
+        node.id
+        for node in workflow.nodes.values()
+        if PREFIX not in node.inputs and node.kind not in ONLY_SHOW
+        if (kind := classes.get(node.kind)) is not None and kind.saves
+    ]
+
+
+ONLY_SHOW = ("PreviewImage", "MaskPreview", "PreviewAudio")
+"""Classes whose files are no result: they lie in temp/."""
+
+_CALL = "sdwatch_call"
+
+
+def never_cached(workflow: Workflow, classes: NodeClasses, folder: str) -> Workflow:
+    """Return a workflow whose nodes that save where they like run in any case: ComfyUI would take
+    an old file from its cache. It compares all inputs of a node, and ignores one that the class
+    does not have (get_immediate_node_signature and get_input_data of 0.33.0)."""
+    named = choosing_places(workflow, classes)
+    return workflow.with_values({(id, _CALL): folder for id in named})
 
 
 def savers_in(workflow: Workflow) -> list[str]:

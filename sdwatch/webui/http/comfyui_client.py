@@ -96,7 +96,7 @@ class ComfyUIClient(ComfyUIQuestions):
         self._call_limit = call_limit
         self._owner = owner or f"sdwatch-{uuid.uuid4().hex}"
         self._classes: dict[str, NodeClass] = {}
-        self._workflows = WorkflowsOfCalls(self, self._known_classes, self.template_for)
+        self._workflows = WorkflowsOfCalls(self, self.known_classes, self.template_for)
         self._watched: _Watched | None = None
         self._last: _Watched | None = None  # the same, and after its end
         self._left = ""  # the last prompt that was given up, and may still run
@@ -123,7 +123,8 @@ class ComfyUIClient(ComfyUIQuestions):
         """Return the template that a call uses; None for a built-in workflow."""
         return (self._templates or self.read_templates()).named(stage, payload)
 
-    def _known_classes(self) -> Mapping[str, NodeClass]:
+    def known_classes(self) -> Mapping[str, NodeClass]:
+        """Return the node classes as they were read last; read them first. Raises WebUIError."""
         return self._classes or self.read_classes(self.answer_limit)
 
     def listed(self, name: str, timeout: float) -> list[Any]:

@@ -4,7 +4,7 @@ files that it left in its folder."""
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Protocol
 
@@ -30,9 +30,10 @@ from sdwatch.policy.translation.built_in import drawing, enlarging, saved_by
 from sdwatch.policy.translation.made import generation_info
 from sdwatch.policy.translation.template_file import WorkflowTemplate
 from sdwatch.policy.workflow.history import OutputFile, PromptResult
+from sdwatch.policy.workflow.node_classes import NodeClasses
 from sdwatch.policy.workflow.saved_files import files_of
 from sdwatch.policy.workflow.workflow import Workflow, workflow_of
-from sdwatch.policy.workflow.workflow_call import call_in
+from sdwatch.policy.workflow.workflow_call import PREFIX, call_in
 from sdwatch.webui.http.reply import MadeFile, Reply, check_image
 
 
@@ -41,6 +42,7 @@ class Files(Protocol):
 
     version: str
 
+    def known_classes(self) -> NodeClasses: ...
     def file(self, named: OutputFile) -> PictureData | None: ...
     def template_for(self, stage: str, payload: Mapping[str, Any]) -> WorkflowTemplate | None: ...
 
@@ -88,7 +90,7 @@ def reply_from(
     if not named and not texts:
         words = "the prompt ended well and has no image: no node saved one"
         raise WebUIReplyError(words, stage=stage, status=200, kind=BadReply.NO_IMAGE)
-    reply = _reply(files, stage, named, is_plain=is_plain)
+    reply = _reply(files, stage, [(file,) for file in named], is_plain=is_plain)
     info = _info(files, stage, payload, result.workflow)
     return replace(reply, info=info, files=(*reply.files, *texts))
 
@@ -113,42 +115,44 @@ def _refuse_of_another_prompt(
 def reply_from_folder(
     files: Files, stage: str, payload: Mapping[str, Any], prompt_id: str
 ) -> Reply | None:
-    """Return the pictures that a prompt had saved when ComfyUI ended and forgot it; None unless all
+    """Return what a prompt had saved when ComfyUI ended and forgot it; None unless all
     of them are there and whole. A disk that was full leaves one that is cut off, under its final
     name."""
-    named = _files_expected(files.template_for(stage, payload), stage, payload, prompt_id)
+    named = _files_expected(files, stage, payload, prompt_id)
     if not named:
         return None
     try:
         reply = _reply(files, stage, named)
     except (WebUIReplyError, WebUIBadRequestError, WebUINotUsableError):
         return None
-    workflow = _workflow_in(reply.images[0])
+    workflow = _workflow_in(reply.images[0]) if reply.images else None
     return replace(reply, info=_info(files, stage, payload, workflow))
 
 
 def _files_expected(
-    template: WorkflowTemplate | None, stage: str, payload: Mapping[str, Any], prompt_id: str
-) -> list[OutputFile]:
-    """Return the files that a prompt saves, as far as that is known before; else []."""
-    folder = folder_of(prompt_id)
+    files: Files, stage: str, payload: Mapping[str, Any], prompt_id: str
+) -> list[tuple[OutputFile, ...]]:
+    """Return the files that a prompt saves, as far as that is known before, each by the names that
+    it may have; else []."""
+    folder, template = folder_of(prompt_id), files.template_for(stage, payload)
+    classes = files.known_classes()
+    names: Sequence[tuple[str, ...]] | None
     if (own := call_in(payload)) is not None:
-        return [OutputFile(name, folder, "output") for name in files_of(own, folder) or ()]
-    if template is not None:
-        workflow: Workflow = template.filled(payload, folder)
-        counts = template.pictures(payload) or {}
+        names = files_of(own.ready(folder, [""] * len(own.images)), classes, own.takes)
+    elif template is not None:
+        names = files_of(template.filled(payload, folder), classes)
     else:
         workflow = _shape(stage, payload, folder)
         counts = saved_by(workflow, payload)
-    stems = {
-        node: str(workflow.nodes[node].inputs["filename_prefix"]).rpartition("/")[2]
-        for node in counts
-    }
-    return [
-        OutputFile(f"{stems[node]}_{number:05}_.png", folder, "output")
-        for node, count in counts.items()
-        for number in range(1, count + 1)
-    ]
+        stems = {
+            node: str(workflow.nodes[node].inputs[PREFIX]).rpartition("/")[2] for node in counts
+        }
+        names = [
+            (f"{stems[node]}_{number:05}_.png",)
+            for node, count in counts.items()
+            for number in range(1, count + 1)
+        ]
+    return [tuple(OutputFile(name, folder, "output") for name in each) for each in names or ()]
 
 
 def _workflow_in(picture: PictureData) -> Workflow | None:
@@ -183,17 +187,19 @@ def _shape(stage: str, payload: Mapping[str, Any], folder: str) -> Workflow:
 def _reply(
     files: Files,
     stage: str,
-    named: Iterable[OutputFile],
+    named: Iterable[tuple[OutputFile, ...]],
     *,
     is_plain: bool = False,
 ) -> Reply:
-    """Return the files as they are by their content. Raises WebUIReplyError for one that is gone,
+    """Return the files as they are by their content, each by the first of its names that is there.
+    Raises WebUIReplyError for one that is gone,
     does not decode or is not whole."""
     images: list[PictureData] = []
     others: list[MadeFile] = []
     sizes, one_colour = [], []
-    for file in named:
-        data = files.file(file)
+    for known_as in named:
+        there = ((each, data) for each in known_as if (data := files.file(each)) is not None)
+        file, data = next(there, (known_as[0], None))
         if data is None:
             kind = BadReply.NO_PICTURE if _claims_to_be_picture(file) else BadReply.NO_FILE
             words = f"ComfyUI names a file that is gone: {file.filename}"

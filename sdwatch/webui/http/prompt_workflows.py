@@ -20,7 +20,7 @@ from sdwatch.policy.translation.template_file import WorkflowTemplate
 from sdwatch.policy.workflow.node_classes import NodeClasses
 from sdwatch.policy.workflow.repeated import without_traces
 from sdwatch.policy.workflow.workflow import Workflow, WorkflowError
-from sdwatch.policy.workflow.workflow_call import call_in
+from sdwatch.policy.workflow.workflow_call import call_in, never_cached
 
 _CANARY_STEPS = 1
 _SIZE = ("width", "height", "batch_size")
@@ -63,12 +63,13 @@ class WorkflowsOfCalls:
         ]
         if own is not None:
             workflow = own.ready(folder, names)
-            return self._as_test(workflow) if canary else workflow
+            return self._as_test(workflow) if canary else self._run_anyway(workflow, folder)
         if (template := self._template(stage, payload)) is not None:
             try:
-                return template.filled(payload, folder, names)
+                workflow = template.filled(payload, folder, names)
             except WorkflowError as error:
                 raise WebUIBadRequestError(str(error)) from error
+            return self._run_anyway(workflow, folder)
         if STAGES[stage].has_steps:
             return drawing(payload, self._checkpoint(payload), folder, names)
         try:
@@ -76,6 +77,9 @@ class WorkflowsOfCalls:
         except NoPictureError as error:
             raise WebUIBadRequestError(f"the image to enlarge {error}") from error
         return enlarging(payload, folder, names[0], size)
+
+    def _run_anyway(self, workflow: Workflow, folder: str) -> Workflow:
+        return never_cached(workflow, self._classes(), folder)
 
     def _as_test(self, workflow: Workflow) -> Workflow:
         try:
