@@ -25,7 +25,7 @@ from sdwatch.policy.job.when import waits_in_words
 from sdwatch.policy.page.times import duration
 from sdwatch.policy.privacy.printable import counted, printable_text
 from sdwatch.spool.call_history import read_call_times
-from sdwatch.spool.job_file import is_job_name
+from sdwatch.spool.job_file import is_job_name, job_file_in
 from sdwatch.spool.new_jobs import read_job_at, warnings_of
 from sdwatch.system.clock import SystemClock
 
@@ -58,12 +58,19 @@ def main(args: argparse.Namespace) -> ExitCode:
     rules = config.rules if config else JobRules()
     against = _Against(args.against, config) if args.against else None
     # A job.yaml is checked with the images beside it.
-    jobs = [path.absolute().parent if is_job_name(path.name) else path for path in args.files]
+    jobs = [without_dots(path).parent if is_job_name(path.name) else path for path in args.files]
     mistaken = check_jobs(jobs, rules, against, config.spool if config else None)
     for note in against.notes if against else ():
         print(note)
     print(f"{len(args.files)} checked, {mistaken} with mistakes")
     return ExitCode.BAD_JOB if mistaken else ExitCode.OK
+
+
+def without_dots(path: Path) -> Path:
+    """Return a whole path without `..`: seen from within the spool, `../castle` would look like
+    something below it, where no `..` is followed. A job that is a link keeps its name."""
+    whole = path.absolute()
+    return whole.resolve() if whole.name == ".." else whole.parent.resolve() / whole.name
 
 
 class _Against:
@@ -87,7 +94,8 @@ class _Against:
         checked = check_against(job, self._catalogue, self._most, self._rules)
         self.notes |= dict.fromkeys(checked.notes)
         if checked.problems:
-            raise JobUnfitError(str(path), list(checked.problems))
+            # Mistakes of its own files carry their names, as those that parsing finds.
+            raise JobUnfitError(str(job_file_in(path) or path), list(checked.problems))
 
 
 def check_jobs(

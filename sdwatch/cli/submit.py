@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from sdwatch.cli.check import check_jobs
+from sdwatch.cli.check import check_jobs, without_dots
 from sdwatch.cli.shared.chosen_config import add_config_argument, choose_config
 from sdwatch.cli.shared.exit_codes import ExitCode
 from sdwatch.policy.privacy.printable import printable
@@ -28,5 +28,5 @@ def main(args: argparse.Namespace) -> ExitCode:
         return ExitCode.BAD_JOB
     spool.prepare()
     for job in args.jobs:
-        print(printable(f"{job} -> {commands.submit(job.absolute(), spool.inbox)}"))
+        print(printable(f"{job} -> {commands.submit(without_dots(job), spool.inbox)}"))
     return ExitCode.OK

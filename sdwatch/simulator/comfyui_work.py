@@ -406,6 +406,12 @@ def _raise(_call: Call, image: Images, kind: str) -> Result:
     return Result((image,))
 
 
+def _save_elsewhere(call: Call, images: Images, filename_prefix: str) -> Result:
+    """Name a picture that is outside of output/, as savers do that have a path of their own."""
+    files = _saved(call, images, filename_prefix, "output", 1)
+    return Result((), {"images": [{**file, "subfolder": "../elsewhere"} for file in files]})
+
+
 def _save_own(call: Call, images: Images) -> Result:
     """It has no filename_prefix, like the save nodes of some extensions."""
     return Result((), {"images": _saved(call, images, "own/picture", "output", 4)})
@@ -427,4 +433,5 @@ WORK: dict[str, Work] = {
     "SaveLatent": _save_latent, "SaveAnimatedWEBP": _save_animated, "PreviewAny": _preview_any,
     "SimulatedPaid": _paid, "SimulatedSteps": _slow_steps,
     "SimulatedSleep": _sleep, "SimulatedRaise": _raise, "SimulatedSave": _save_own,
+    "SimulatedSaveElsewhere": _save_elsewhere,
 }  # fmt: skip

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import queue
 import sys
+import warnings
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -32,8 +33,10 @@ from sdwatch.system.log_events import LogEvent, about
 
 log = logging.getLogger("sdwatch.spool")
 
-# It complains about its own threads when it is stopped, which helps nobody.
+# It complains about its own threads when it is stopped, which helps nobody; and watchdog 7.1 warns
+# on the terminal of each folder that was renamed within the inbox, as `sdwatch submit` does it.
 logging.getLogger("watchdog").setLevel(logging.CRITICAL)
+warnings.filterwarnings("ignore", category=RuntimeWarning, module=r"watchdog\.")
 
 _EVENTS: list[type[FileSystemEvent]] = [
     DirCreatedEvent,

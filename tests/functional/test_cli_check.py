@@ -132,7 +132,7 @@ def test_an_upscale_of_an_image_beside_the_job_is_held_against_the_bound(tmp_pat
     with recorded("forge") as server:
         told = sdwatch(tmp_path, "check", "--against", server.url, "big/job.yaml")
     assert told.returncode == ExitCode.BAD_JOB
-    assert "2:68: 64000x64000 has 4096 megapixels; max_generation in the config" in told.stdout
+    assert "job.yaml:2:68: 64000x64000 has 4096 megapixels; max_generation in " in told.stdout
 
 
 def test_a_webui_that_is_not_there_is_reported(tmp_path: Path) -> None:

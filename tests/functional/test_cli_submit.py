@@ -37,6 +37,18 @@ def test_a_job_folder_is_copied_whole(tmp_path: Path) -> None:
     }
 
 
+def test_a_job_beside_the_spool_is_submitted_from_within_it(tmp_path: Path) -> None:
+    spool = tmp_path / "spool"
+    spool.mkdir()
+    make_spool(spool)
+    (tmp_path / "sketch").mkdir()
+    (tmp_path / "sketch" / "job.yaml").write_text("prompt: a castle\n")
+    for command, job in (("check", "../sketch/job.yaml"), ("submit", "../sketch")):
+        told = sdwatch(spool, command, job)
+        assert told.returncode == ExitCode.OK, told.stdout + told.stderr
+    assert _inbox(spool) == {"sketch"}
+
+
 def test_one_mistake_and_nothing_is_submitted(tmp_path: Path) -> None:
     make_spool(tmp_path)
     (tmp_path / "good.yaml").write_text("prompt: a castle\n")

@@ -239,6 +239,22 @@ def test_a_workflow_with_a_refused_part_is_taken_out_of_the_queue(tmp_path: Path
 # -- failures
 
 
+def test_a_node_that_saves_outside_of_output_costs_its_job_and_holds_no_lane(
+    tmp_path: Path,
+) -> None:
+    """ComfyUI answers 403 to /view, which is no matter of passwords here."""
+    saver = node("SimulatedSaveElsewhere", images=["8", 0], filename_prefix="x")
+    with comfyui(tmp_path) as spool:
+        drop(spool, ONE, {**PORTRAIT, "9": {**saver, "_meta": {"title": "My Saver"}}})
+        spool.start(once=True)
+        spool.ended()
+        (run,) = spool.failed()
+        why = (run / "WHY.txt").read_text(encoding="utf-8")
+        assert "outside of ComfyUI's output folder" in why
+        assert "Fault:     the job" in why
+        assert len(journal(run, "call_started")) == 1
+
+
 def test_a_failed_node_is_named_by_its_title_and_no_prompt_is_in_the_evidence(
     tmp_path: Path,
 ) -> None:
@@ -275,6 +291,33 @@ def test_a_failed_node_is_named_by_its_title_and_no_prompt_is_in_the_evidence(
 
 
 # -- deaths
+
+
+@pytest.mark.parametrize(
+    ("last", "said"),
+    [
+        (
+            node("SimulatedRaise", image=["8", 0], kind="segv"),
+            "died during the call, after it reported node",
+        ),
+        (
+            node("SimulatedSleep", image=["8", 0], seconds=600),
+            "it was in node 20 (Polish) of class SimulatedSleep",
+        ),
+    ],
+    ids=["dies", "hangs"],
+)
+def test_a_death_and_a_hang_name_the_node(tmp_path: Path, last: dict[str, Any], said: str) -> None:
+    """The log has no word of it: a hang prints nothing, and a death a stack at most. A death may be
+    quicker than the message of its node."""
+    broken = {**PORTRAIT, "20": {**last, "_meta": {"title": "Polish"}}, "9": saved("20")}
+    with comfyui(tmp_path, settings={"recovery": "off"}, webui={"stall": 2}) as spool:
+        drop(spool, ONE, broken)
+        spool.start(once=True)
+        spool.ended()
+        (run,) = spool.failed()
+        why = (run / "WHY.txt").read_text(encoding="utf-8")
+        assert said in why
 
 
 SLOW = "- {fault: slow-steps, when: {prompt: castle}, times: once, factor: 150}\n"
@@ -335,7 +378,7 @@ def test_other_files_that_were_saved_before_both_died_are_taken_if_they_are_whol
             film.write_bytes(film.read_bytes()[:-20])
         run = only_run(spool)
         assert {path.suffix for path in (run / "files").iterdir()} == {
-            ".mp4", ".safetensors", ".flac"
+            ".mp4", ".latent", ".flac"
         }  # fmt: skip
         again = {folder.name for folder in output(tmp_path).iterdir()} - {prompt_id}
         assert len(again) == (0 if is_whole else 1)

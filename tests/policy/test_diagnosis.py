@@ -169,3 +169,11 @@ def test_a_reply_that_says_nothing_is_explained_by_the_exception_in_the_log() ->
     cause = diagnose(FailureFacts(error, log=(*RAISED, "RuntimeError: odd"))).cause
     raised = "RuntimeError: odd, raised in x.py, line 7, in f: assert a"
     assert cause == f"answered 500; its log: {raised}"
+
+
+def test_a_connection_that_breaks_names_the_last_node_of_a_workflow() -> None:
+    """Of a ComfyUI that sdwatch did not start, the end of the process is not seen."""
+    facts = FailureFacts(WebUIUnreachableError("refused"), node="3 (Polish) of class Blur")
+    assert (
+        diagnose(facts).cause == "refused; the last node that it reported: 3 (Polish) of class Blur"
+    )

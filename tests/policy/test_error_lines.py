@@ -6,6 +6,7 @@ import pytest
 
 from sdwatch.policy.failure.error_lines import (
     ERROR_SIGNS,
+    MATTER,
     PINNED,
     WORST_SIGNS,
     ErrorBlock,
@@ -35,6 +36,15 @@ def test_a_traceback_is_shown_by_its_exception_its_innermost_frame_and_what_was_
         TRACEBACK[-1],
         AFTER[-1],
     ]
+
+
+def test_of_the_stack_of_a_crash_the_frames_nearest_to_it_are_shown() -> None:
+    """faulthandler prints the last call first (ComfyUI 0.33.0 turns it on): the custom node stands
+    at its top, threading.py at its end."""
+    frames = [f'  File "/comfyui/f{chr(97 + n)}.py", line {n} in f' for n in range(20)]
+    stack = ["Fatal Python error: Segmentation fault", "", "Stack (most recent call first):"]
+    chosen = lines_that_matter(tail([], [*BEFORE, *stack, *frames, "", "Extension modules: a, b"]))
+    assert chosen == [stack[0], stack[2], *frames[: MATTER - 2]]
 
 
 def test_the_last_traceback_is_meant() -> None:

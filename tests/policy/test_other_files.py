@@ -117,6 +117,10 @@ def test_a_whole_file_is_known_by_its_content(named: str) -> None:
     assert not is_still_picture(WHOLE[named])
 
 
+def test_a_latent_keeps_the_ending_without_which_comfyui_does_not_load_it() -> None:
+    assert format_of(comfyui_media.safetensors((1, 4, 8, 8)), "x_00001_.latent").ending == "latent"
+
+
 def cuts(data: bytes) -> Iterator[bytes]:
     """As a full disk or a death leaves a file."""
     draw = random.Random(len(data))

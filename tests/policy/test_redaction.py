@@ -70,6 +70,20 @@ def test_a_prompt_that_sdnext_wrapped_is_replaced() -> None:
     assert redactor.redact(wrapped) == f"ERROR  x: {marker('a supercalifragilistic cat')} end"
 
 
+def test_common_words_in_the_switches_of_a_workflow_stay_readable() -> None:
+    """Of the workflows that the editor exports each has `ComfyUI` in its SaveImage."""
+    saver = {"class_type": "SaveImage", "inputs": {"filename_prefix": "ComfyUI", "how": "cut"}}
+    text = {"class_type": "CLIPTextEncode", "inputs": {"text": "cut", "note": "naked"}}
+    redactor = Redactor()
+    redactor.learn({"own_workflow": {"nodes": {"9": saver}}})
+    line = "ComfyUI refused the workflow: the picture is cut, naked"
+    assert redactor.redact(line) == line
+    redactor.learn({"own_workflow": {"nodes": {"9": saver, "6": text}}})
+    assert redactor.redact(line) == line.replace("cut", marker("cut")).replace(
+        "naked", marker("naked")
+    )
+
+
 def test_names_numbers_and_the_rest_of_the_line_stay(redactor: Redactor) -> None:
     line = "RuntimeError: step 20 of Euler a failed in category 7"
     assert redactor.redact(line) == line

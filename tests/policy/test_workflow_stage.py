@@ -580,6 +580,8 @@ def test_what_does_not_fit_has_the_place_where_it_is_written() -> None:
 
 def test_a_name_that_may_appear_has_the_lists_read_again() -> None:
     assert checked(read("checkpoint: new.safetensors")).stale == {NODE_CLASSES}
+    just_installed = read("", nodes(n20=node("FaceDetailer", image=["8", 0])))
+    assert checked(just_installed).stale == {NODE_CLASSES}
     assert checked(read("set: {3.steps: 0}")).stale == frozenset()
 
 

@@ -22,7 +22,7 @@ def test_a_connection_that_breaks_while_it_lives_is_no_death_of_it() -> None:
     webui = ExternalWebUI(name="a", probe=lambda: DOWN, clock=FakeClock(), log_file=None)
     assert not webui.adopt(), "it was down at the start; the lane's own probe finds it later"
     settings = replace(settings_of(managed=False), signatures=())
-    source = TailSource(webui, settings, ReplyChecks(settings.checks), NoOutput())
+    source = TailSource(webui, settings, ReplyChecks(settings.checks), NoOutput(), str)
     handle = CallHandle(PreparedCall("txt2img", {}, None, None, {}), lambda key, _: key)
     error = WebUIUnreachableError("the connection was reset", stage="txt2img")
     captured = source.capture(CaptureTail(handle.id, error), handle)

@@ -9,18 +9,22 @@ from dataclasses import replace
 
 import pytest
 
-from sdwatch.policy.job.calls.catalogue import LISTS, Catalogue
+from sdwatch.policy.job.calls.catalogue import LISTS, NODE_CLASSES, Catalogue
 from sdwatch.policy.job.stage.stage_kinds import API
+from sdwatch.policy.kinds.comfyui import COMFYUI
 from sdwatch.policy.kinds.forge import FORGE
-from sdwatch.policy.kinds.kind import Kind
+from sdwatch.policy.kinds.kind import Dialect, Kind
 from sdwatch.policy.kinds.sdcpp import SDCPP
 from sdwatch.policy.kinds.table import kind_named
 from sdwatch.policy.kinds.unknown import UNKNOWN
 from sdwatch.system.clock import SystemClock
 from sdwatch.webui.http.catalogue_queries import CatalogueReader
 from sdwatch.webui.http.client import SDWebUIClient
+from sdwatch.webui.http.comfyui_client import ComfyUIClient
+from sdwatch.webui.http.found import FoundClient
 from sdwatch.webui.http.health import ReadinessProbe
 from tests.facts.catalogues import KINDS, catalogue
+from tests.support.helpers import free_port
 from tests.webui.recorded_webui import Answer, RecordedWebUI, hangs, recorded
 
 
@@ -91,6 +95,18 @@ def test_nothing_is_known_of_one_that_is_not_there() -> None:
         url = server.url
     made = CatalogueReader(SDWebUIClient(url), 1.0).read()
     assert (made.kind, made.lists, made.stages) == (UNKNOWN, {}, None)
+
+
+def test_a_comfyui_that_does_not_answer_is_still_one_and_is_asked_again() -> None:
+    """While its manager restarted it, each job with a workflow was refused by a WebUI `of an
+    unknown kind`."""
+    url = f"http://127.0.0.1:{free_port()}"
+    client = FoundClient(SDWebUIClient(url), lambda: ComfyUIClient(url), Dialect.PROMPTS)
+    reader = CatalogueReader(client, 1.0)
+    for made in (reader.read(), reader.read_again(Catalogue(COMFYUI), {NODE_CLASSES})):
+        assert (made.kind, made.classes) == (COMFYUI, None)
+        assert "workflow" in (made.stages or {})
+        assert reader.unfinished
 
 
 @pytest.mark.parametrize(

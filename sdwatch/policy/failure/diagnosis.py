@@ -95,7 +95,7 @@ _ADVICE = {
     ),
     Diagnosis.STUCK: (
         "If this job is only slow on this machine, raise `stall` for the WebUI in the config. "
-        "Otherwise remove the job's scripts and extensions one by one."
+        "Otherwise remove the job's {add_ons} one by one."
     ),
     Diagnosis.OUT_OF_MEMORY: (
         "Lower width, height, batch_size or the upscaling, use a smaller checkpoint, or "
@@ -198,6 +198,11 @@ _OF_A_200: Mapping[str, str] = {
 """What to do about a 200 that is no success, by the kind of the finding (see reply_checks.py) or of
 what the reply lacked. No advice points to the log; WHY.txt does, if there is something to read."""
 
+_WORDS_OF_NODE = {
+    Diagnosis.STUCK: "it was in node",
+    Diagnosis.CRASH: "the last node that it reported:",
+}
+
 _BROKEN_OFF = (
     "The connection broke, but no process was seen to end. If there is a proxy in between, use the "
     "WebUI's own address as `url` in the config. If the WebUI runs on another machine, check there "
@@ -253,7 +258,9 @@ def _by_error(facts: FailureFacts) -> Explanation:
     error = facts.error
     if facts.process_gone:
         exit_code = exit_in_words(facts.exit_code)
-        cause = f"the WebUI died during the call ({exit_code})"
+        # It sends that a node started, and may die before that has left it.
+        at = f", after it reported node {facts.node}" if facts.node else ""
+        cause = f"the WebUI died during the call{at} ({exit_code})"
         explanation = _explanation(facts, Diagnosis.CRASH, cause, exit_code)
         return replace(explanation, repeats=True)
     for kind, diagnosis in _BY_ERROR:
@@ -264,6 +271,8 @@ def _by_error(facts: FailureFacts) -> Explanation:
                 advice = _BROKEN_OFF
             raised = _raised(facts)
             cause = _with_what_was_raised(error, raised)
+            if facts.node and diagnosis in _WORDS_OF_NODE:
+                cause = f"{cause}; {_WORDS_OF_NODE[diagnosis]} {facts.node}"
             return _explanation(facts, diagnosis, cause, evidence, advice, raised)
     return _explanation(facts, Diagnosis.SERVER_ERROR, str(error), "")
 

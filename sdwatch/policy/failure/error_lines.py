@@ -72,6 +72,8 @@ _DRAWN = re.compile(r"\s*(?:[╭│╰├❱]|\d+ │)|[^\s:][^:]*:\d+ in \S+\s*
 _DRAWN_FRAME = re.compile(r"(?:\s*│\s+)?[^\s:][^:]*:\d+ in \S+")
 _HEADING = re.compile(r"=====? \S.*=====|\((?:the last \d+ lines:|\d+ access lines of .*)\)")
 
+_FATAL = "Fatal Python error"
+_STACK = "(most recent call first):"
 TRACEBACK = "Traceback (most recent call last)"
 _ERROR = re.compile(
     r"\b(?:ERROR|CRITICAL|FATAL)\b|^\s*\*\*\* |^\s*[│╭╰❱]|Traceback \(most recent call last\)"
@@ -324,6 +326,8 @@ def uncut(line: str) -> str:
 def _block_end(lines: Sequence[str], start: int) -> int:
     depth = _indent(lines[start])
     end = start + 1
+    if _FATAL in lines[start] and any(_STACK in line for line in lines[end : end + 1]):
+        end += 1  # "Stack" or "Current thread 0x…", at the margin, with the frames below it
     while end < len(lines) and _indent(lines[end]) > depth:
         end += 1
     has_last_line = TRACEBACK in lines[start] and end > start + 1

@@ -52,7 +52,7 @@ class FailureFacts:
     almost no free memory just before, None if nobody checked; `memory`: the same in words.
     `names_checkpoint`: the call names files to load, so one that cannot be loaded is the job's
     fault. `kind`: of the WebUI that failed. `printed`: lines since its start that it prints only
-    once, see Way."""
+    once, see Way. `node`: of a workflow, the one that started last, for messages; or ''."""
 
     error: WebUIError
     process_gone: bool = False
@@ -63,6 +63,7 @@ class FailureFacts:
     memory: str = ""
     kind: Kind = UNKNOWN
     printed: tuple[str, ...] = ()
+    node: str = ""
 
 
 _FILES_TO_LOAD = ("sd_model_checkpoint", "sd_vae", "forge_additional_modules", "refiner_checkpoint")

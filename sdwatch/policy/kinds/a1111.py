@@ -42,5 +42,6 @@ A1111 = Kind(
         Remedy.VAE_PRECISION: "start the WebUI with --no-half-vae",
         Remedy.ATTENTION: "another attention (--xformers, --opt-sdp-attention)",
         Remedy.CPU: "--use-cpu all --no-half --skip-torch-cuda-test",
+        Remedy.ADD_ONS: "scripts and extensions",
     },
 )

@@ -33,6 +33,7 @@ COMFYUI = Kind(
             "another attention (--use-split-cross-attention, --use-pytorch-cross-attention)"
         ),
         Remedy.CPU: "--cpu",
+        Remedy.ADD_ONS: "custom nodes",
         Remedy.FLAGS: "its `--help` lists the flags that it knows",
         Remedy.PASSWORD: "that the proxy in front of it asks for",
         Remedy.API: "check that `url` is the address of its server",

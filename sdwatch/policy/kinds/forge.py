@@ -43,5 +43,6 @@ FORGE = Kind(
         Remedy.ANOTHER_VAE: ANOTHER_VAE,
         Remedy.ATTENTION: "another attention (--attention-pytorch, --attention-quad)",
         Remedy.CPU: "--always-cpu --skip-torch-cuda-test",
+        Remedy.ADD_ONS: "scripts and extensions",
     },
 )

@@ -31,5 +31,6 @@ FORGE_NEO = Kind(
         Remedy.ANOTHER_VAE: ANOTHER_VAE,
         Remedy.ATTENTION: "another attention (--use-pytorch-cross-attention, --disable-xformers)",
         Remedy.CPU: "--cpu --skip-torch-cuda-test",
+        Remedy.ADD_ONS: "scripts and extensions",
     },
 )

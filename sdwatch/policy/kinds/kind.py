@@ -21,6 +21,7 @@ class Remedy(StrEnum):
     ANOTHER_VAE = "another_vae"
     ATTENTION = "attention"
     CPU = "cpu"
+    ADD_ONS = "add_ons"
     PASSWORD = "password"
     API = "api"
     FLAGS = "flags"

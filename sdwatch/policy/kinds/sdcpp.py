@@ -22,6 +22,7 @@ SDCPP = Kind(
         Remedy.ANOTHER_VAE: "start the server with another --vae",
         Remedy.ATTENTION: "the attention without --diffusion-fa",
         Remedy.CPU: "--backend cpu",
+        Remedy.ADD_ONS: "LoRAs and other extras",
         Remedy.PASSWORD: "that the proxy in front of it asks for",
         Remedy.FLAGS: "its `--help` lists the flags that it knows",
         Remedy.API: "check that `url` is the address of its server",

@@ -45,6 +45,7 @@ SDNEXT = Kind(
         Remedy.VAE_PRECISION: "set SD.Next's VAE to full precision (in its settings)",
         Remedy.ATTENTION: "another attention method in its settings",
         Remedy.CPU: "--use-cpu all",
+        Remedy.ADD_ONS: "scripts and extensions",
         Remedy.PASSWORD: "of its --auth",
         Remedy.FLAGS: (
             "SD.Next knows neither --nowebui nor other flags of AUTOMATIC1111 and Forge, and its "

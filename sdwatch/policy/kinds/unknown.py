@@ -24,6 +24,7 @@ UNKNOWN = Kind(
         Remedy.ANOTHER_VAE: "name another VAE in the job",
         Remedy.ATTENTION: "another attention",
         Remedy.CPU: "its flags for the CPU (AUTOMATIC1111, Forge: --skip-torch-cuda-test too)",
+        Remedy.ADD_ONS: "scripts and extensions",
         Remedy.PASSWORD: "of its --api-auth (SD.Next: --auth)",
         Remedy.API: "start it with --api",
         Remedy.FLAGS: (

@@ -171,9 +171,11 @@ def _clean_id(id: str) -> str:
 
 
 def _strings_of_node(node: Node) -> Iterator[tuple[Kind, str]]:
-    """Yield the texts in a node's inputs. Its title is its name for people."""
+    """Yield the texts in a node's inputs. Its title is its name for people. The editor puts
+    `ComfyUI` into each filename_prefix, and switches have words such as `enable`: to hide these
+    makes a log unreadable."""
     for name, value in node.values().items():
-        if _is_listed(name, value):
+        if _is_listed(name, value) or (name not in _TEXT_INPUTS and _is_common_word(value)):
             yield "name", value
         else:
             yield from _strings("", {name: value}, 1)
@@ -183,6 +185,10 @@ def _is_listed(name: str, value: Any) -> bool:
     """Return whether an input of a node is one of a list, by its name."""
     is_name = isinstance(value, str) and len(value) <= LONGEST_NAME and value.isprintable()
     return is_name and name in _LISTED
+
+
+def _is_common_word(value: Any) -> bool:
+    return isinstance(value, str) and _WORD.fullmatch(value) is not None and is_common(value)
 
 
 def _strings(key: str, value: Any, depth: int) -> Iterator[tuple[Kind, str]]:

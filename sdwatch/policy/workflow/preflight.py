@@ -20,8 +20,9 @@ from sdwatch.policy.workflow.workflow import Link, Node, Workflow, link_of, shor
 @dataclass(frozen=True)
 class Misfit:
     """Why this ComfyUI cannot run a workflow. `node`: the id of the node, '' for all of it;
-    `input`: which of its inputs, '' for none. `may_change`: another name may be in its list the
-    next time."""
+    `input`: which of its inputs, '' for none. `may_change`: what is missing may be there the
+    next time: a model arrives while ComfyUI runs; ComfyUI-Manager, which has installed a node,
+    replaces the process by itself (os.execv), which is no new incarnation."""
 
     node: str
     input: str
@@ -51,7 +52,7 @@ def misfits(
                     node.id,
                     "",
                     f"node {node.shown} sends pictures to a paid service; to allow that, name "
-                    f"{shortly(node.kind)} in `allow`",
+                    f"{shortly(node.kind)} in the stage's `allow`",
                 )
             )
         found += _of_inputs(workflow, node, kind, classes, coming)
@@ -73,7 +74,8 @@ def _missing_classes(workflow: Workflow, classes: NodeClasses) -> Iterator[Misfi
             missing = (
                 f"this ComfyUI has no node class {shortly(node.kind)}, which {node.shown} needs"
             )
-            yield Misfit(node.id, "", f"{missing}: is a custom node missing or broken?{near}")
+            words = f"{missing}: is a custom node missing or broken?{near}"
+            yield Misfit(node.id, "", words, may_change=True)
 
 
 def _of_inputs(

@@ -81,7 +81,7 @@ class CallLoop:
         self._events: queue.SimpleQueue[LaneEvent] = queue.SimpleQueue()
         self._handles: dict[int, CallHandle] = {}
         self._reply_checks = ReplyChecks(settings.checks, client, output.lines)
-        self._tails = TailSource(process, settings, self._reply_checks, output)
+        self._tails = TailSource(process, settings, self._reply_checks, output, self._node)
         self._performers: dict[type[Effect], Performer] = {
             Post: self._post,
             Abandon: self._abandon,
@@ -89,6 +89,10 @@ class CallLoop:
             AwaitTraceback: self._await_traceback,
             CaptureTail: self._capture,
         }
+
+    def _node(self) -> str:
+        client = self._client
+        return client.running_node if isinstance(client, QueueingClient) else ""
 
     # -- for runs
 

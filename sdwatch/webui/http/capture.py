@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
@@ -53,12 +53,14 @@ class NoOutput:
 
 @dataclass(frozen=True)
 class TailSource:
-    """Where the evidence of a WebUI comes from."""
+    """Where the evidence of a WebUI comes from. `node`: returns the node of a workflow that it was
+    seen in last, or ''."""
 
     process: SupervisedProcess
     settings: CallSettings
     reply_checks: ReplyChecks
     output: Output
+    node: Callable[[], str]
 
     def capture(self, effect: CaptureTail, handle: CallHandle) -> TailCaptured:
         """Return what the failed POST left behind, explained."""
@@ -104,6 +106,7 @@ class TailSource:
             names_checkpoint=names_checkpoint(handle.call.payload),
             memory=memory_in_words(before),
             kind=(self.settings.catalogue() or Catalogue()).kind,
+            node=self.node(),
         )
         wanted = () if effect.without_log else printed_once(facts, self._signatures)
         return replace(facts, printed=self.output.first_lines_with(wanted)) if wanted else facts

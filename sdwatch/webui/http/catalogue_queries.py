@@ -59,8 +59,7 @@ class CatalogueReader:
         """Return all that this WebUI has. Its schema shows which lists to ask for. Never raises."""
         self._unanswered = 0
         if (found := self._found) is not None and found.dialect is Dialect.PROMPTS:
-            self.unfinished = False
-            catalogue = _of_prompts(found, self._timeout)
+            catalogue = self._of_prompts(found)
             self._remembered.note_kind(catalogue.kind)
             return catalogue
         openapi, bare_404 = self._openapi()
@@ -118,10 +117,17 @@ class CatalogueReader:
         """Return the catalogue with these lists as they are now."""
         self._unanswered = 0
         if (found := self._found) is not None and found.dialect is Dialect.PROMPTS:
-            return _of_prompts(found, self._timeout)
+            return self._of_prompts(found)
         for route in LISTS:
             if route in routes:
                 catalogue = self._with_list(catalogue, route)
+        return catalogue
+
+    def _of_prompts(self, found: FoundClient) -> Catalogue:
+        from sdwatch.webui.http.comfyui_catalogue import read_catalogue  # only ComfyUI needs it
+
+        catalogue = read_catalogue(found.prompts, self._timeout)
+        self.unfinished = catalogue.classes is None
         return catalogue
 
     def _openapi(self) -> tuple[Any, bool]:
@@ -167,9 +173,3 @@ class CatalogueReader:
             log.info("unknown for this WebUI: %s", error, extra=about(LogEvent.WEBUI_UNKNOWN))
             self._unanswered += 1
             return 0, b""
-
-
-def _of_prompts(found: FoundClient, timeout: float) -> Catalogue:
-    from sdwatch.webui.http.comfyui_catalogue import read_catalogue  # only ComfyUI needs it
-
-    return read_catalogue(found.prompts, timeout)

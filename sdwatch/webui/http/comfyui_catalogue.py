@@ -4,9 +4,12 @@ other WebUIs' lists. It never substitutes a name, so a preflight against them is
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 
 from sdwatch.errors import WebUIError
 from sdwatch.policy.job.calls.catalogue import LISTS, Catalogue
+from sdwatch.policy.kinds.comfyui import COMFYUI
+from sdwatch.policy.kinds.kind import Kind
 from sdwatch.policy.kinds.table import kind_by_stats
 from sdwatch.policy.translation.lists import WorkflowRules, lists_of
 from sdwatch.system.log_events import LogEvent, about
@@ -22,12 +25,12 @@ _SLOW = 6.0
 def read_catalogue(client: ComfyUIClient, timeout: float) -> Catalogue:
     """Return what this ComfyUI has; what it does not answer stays unknown. `timeout`: seconds for
     a question. Never raises."""
-    catalogue = Catalogue()
+    # One that does not answer now, since it restarts, is still no other kind of WebUI: it would
+    # refuse each job with a workflow.
+    catalogue = _of_kind(COMFYUI)
     try:
         system = client.system_stats(timeout)
-        kind = kind_by_stats(system)
-        stages = dict.fromkeys(kind.stages_without_schema)
-        catalogue = Catalogue(kind, version=version_in(system), stages=stages)
+        catalogue = replace(_of_kind(kind_by_stats(system)), version=version_in(system))
         classes = client.read_classes(timeout * _SLOW)
         templates = client.read_templates()
         found = lists_of(classes, client.embeddings(timeout), templates)
@@ -45,3 +48,7 @@ def read_catalogue(client: ComfyUIClient, timeout: float) -> Catalogue:
         why = problem.located("")
         log.warning("a template cannot be used: %s", why, extra=about(LogEvent.WARNING))
     return catalogue.with_classes(classes, WorkflowRules(classes, templates))
+
+
+def _of_kind(kind: Kind) -> Catalogue:
+    return Catalogue(kind, stages=dict.fromkeys(kind.stages_without_schema))

@@ -55,12 +55,20 @@ _GIVEN_UP = "sdwatch gave the request up"
 
 
 class _Watched:
-    """The prompt that is being waited for. `interrupting`: it is to end."""
+    """The prompt that is being waited for. `interrupting`: it is to end. `workflow`: what it runs,
+    None for one of an earlier monitor."""
 
-    def __init__(self, id: str, progress: PromptProgress) -> None:
+    def __init__(self, id: str, progress: PromptProgress, workflow: Workflow | None) -> None:
         self.id = id
         self.progress = progress
         self.interrupting = False
+        self.workflow = workflow
+
+    @property
+    def node(self) -> str:
+        """Return the node that started last, for messages; or ''."""
+        node = self.workflow.nodes.get(self.progress.node) if self.workflow else None
+        return f"{node.shown} of class {node.kind}" if node else self.progress.node
 
 
 class ComfyUIClient(ComfyUIQuestions):
@@ -94,6 +102,7 @@ class ComfyUIClient(ComfyUIQuestions):
         self._classes: dict[str, NodeClass] = {}
         self._workflows = WorkflowsOfCalls(self, self.known_classes, self.template_for)
         self._watched: _Watched | None = None
+        self._last: _Watched | None = None  # the same, and after its end
         self._fetches = False  # the files of a prompt that has ended
         self._arrived: Callable[[], None] = lambda: None
         self._left = ""  # the last prompt that was given up, and may still run
@@ -180,6 +189,7 @@ class ComfyUIClient(ComfyUIQuestions):
         """
         prompt = prompt or PromptToSend(str(uuid.uuid4()))
         self._arrived = arrived
+        self._last = None
         try:
             for sent in prompt.before:
                 if (found := self._result_of(sent, stage, payload, given_up)) is not None:
@@ -240,7 +250,7 @@ class ComfyUIClient(ComfyUIQuestions):
         self._fetches = False
         workflow = self._workflows.of(stage, payload, folder_of(prompt.id), canary=canary)
         self._cancel_orphans(prompt)
-        with self._watching(prompt.id) as watched:
+        with self._watching(prompt.id, workflow) as watched:
             watched.progress.connect()
             if given_up():
                 raise WebUIUnreachableError(_GIVEN_UP)
@@ -322,9 +332,10 @@ class ComfyUIClient(ComfyUIQuestions):
     # -- waiting
 
     @contextmanager
-    def _watching(self, id: str) -> Iterator[_Watched]:
-        watched = _Watched(id, PromptProgress(self.url, self._client_id(id), id, self._auth))
-        self._watched, self._left = watched, id
+    def _watching(self, id: str, workflow: Workflow | None = None) -> Iterator[_Watched]:
+        progress = PromptProgress(self.url, self._client_id(id), id, self._auth)
+        watched = _Watched(id, progress, workflow)
+        self._watched, self._last, self._left = watched, watched, id
         try:
             yield watched
             self._left = ""  # it has ended
@@ -365,6 +376,11 @@ class ComfyUIClient(ComfyUIQuestions):
         if self.is_queued(id):
             return None, True
         return self.result_of(id), False
+
+    @property
+    def running_node(self) -> str:
+        """Return the node in which the last prompt was seen last, for messages; or ''."""
+        return self._last.node if self._last is not None else ""
 
     def interrupt(self, timeout: float = 5.0) -> bool:
         """End the prompt that is waited for, or was given up last, and return whether that was

@@ -6,11 +6,11 @@ It has no authentication of its own; a proxy in front of it may.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
 from typing import Any
 from urllib.parse import urlencode
 
-from sdwatch.errors import WebUIError, WebUIReplyError
+from sdwatch.errors import WebUIBadRequestError, WebUIError, WebUIReplyError
 from sdwatch.policy.job.outputs.picture import PictureData
 from sdwatch.policy.workflow.history import OutputFile, PromptResult, read_entry
 from sdwatch.policy.workflow.node_classes import NodeClass, read_classes
@@ -20,6 +20,8 @@ from sdwatch.webui.http.transport import Transport
 
 _NO_ROUTE = (404, 405)
 _FILE_LIMIT_S = 600.0
+_OUTSIDE = (400, 403)
+"""What /view answers for a name or a folder outside of output/ (0.33.0, server.py:539-552)."""
 MAX_FILE_BYTES = 4 << 30
 """Of one file that a prompt saved: a long video."""
 
@@ -118,6 +120,12 @@ class ComfyUIQuestions(Transport):
             return arriving.finish()
         if status == 404:
             return None
+        if status in _OUTSIDE and _leads_outside(named):
+            words = (
+                f"a node saved {named.filename} outside of ComfyUI's output folder "
+                f"({named.subfolder}), and its API does not hand that out"
+            )
+            raise WebUIBadRequestError(words, status=400)
         raise error_for(status, body, "/view", "")
 
     def upload(self, name: str, folder: str, data: bytes) -> str:
@@ -165,3 +173,10 @@ def _items(listed: list[Any]) -> dict[str, str]:
             client = item[3].get("client_id") if isinstance(item[3], dict) else None
             found[item[1]] = client if isinstance(client, str) else ""
     return found
+
+
+def _leads_outside(named: OutputFile) -> bool:
+    """Return whether the name of a file that a node saved leaves output/. A 403 for any other is a
+    proxy's, whose password is wrong."""
+    names = (named.subfolder, named.filename)
+    return any(".." in name or PureWindowsPath(name).anchor for name in names)

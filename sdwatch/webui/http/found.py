@@ -93,6 +93,12 @@ class FoundClient:
             stage, payload, given_up, prompt=prompt, arrived=arrived
         )
 
+    @property
+    def running_node(self) -> str:
+        """Return the node in which a prompt was seen last, for messages; or ''."""
+        is_asked = self.dialect is Dialect.PROMPTS and self._prompts is not None
+        return self.prompts.running_node if is_asked else ""
+
     def progress(self, timeout: float) -> dict[str, Any]:
         """Return how far it is, in the form of /sdapi/v1/progress. Raises WebUIError."""
         return self._speaking.progress(timeout)

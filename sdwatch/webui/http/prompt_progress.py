@@ -46,6 +46,8 @@ class PromptProgress:
         self._closing = ExitStack()
         self._next_try = 0.0
         self._cut = threading.Event()
+        self.node = ""
+        """The id of the node that started last; of a prompt that waits, ''."""
         self._nodes = 0  # that have started
         self._step = (0.0, 0.0)  # value and most, of the node that runs
 
@@ -98,7 +100,8 @@ class PromptProgress:
             return False
         if kind == "executing":
             self._nodes, self._step = self._nodes + 1, (0.0, 0.0)
-            return data.get("node") is None
+            self.node = str(data.get("node") or "")
+            return not self.node
         if kind == "progress":
             self._step = _number(data.get("value")), _number(data.get("max"))
         return kind in _ENDS

@@ -56,6 +56,8 @@ class QueueingClient(Protocol):
         prompt: PromptToSend,
         arrived: Callable[[], None] = ...,
     ) -> Reply: ...
+    @property
+    def running_node(self) -> str: ...
 
 
 class SupervisedProcess(Protocol):

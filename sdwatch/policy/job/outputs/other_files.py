@@ -13,7 +13,7 @@ import re
 import struct
 import zlib
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import IO
 
 from sdwatch.policy.job.outputs.picture import PictureData, opened
@@ -55,12 +55,13 @@ def is_still_picture(data: PictureData) -> bool:
 
 def format_of(data: PictureData, name: str = "") -> FileFormat:
     """Return the format of a file's content. `name`: as the WebUI calls it, which chooses between
-    the endings of texts alone."""
+    the endings of texts, and of safetensors, alone."""
     with opened(data) as file:
         head = file.read(HEAD)
         found = next((each for fits, each in _FORMATS if fits(head)), None)
         if found is not None:
-            return found
+            is_latent = found.ending == "safetensors" and name.lower().endswith(".latent")
+            return replace(found, ending="latent") if is_latent else found
         rest = file.read(_MOST_TEXT)
     if not _is_text(head + rest, whole=len(data) == len(head) + len(rest)):
         return _UNKNOWN
@@ -274,7 +275,8 @@ _MOST_HEADER = 100_000_000
 
 
 def _check_safetensors(file: IO[bytes], size: int) -> None:
-    """SaveLatent writes these, too. Their header says how long each tensor is."""
+    """SaveLatent writes these, too, as `.latent`: ComfyUI's LoadLatent lists no other ending
+    (nodes.py:566). Their header says how long each tensor is."""
     (length,) = struct.unpack("<Q", exactly(file, 8))
     if 8 + length > size:
         raise NotWholeError("is cut off")
