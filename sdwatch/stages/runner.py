@@ -21,14 +21,10 @@ from sdwatch.errors import (
     RunGoneError,
     RunStoppedError,
     RunTimedOutError,
-    WebUIError,
 )
-from sdwatch.known_signatures import builtin_signatures
-from sdwatch.policy.failure.diagnosis import FailureFacts, diagnose
-from sdwatch.policy.failure.facts import Blamed
 from sdwatch.policy.failure.generation_info import what_made_it
 from sdwatch.policy.failure.ledger import Image
-from sdwatch.policy.failure.recovery import Action, Decision, Ground
+from sdwatch.policy.failure.recovery import Action
 from sdwatch.policy.job.calls.catalogue import Catalogue
 from sdwatch.policy.job.calls.payload import Call, calls_of, taken_from
 from sdwatch.policy.job.job import Job, Stage
@@ -50,7 +46,7 @@ from sdwatch.policy.report.envelope import (
 )
 from sdwatch.spool.archive import Spool, publish
 from sdwatch.spool.recorder import RunRecorder
-from sdwatch.spool.run import NO_WEBUI, Run
+from sdwatch.spool.run import Run
 from sdwatch.stages.conduct import RunConduct
 from sdwatch.stages.ending import (
     CallFailedError,
@@ -64,11 +60,11 @@ from sdwatch.stages.payloads import Payloads, names_of
 from sdwatch.stages.reading import JobReading
 from sdwatch.stages.results import Results
 from sdwatch.stages.settings import RunSettings
+from sdwatch.stages.without_recovery import PlainClient, WithoutRecovery
 from sdwatch.system.clock import Clock
 from sdwatch.system.log_events import LogEvent, about
 from sdwatch.webui.http.call import Outcome
 from sdwatch.webui.http.checked_reply import ReplyChecks
-from sdwatch.webui.http.reply import Reply, check_image
 from sdwatch.webui.http.run_control import RunControl
 
 log = logging.getLogger("sdwatch.run")
@@ -99,12 +95,6 @@ class RecoveringClient(Protocol):
     ) -> Outcome: ...
 
 
-class PlainClient(Protocol):
-    """Any client that sends one generation and raises WebUIError."""
-
-    def generate_images(self, stage: str, payload: Mapping[str, Any]) -> Reply: ...
-
-
 class StageRunner:
     """Runs one claimed job against `webui`, which is crash-aware or a plain client.
 
@@ -128,13 +118,15 @@ class StageRunner:
         self.why = ""  # it failed
         self.publishing = False
         self._run = run
-        self._recovering = webui if isinstance(webui, RecoveringClient) else None
-        self._plain = None if isinstance(webui, RecoveringClient) else webui
+        self._webui = (
+            webui
+            if isinstance(webui, RecoveringClient)
+            else WithoutRecovery(webui, recorder, ReplyChecks(settings.checks))
+        )
         self._recorder = recorder
         self._clock = clock
         self._rules = settings.rules
         self._reading = JobReading(run, self.control, clock, settings)
-        self._reply_checks = ReplyChecks(settings.checks)
         self._outputs = settings.outputs
         self._payloads = Payloads(run, self._reading.retry)
         self._results = Results(Keep.ALL)
@@ -187,7 +179,7 @@ class StageRunner:
             if ending is not Ending.STOPPED:
                 self.why = envelope.message if envelope else ""
                 self.publishing, self._doing = True, "is being published"
-                about = self._recovering.about() if self._recovering else NO_WEBUI
+                about = self._webui.about()
                 finishing = Finishing(self._run, spool, self._outputs, self.control)
                 finishing.finish(self._results, self._disk.insist)
                 self._disk.insist(lambda: publish(self._run, spool, ending, envelope, about))
@@ -325,7 +317,7 @@ class StageRunner:
             self._run,
             lambda call: self._made_or_kept(stage, call, place),
             self._disk.insist,
-            lambda: self._recovering.catalogue if self._recovering else None,
+            lambda: self._webui.catalogue,
         )
 
     def _made_or_kept(self, stage: Stage, call: Call, place: Place | None) -> Sequence[Image]:
@@ -372,7 +364,9 @@ class StageRunner:
             self.control.raise_if_given_up()
             self._conduct.before_call()
             with self._conduct.call():
-                outcome = self._call(call.kind, payload)
+                outcome = self._webui.generate_images_with_recovery(
+                    call.kind, payload, self._run.folder, self._run.job_id
+                )
             self._doing = doing
             if outcome.reply is not None:
                 return outcome
@@ -380,38 +374,3 @@ class StageRunner:
             if not outcome.later:
                 raise CallFailedError(replace(outcome.envelope, call=call.id))
             self._doing = f"its last attempt failed: {outcome.envelope.message}"
-
-    def _call(self, kind: str, payload: Mapping[str, Any]) -> Outcome:
-        if self._recovering is not None:
-            return self._recovering.generate_images_with_recovery(
-                kind, payload, self._run.folder, self._run.job_id
-            )
-        assert self._plain is not None
-        return self._call_without_recovery(self._plain, kind, payload)
-
-    def _call_without_recovery(
-        self, client: PlainClient, kind: str, payload: Mapping[str, Any]
-    ) -> Outcome:
-        """Make one attempt with a client that has no recovery."""
-        self._recorder.call_started(0)
-        try:
-            reply = client.generate_images(kind, payload)
-            for number, image in enumerate(reply.images, 1):
-                check_image(kind, number, image)
-            return Outcome(reply=reply, warnings=self._reply_checks.check(kind, payload, reply))
-        except WebUIError as error:
-            explanation = diagnose(FailureFacts(error), builtin_signatures())
-            decision = Decision(Action.FAIL, Ground.NO_RECOVERY)
-            self._recorder.call_failed(explanation, error, decision, None)
-            return Outcome(
-                envelope=ErrorEnvelope(
-                    error=type(error).__name__,
-                    diagnosis=explanation.diagnosis,
-                    blame=Blamed.JOB,
-                    message=self._recorder.attempts[-1].message,
-                    advice=explanation.advice,
-                    stage=kind,
-                    attempts=self._recorder.attempts,
-                    failure=self._recorder.attempts[-1].failure,
-                )
-            )

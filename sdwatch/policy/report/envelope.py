@@ -267,6 +267,20 @@ def decisions_in(records: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
     ]
 
 
+def _bad_request(
+    error: str, message: str, advice: str, stage: str = "", call: str = ""
+) -> ErrorEnvelope:
+    return ErrorEnvelope(
+        error=error,
+        diagnosis=Diagnosis.BAD_REQUEST,
+        blame=Blamed.JOB,
+        message=message,
+        advice=advice,
+        stage=stage,
+        call=call,
+    )
+
+
 def job_envelope(error: FileProblems, url: str = "URL") -> ErrorEnvelope:
     """Return the envelope of a job file that cannot be run. `url`: of the WebUI that refused it."""
     file = printable(error.file)
@@ -277,10 +291,8 @@ def job_envelope(error: FileProblems, url: str = "URL") -> ErrorEnvelope:
     if isinstance(error, JobUnfitError):
         what = "no WebUI here can do this job as it is"
         how = f"`sdwatch check --against {url} FILE` finds such mistakes before you drop a job."
-    return ErrorEnvelope(
+    return _bad_request(
         error=type(error).__name__,
-        diagnosis=Diagnosis.BAD_REQUEST,
-        blame=Blamed.JOB,
         message="\n  ".join([f"{what}: {first}", *more]),
         advice=f"Correct it and drop it into the inbox again. {how}",
     )
@@ -369,10 +381,8 @@ def no_image_envelope(file: str, number: int, stage: Stage, source: int) -> Erro
     kind = stage.kind
     column = stage.node.column if stage.node else 1
     what = f"stage {number} ({kind}) has no image to work on: stage {source} made none"
-    return ErrorEnvelope(
+    return _bad_request(
         error="NoImage",
-        diagnosis=Diagnosis.BAD_REQUEST,
-        blame=Blamed.JOB,
         message=Problem(stage.line, column, what).located(printable(file)),
         advice="Give the stage an image of its own, or let it work on a stage that makes one.",
         stage=kind,
@@ -382,10 +392,8 @@ def no_image_envelope(file: str, number: int, stage: Stage, source: int) -> Erro
 def no_picture_envelope(kind: str, call_id: str, name: str, why: str) -> ErrorEnvelope:
     """Return the envelope of an image that cannot be used; `why` continues a sentence that starts
     with its name, such as `is cut off`."""
-    return ErrorEnvelope(
+    return _bad_request(
         error="NoPicture",
-        diagnosis=Diagnosis.BAD_REQUEST,
-        blame=Blamed.JOB,
         message=f"{printable(name)} {why}",
         advice="Save it again as PNG, JPEG or WebP; `max_image` in the config limits its size.",
         stage=kind,
@@ -395,10 +403,8 @@ def no_picture_envelope(kind: str, call_id: str, name: str, why: str) -> ErrorEn
 
 def not_kept_envelope(kind: str, call_id: str, name: str) -> ErrorEnvelope:
     """Return the envelope of a call whose image was needed on the way only, and is not kept."""
-    return ErrorEnvelope(
+    return _bad_request(
         error="NotKept",
-        diagnosis=Diagnosis.BAD_REQUEST,
-        blame=Blamed.JOB,
         message=f"the image {printable(name)} was not kept (`keep: last`)",
         advice="Run the job again with `keep: all`.",
         stage=kind,
@@ -408,10 +414,8 @@ def not_kept_envelope(kind: str, call_id: str, name: str) -> ErrorEnvelope:
 
 def lost_image_envelope(kind: str, call_id: str, name: str) -> ErrorEnvelope:
     """Return the envelope of a call whose image is gone."""
-    return ErrorEnvelope(
+    return _bad_request(
         error="LostImage",
-        diagnosis=Diagnosis.BAD_REQUEST,
-        blame=Blamed.JOB,
         message=f"the image {printable(name)} is gone",
         advice="Somebody removed it while the job was running. Run the job again.",
         stage=kind,
