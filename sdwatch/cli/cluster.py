@@ -262,6 +262,7 @@ def _boxes_on(board: Board) -> dict[str, dict[str, Any]]:
                 shown,
                 orders.get(name, BoxOrder()),
                 known,
+                checkpoints=None,
                 answers=ago < _SHOWS_ITSELF,
                 seconds_ago=ago,
             ),

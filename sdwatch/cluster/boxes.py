@@ -18,7 +18,8 @@ from sdwatch.system.log_events import LogEvent, about
 
 log = logging.getLogger("sdwatch.cluster")
 
-_SHOWN_CHECKPOINTS = 50
+_SHOWN_CHECKPOINTS = 5
+"""In the status, which is written each second."""
 
 
 @dataclass
@@ -88,6 +89,10 @@ class Boxes:
         if seen is None or seen.order.drain or seen.order.hold or seen.shown.paused:
             return False
         return self.answers(box)
+
+    def takes_none(self, box: str) -> bool:
+        """Return whether a box says that it takes no run now."""
+        return self.answers(box) and not self.seen[box].shown.places
 
     # -- the watching thread
 
@@ -172,9 +177,11 @@ def box_status(
     shown: BoxShown,
     order: BoxOrder,
     catalogues: Mapping[str, Catalogue],
+    checkpoints: int | None = _SHOWN_CHECKPOINTS,
     **more: Any,
 ) -> dict[str, Any]:
-    """Return a box for `status` and `cluster status`."""
+    """Return a box for `status` and `cluster status`. `checkpoints`: how many of each lane are
+    named, None for all."""
     seconds = more.pop("seconds_ago")
     return {
         **more,
@@ -183,11 +190,13 @@ def box_status(
         "held": order.hold,
         "paused": shown.paused,
         "places": shown.places,
-        "lanes": [_lane_status(lane, catalogues.get(lane.lists)) for lane in shown.lanes],
+        "lanes": [
+            _lane_status(lane, catalogues.get(lane.lists), checkpoints) for lane in shown.lanes
+        ],
     }
 
 
-def _lane_status(lane: LaneShown, catalogue: Catalogue | None) -> dict[str, Any]:
+def _lane_status(lane: LaneShown, catalogue: Catalogue | None, most: int | None) -> dict[str, Any]:
     names = catalogue.lists.get("sd-models") if catalogue else None
     checkpoints = names.shown if names else ()
     return {
@@ -198,6 +207,6 @@ def _lane_status(lane: LaneShown, catalogue: Catalogue | None) -> dict[str, Any]
         "tags": list(lane.tags),
         "places": lane.places,
         "loaded": lane.loaded,
-        "checkpoints": list(checkpoints[:_SHOWN_CHECKPOINTS]),
+        "checkpoints": list(checkpoints[:most]),
         "checkpoint_count": len(checkpoints),
     }

@@ -78,6 +78,7 @@ class Broker:
         self._times = times
         self._changed = changed
         self._subjects: tuple[str, ...] = ()
+        self._is_closed = False
         self._nc = Client()
         self._js: JetStreamContext | None = None
         self._pulls: dict[str, JetStreamContext.PullSubscription] = {}
@@ -92,6 +93,7 @@ class Broker:
 
     def close(self) -> None:
         """Close the connection."""
+        self._is_closed = True
         with suppress(Exception):
             asyncio.run_coroutine_threadsafe(self._close(), self._loop).result(2.0)
         self._loop.call_soon_threadsafe(self._loop.stop)
@@ -149,6 +151,8 @@ class Broker:
     async def _on_disconnected(self) -> None:
         self._js = None
         self._pulls.clear()
+        if self._is_closed:
+            return
         log.warning("the broker is gone: %s", self.why_down, extra=about(LogEvent.BROKER_LOST))
 
     async def _prepare(self) -> None:

@@ -84,6 +84,9 @@ class Dispatcher:
         for suspended in parts.suspended.due():
             if box := suspended.out_on:
                 self._start(suspended, box)
+        for remote in self._remote.values():
+            if remote.is_offered and self._boxes.takes_none(remote.box):
+                remote.take_back(TakenFor.GIVEN_BACK)
         self._count()
         self._notices.report(
             self._boxes, "" if self._broker.is_up else self._broker.why_down, self._waiting()

@@ -115,6 +115,11 @@ class RemoteRun:
         self._take_back = self._take_back or because
         self.hint.set()
 
+    @property
+    def is_offered(self) -> bool:
+        """Return whether the box has not taken it yet."""
+        return self._log.phase is Phase.GRANTED
+
     def run_to_end(self, spool: Spool) -> Ending:
         """Follow the run until it has ended on the box, and publish it; STOPPED where it was taken
         back, or this monitor stops. Raises OSError where the disk refuses."""

@@ -30,7 +30,7 @@ SHORTEST, LONGEST = 1.0, 60.0
 
 _STOP_WAIT = 5.0  # seconds that a stop waits for a write, as on a share that is gone
 
-_MOVES = ("at", "beat", "rss")
+_MOVES = ("at", "beat", "rss", "seconds_ago")
 """Parts of a status that change although nothing happens."""
 
 
