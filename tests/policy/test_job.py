@@ -13,22 +13,13 @@ from hypothesis import strategies as st
 
 from sdwatch.errors import JobError, SpoolError
 from sdwatch.policy.job.job import Job, Stage, parse_job
-from sdwatch.policy.job.stage.stage_kinds import IMAGE_FIELDS
 from sdwatch.system import resources
 from tests.support.examples import examples
+from tests.support.stage_images import images_named
 from tests.support.tables import table
 
 EXAMPLES = resources.config_folder() / "examples"
 IMAGES = frozenset({"sketch.png", "mask.png", "parts/eye.png"})
-
-
-def images_named(stage: Stage) -> list[str]:
-    """The images of the job folder that a stage names: one, several, or by their places."""
-    names: list[str] = []
-    for one in (stage.fields[key] for key in IMAGE_FIELDS if key in stage.fields):
-        several = list(one.values()) if isinstance(one, dict) else one
-        names += [several] if isinstance(several, str) else several
-    return [*names, *stage.links.inputs, *stage.script_images]
 
 
 def job_of(text: str, images: frozenset[str] | None = None) -> Job:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 
 from sdwatch.errors import JobError
-from sdwatch.policy.job.job import image_names, parse_job
+from sdwatch.policy.job.job import parse_job
 from sdwatch.policy.job.stage.scripts import Where, where
+from tests.support.stage_images import images_named
 from tests.support.tables import table
 
 IMAGES = frozenset({"pose.png", "poses/a.png", "mask.png"})
@@ -20,7 +21,7 @@ def problems_in(text: str, images: frozenset[str] | None = IMAGES) -> str:
 
 def named(text: str) -> list[str]:
     (stage,) = parse_job(text.encode(), "job.yaml", IMAGES).stages
-    return image_names(stage)
+    return images_named(stage)
 
 
 def unit(line: str) -> str:

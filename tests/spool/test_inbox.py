@@ -18,7 +18,7 @@ from PIL import Image
 from sdwatch import system
 from sdwatch.errors import JobError
 from sdwatch.policy.job.files.near_miss import why_not_a_job
-from sdwatch.policy.job.job import Job, image_names
+from sdwatch.policy.job.job import Job
 from sdwatch.spool import archive
 from sdwatch.spool import inbox as inbox_module
 from sdwatch.spool.archive import Spool
@@ -38,6 +38,7 @@ from tests.spool.spools import (
     settled,
 )
 from tests.support.helpers import FakeClock, wait_until
+from tests.support.stage_images import images_named
 
 
 @pytest.fixture
@@ -348,7 +349,7 @@ def test_an_image_is_found_whatever_the_case_of_its_letters(
     (folder / "parts" / "ä.png").write_bytes(picture())
     (arrival,) = settled(inbox, clock)
     assert isinstance(arrival.job, Job)
-    assert image_names(arrival.job.stages[0]) == ["parts/ä.png", "A.png"]
+    assert images_named(arrival.job.stages[0]) == ["parts/ä.png", "A.png"]
     run = archive.claim(arrival, spool, clock)
     assert run is not None
     assert run.read_image("a.png", own=True) == picture()  # as a script has it
@@ -363,7 +364,7 @@ def test_only_the_exact_one_of_two_images_that_differ_in_case_is_meant_or_none(
     folder_job(spool, "neither", SKETCH, "Sketch.png", "SKETCH.png")
     exact, neither = sorted(settled(inbox, clock), key=lambda arrival: arrival.source)
     assert isinstance(exact.job, Job)
-    assert image_names(exact.job.stages[0]) == ["sketch.png"]
+    assert images_named(exact.job.stages[0]) == ["sketch.png"]
     assert isinstance(neither.job, JobError)  # at once: none of them is still to come
     assert '"sketch.png" is ambiguous; it matches "SKETCH.png" and "Sketch.png"' in str(neither.job)
 

@@ -28,7 +28,7 @@ from PIL import Image
 
 from sdwatch import system
 from sdwatch.errors import JobError, SpoolError
-from sdwatch.policy.job.job import Job, image_names
+from sdwatch.policy.job.job import Job
 from sdwatch.spool import archive
 from sdwatch.spool.archive import Spool
 from sdwatch.spool.arrival import Arrival
@@ -39,6 +39,7 @@ from sdwatch.system import EntryKind, failpoints
 from sdwatch.system.failpoints import Failpoint
 from sdwatch.system.links import FileIdentity
 from tests.support.helpers import FakeClock
+from tests.support.stage_images import images_named
 
 CANARY = b"canary-5e1f0b"
 """In every file outside of the spool, and in every file behind a junction."""
@@ -601,7 +602,7 @@ def _read(run: Run) -> None:
     else:
         said = repr(job)
     assert CANARY.decode() not in said, f"read: {run.source!a}"
-    for name in {name for stage in (job.stages if job else ()) for name in image_names(stage)}:
+    for name in {name for stage in (job.stages if job else ()) for name in images_named(stage)}:
         with suppress(SpoolError, OSError):
             assert CANARY not in run.read_image(name, own=True), f"an image: {run.source!a}"
 
