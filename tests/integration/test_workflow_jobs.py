@@ -290,6 +290,28 @@ def test_a_failed_node_is_named_by_its_title_and_no_prompt_is_in_the_evidence(
                 assert secret.encode() not in archive.read(name), name
 
 
+def test_the_self_test_repeats_the_last_good_workflow_so_that_the_failing_one_is_to_blame(
+    tmp_path: Path,
+) -> None:
+    plan = "- {fault: structured-500, when: {prompt: cursed}, times: always}\n"
+    with comfyui(tmp_path, faults=plan) as spool:
+        drop(spool, ONE, name="good")
+        spool.start()
+        spool.wait_for(done=1)
+        drop(spool, ONE.replace("}", ", prompt: cursed}"), name="cursed")
+        spool.wait_for(done=1, failed=1)
+        ran = [entry["prompt"][2] for entry in ask(spool, "history").values()]
+        spool.stop()
+        (run,) = spool.failed()
+        assert (
+            "the job" in (run / "WHY.txt").read_text(encoding="utf-8").partition("Fault:")[2][:20]
+        )
+        (again,) = [p for p in ran if p.get("9", {}).get("class_type") == "PreviewImage"]
+        assert again["3"]["inputs"]["steps"] == 1
+        assert again["3"]["inputs"]["seed"] != PORTRAIT["3"]["inputs"]["seed"]
+        assert len(list(output(tmp_path).iterdir())) == 1, "only the good job's folder"
+
+
 # -- deaths
 
 
