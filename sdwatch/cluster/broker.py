@@ -188,15 +188,16 @@ class Broker:
 
     # -- logs
 
-    def append(self, run: str, entry: Entry, after: int) -> None:
-        """Append to a run's log, if `after` is the sequence of its last entry. Raises
-        LogMovedError, BrokerGoneError: then it may have been appended."""
+    def append(self, run: str, entry: Entry, after: int) -> int:
+        """Append to a run's log, if `after` is the sequence of its last entry; return its sequence.
+        Raises LogMovedError, BrokerGoneError: then it may have been appended."""
         headers = {"Nats-Expected-Last-Subject-Sequence": str(after)}
         subject, data = names.run_subject(run), to_bytes(entry)
         ttl = self._times.closed if isinstance(entry, Closed) else None
-        self._ask(
+        stored = self._ask(
             lambda js: js.publish(subject, data, stream=names.RUNS, headers=headers, msg_ttl=ttl)
         )
+        return stored.seq
 
     def entries_after(self, run: str, seq: int) -> list[tuple[int, Entry | None]]:
         """Return the next entries of a run's log, in order. Raises BrokerGoneError."""

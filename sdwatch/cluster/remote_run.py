@@ -162,7 +162,8 @@ class RemoteRun:
         known = self._run.ledger.handed_over
         if not known.is_out or known.epoch != entry.epoch:
             return
-        lines = lines_in(self._broker.read_object(self._run.run_id, entry.text))
+        text = entry.inline.encode() or self._broker.read_object(self._run.run_id, entry.text)
+        lines = lines_in(text)
         if len(lines) != entry.count:
             raise ValueError(f"{len(lines)} lines where {entry.count} were announced")
         self._fetch(entry.images)
