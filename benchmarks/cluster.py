@@ -39,7 +39,8 @@ _NOBODY: dict[str, object] = {"url": "http://127.0.0.1:9"}
 def main() -> int:
     args = arguments()
     cluster_network.isolate()
-    root = Path(tempfile.mkdtemp(prefix="sdwatch-cluster-"))
+    root = Path("/mnt")  # seen by this command alone, and gone with it
+    cluster_network.mount_disk(root, 4000)
     if args.throughput:
         from cluster_throughput import measure
 
@@ -49,6 +50,9 @@ def main() -> int:
     trial = Trial(root, args)
     try:
         trial.live_through()
+    except BaseException:
+        keep(root, args)
+        raise
     finally:
         trial.hosts.close()
     verdict = Verdict(trial.hosts, trial.prompts)
@@ -56,10 +60,15 @@ def main() -> int:
     verdict.broken += trial.broken
     report(trial, verdict, args, time.monotonic() - began)
     if verdict.broken:
-        keep = Path(tempfile.gettempdir()) / f"sdwatch-cluster-broken-{os.getpid()}-{args.seed}"
-        shutil.copytree(root, keep, dirs_exist_ok=True)
-        print(f"kept: {keep}")
+        keep(root, args)
     return 1 if verdict.broken else 0
+
+
+def keep(root: Path, args: argparse.Namespace) -> None:
+    """Copy what there is to look at, out of these namespaces."""
+    kept = Path(tempfile.gettempdir()) / f"sdwatch-cluster-{args.seed}-{time.time():.0f}"
+    shutil.copytree(root, kept, symlinks=True, dirs_exist_ok=True)
+    print(f"kept: {kept}")
 
 
 def arguments() -> argparse.Namespace:
@@ -115,9 +124,9 @@ class Trial:
         self._drop_until(jobs)
         self._doer.finish()
         self.hosts.heal()
-        limit = 180 + 4 * jobs
+        limit = 60 + jobs
         try:
-            wait_until(lambda: is_quiet(self.hosts, jobs), "all jobs end", limit, every=0.2)
+            wait_until(lambda: is_quiet(self.hosts, jobs), "all jobs end", limit, every=0.5)
         except TimeoutError as error:
             self.broken.append(str(error))
 

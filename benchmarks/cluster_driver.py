@@ -33,7 +33,12 @@ def main() -> None:
     file, role, url, skew, worker = sys.argv[1:]
     lease = float(os.environ.get("LEASE", "6"))
     times = Times(
-        lease=lease, renew=lease / 6, beat=lease / 12, silent=lease / 2, request=lease / 3
+        lease=lease,
+        renew=lease / 6,
+        beat=lease / 12,
+        silent=lease / 2,
+        stuck=lease,
+        request=lease / 3,
     )
     config = load_config(Path(file))
     set_up_logging(StateFolder(config.state).log_file, config.log_cap, lambda _: None)

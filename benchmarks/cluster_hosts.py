@@ -17,8 +17,9 @@ from pathlib import Path
 
 import psutil
 from cluster_network import Host, Link, Network, mount_disk
+from common import wait_until
 
-from sdwatch.cluster.server import ServerSettings, config_of, program, token_in
+from sdwatch.cluster.server import token_in
 
 HERE = Path(__file__).resolve().parent
 _PORT = 7860  # of each box's WebUI, in a network of its own
@@ -107,18 +108,22 @@ class Machine:
 
 
 class BrokerMachine(Machine):
-    """The broker."""
+    """The broker. Its store is on its disk, its token is not."""
 
     def __init__(self, host: Host, root: Path) -> None:
         super().__init__(host, root, 96)
-        self.token = token_in(root / "conf")
-        self.url = f"nats://{self.token}@{host.address}:4222"
+        folder = root / "state" / "nats"
+        self.url = f"nats://{token_in(folder)}@{host.address}:4222"
+        (folder / "store").symlink_to(self.disk.folder / "store")
 
     def command(self) -> list[str]:
-        settings = ServerSettings(self.disk.folder, host=self.host.address)
-        file = self.root / "nats.conf"
-        file.write_text(config_of(settings, self.token))
-        return [program(), "-c", str(file)]
+        (self.disk.folder / "store").mkdir(exist_ok=True)
+        config = self.root / "sdwatch.yaml"
+        given = {name: str(self.root / name) for name in ("spool", "state")}
+        config.write_text(json.dumps({**given, "webuis": {"none": {"url": "http://127.0.0.1:9"}}}))
+        config.chmod(0o600)
+        words = [sys.executable, "-m", "sdwatch", "cluster", "up", "--config", str(config)]
+        return [*words, "--host", self.host.address]
 
 
 class MonitorMachine(Machine):
@@ -232,10 +237,17 @@ class ClusterHosts:
 
 
 def drop(spool: Path, name: str, text: str) -> None:
-    """Put a job into the inbox, whole."""
+    """Put a job into the inbox, whole; a full disk is waited for."""
     temporary = spool / "inbox" / f".{name}.tmp"
-    temporary.write_text(text)
-    os.rename(temporary, spool / "inbox" / f"{name}.yaml")
+
+    def write() -> bool:
+        with suppress(OSError):
+            temporary.write_text(text)
+            os.rename(temporary, spool / "inbox" / f"{name}.yaml")
+            return True
+        return False
+
+    wait_until(write, "the shared spool takes a job", every=0.2)
 
 
 def listen(hosts: ClusterHosts, hear: Callable[[str, bytes], None]) -> None:
@@ -270,5 +282,5 @@ def listen(hosts: ClusterHosts, hear: Callable[[str, bytes], None]) -> None:
             time.sleep(0.2)
 
     hosts.broker.host.run(live)
-    if not connected.wait(60):
+    if not connected.wait(30):
         raise TimeoutError("the broker does not start")

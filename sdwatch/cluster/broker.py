@@ -186,6 +186,10 @@ class Broker:
         except (NatsError, OSError, TimeoutError) as error:
             raise BrokerGoneError(f"the broker does not answer: {disk.in_words(error)}") from error
 
+    def ask(self, work: Callable[[JetStreamContext], Coroutine[Any, Any, T]]) -> T:
+        """Return what `work` returns, on the broker's thread. Raises BrokerGoneError."""
+        return self._ask(work)
+
     # -- logs
 
     def append(self, run: str, entry: Entry, after: int) -> int:

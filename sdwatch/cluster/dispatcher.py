@@ -4,23 +4,27 @@ from __future__ import annotations
 
 import logging
 import threading
+from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from sdwatch.cluster.broker import Broker, BrokerGoneError, LogMovedError
+from sdwatch.cluster.reconciler import Reconciler
 from sdwatch.cluster.remote_run import BoxLane, Helpers, RemoteRun
 from sdwatch.monitor.partner import Surroundings
 from sdwatch.monitor.placement import WaitingJob
 from sdwatch.monitor.suspended import SuspendedRun
-from sdwatch.policy.cluster import dispatching
+from sdwatch.policy.cluster import dispatching, names
 from sdwatch.policy.cluster.choosing import BoxCard, card_of, fits, in_turn
 from sdwatch.policy.cluster.dispatching import HandOver, Wish, dispatcher_step
 from sdwatch.policy.cluster.entries import Closed, TakenBack, TakenFor
 from sdwatch.policy.cluster.names import Times
-from sdwatch.policy.cluster.run_log import RunLog, read
+from sdwatch.policy.cluster.run_log import Phase, RunLog
 from sdwatch.policy.job.job import Job
 from sdwatch.policy.job.run_names import is_run_id
 from sdwatch.spool.arrival import Arrival
+from sdwatch.spool.run import Run
 from sdwatch.system import disk
 from sdwatch.system.clock import join
 from sdwatch.system.log_events import LogEvent, about
@@ -61,6 +65,7 @@ class Dispatcher:
         self._stop = threading.Event()
         self._store = ""
         self._up_since = 0.0
+        self._reconciled_at = -1e9
         self._thread = threading.Thread(target=self._live, name="cluster-watch", daemon=True)
 
     # -- called by the monitor
@@ -70,12 +75,12 @@ class Dispatcher:
         self._around = around = surroundings
         self._closing = around.state.root / _OBJECTS
         disk.ensure_folder(self._closing)
+        self._reconciler = Reconciler(self._broker, around.spool, self._closing, self._times.stuck)
         self._helpers = Helpers(
             self._broker,
             around.clock,
             around.settings,
             around.parts.lanes[0],
-            lambda run: disk.touch(self._closing / run),
             lambda run, box: self._excluded.add((run, box)),
         )
         around.parts.placement.elsewhere = self._may_take
@@ -172,6 +177,7 @@ class Dispatcher:
             resumed, run = True, parts.ends.resume(chosen)
         if run is None:
             return
+        disk.touch(self._closing / run.run_id)
         control = RunControl()
         remote = RemoteRun(run, box, control, self._helpers)
         self._remote[run.run_id] = remote
@@ -181,8 +187,9 @@ class Dispatcher:
     # -- the thread that watches the boxes
 
     def _hinted(self, subject: str) -> None:
-        for remote in list(self._remote.values()):
-            remote.hint.set()
+        for run, remote in list(self._remote.items()):
+            if subject in ("", names.run_subject(run)):
+                remote.hint.set()
         if subject.startswith("$KV"):
             self._around.wake()
 
@@ -220,9 +227,20 @@ class Dispatcher:
         self._boxes = _Boxes(seen, frozenset(drained))
         for box in {remote.box for remote in list(self._remote.values())}:
             self._look_after(box, now)
-        for entry in disk.entries(self._closing):
-            if is_run_id(entry.name) and entry.name not in self._remote:
-                self._close_log(entry.name)
+        if now - self._reconciled_at >= self._times.stuck / 2:
+            self._reconciled_at = now
+            out = {run: remote.log for run, remote in list(self._remote.items())}
+            self._reconciler.look(now, out, self._takers(out))
+        if not self._around.spool.is_gone:
+            for entry in disk.entries(self._closing):
+                if is_run_id(entry.name) and entry.name not in self._remote:
+                    self._close_log(entry.name)
+
+    def _takers(self, out: Mapping[str, RunLog]) -> set[str]:
+        """Return the boxes that answer and have a place for one run more than they accepted."""
+        accepted = Counter(log.box for log in out.values() if log.phase is Phase.ACCEPTED)
+        boxes = self._live_boxes()
+        return {name for name, card in boxes.items() if accepted[name] < card.places}
 
     def _look_after(self, box: str, now: float) -> None:
         """Take back what a silent box no longer has a lease for."""
@@ -244,17 +262,15 @@ class Dispatcher:
                 self._broker.withdraw_offer(box, run)
 
     def _close_log(self, run: str) -> None:
-        """Close the log of a run that is published, and remove what the broker has of it."""
-        spool = self._around.spool
-        if not any(disk.exists(parent / run) for parent in (spool.done, spool.failed)):
-            if not disk.exists(spool.working / run):
-                disk.remove(self._closing / run)
+        """Close the log of a run that is published, or removed by a person, and remove what the
+        broker has of it."""
+        look = self._reconciler
+        if not look.is_published(run) and look.is_at_work(run):
             return
+        journal = HandOver(self._epoch_of(run))
         for _ in range(10):
-            found = RunLog()
-            for seq, entry in self._broker.entries_after(run, 0):
-                found, _counts = read(found, seq, entry)
-            action = dispatcher_step(found, HandOver(), Wish(published=True))
+            found = look.log_of(run)
+            action = dispatcher_step(found, journal, Wish(published=True))
             if isinstance(action, dispatching.TakeBack):
                 self._broker.append(run, TakenBack(action.epoch, action.because), found.seq)
             elif isinstance(action, dispatching.Close):
@@ -267,6 +283,14 @@ class Dispatcher:
         if found.seq:
             self._broker.forget_log(run, 1)
         disk.remove(self._closing / run)
+
+    def _epoch_of(self, run: str) -> int:
+        """Return the newest epoch that the published run's journal knows; 1 where it is gone: that
+        or another, it is over."""
+        for parent in (self._around.spool.done, self._around.spool.failed):
+            if disk.exists(parent / run):
+                return Run(parent / run, self._around.clock).ledger.handed_over.epoch or 1
+        return 1
 
 
 def _can_do(card: BoxCard, job: object) -> bool:

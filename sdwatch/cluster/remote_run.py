@@ -44,7 +44,6 @@ from sdwatch.webui.http.run_control import RunControl
 log = logging.getLogger("sdwatch.cluster")
 
 _LOOK = 1.0  # seconds between two looks at the log, if nobody hints
-_STUCK_AFTER = 60.0  # seconds for which a message may lie there before it is sent again
 
 
 class NotDecidedError(SdwatchError):
@@ -67,13 +66,12 @@ class BoxLane:
 @dataclass(frozen=True)
 class Helpers:
     """What all remote runs have in common. `lane`: any of this machine, whose texts are redacted;
-    `published`: called with a run's id before it is published; `refused`: with run and box."""
+    `refused`: called with a run's id and the box that cannot do it."""
 
     broker: Broker
     clock: Clock
     settings: RunSettings
     lane: Lane
-    published: Callable[[str], None]
     refused: Callable[[str, str], None]
 
 
@@ -99,9 +97,14 @@ class RemoteRun:
         self._log = RunLog()
         self._store = ""
         self._take_back: TakenFor | None = None
-        self._offered_at = -1e9
+        self._offered = 0  # the epoch
         self._webui: Mapping[str, Any] = {}
         self._reads_lines = True  # until some of them could not be read
+
+    @property
+    def log(self) -> RunLog:
+        """Return the run's log, as it was read last."""
+        return self._log
 
     def take_back(self, because: TakenFor) -> None:
         """Take the run back, from any thread."""
@@ -212,14 +215,12 @@ class RemoteRun:
         return None
 
     def _offer(self, action: dispatching.Offer) -> None:
-        now, run_id = self._with.clock.monotonic(), self._run.run_id
-        waited = now - self._offered_at
-        if 0 <= waited < _STUCK_AFTER:
+        """Send the message, once: what becomes of it is the reconciler's."""
+        if self._offered == action.epoch:
             return
-        if self._offered_at >= 0:  # nobody takes it: it is stuck, or the box is away
-            self._broker.withdraw_offer(action.box, run_id)
+        run_id = self._run.run_id
         self._broker.offer(action.box, run_id, action.epoch)
-        self._offered_at = now
+        self._offered = action.epoch
         self.doing = f"waits for {action.box} to take it"
         event = about(LogEvent.RUN_HANDED_OVER, run=run_id, epoch=action.epoch)
         log.info("%s: handed over to %s, epoch %d", run_id, action.box, action.epoch, extra=event)
@@ -260,7 +261,6 @@ class RemoteRun:
     def _finish(self, spool: Spool, ended: Ended | None) -> Ending:
         """Resume the run here, which makes no call: all are decided."""
         self.publishing, self.doing = True, "is being published"
-        self._with.published(self._run.run_id)
         self._webui = ended.webui or {} if ended else {}
         if ended is not None and ended.outcome is BoxOutcome.CANCELLED:
             self._control.cancel()

@@ -34,7 +34,7 @@ from sdwatch.cli.log_files import set_up_logging
 from sdwatch.system import failpoints
 from sdwatch.system.state_folder import StateFolder
 
-times = Times(lease=4.0, renew=1.0, beat=0.5, silent=2.0)
+times = Times(lease=4.0, renew=1.0, beat=0.5, silent=2.0, stuck=4.0)
 config = load_config(Path(sys.argv[1]))
 role, url, posts = sys.argv[2:]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from urllib.parse import unquote
 
 RUNS = "SDWATCH_RUNS"
 """The stream of all runs' logs: one subject a run."""
@@ -25,14 +26,15 @@ class Times:
     """Seconds. `lease`: how long the broker keeps a message for a box that does not renew it;
     `renew`: how often the box does; `beat`: how often it shows what it has; `silent`: after how
     long without that the dispatcher asks the broker whether the box's leases are over; `closed`:
-    how long the broker keeps the last entry of a run that was published; `request`: for one
-    answer."""
+    how long the broker keeps the last entry of a run that was published; `stuck`: for how long a
+    message may lie there while its box answers and has a place; `request`: for one answer."""
 
     lease: float = 120.0
     renew: float = 15.0
     beat: float = 5.0
     silent: float = 30.0
     closed: float = 7 * 24 * 3600.0
+    stuck: float = 60.0
     request: float = 5.0
 
 
@@ -48,6 +50,12 @@ def token_of(text: str) -> str:
 
 def _coded(sign: str) -> str:
     return "".join(f"={byte:02X}" for byte in sign.encode("utf-8", "surrogatepass"))
+
+
+def text_of(token: str) -> str:
+    """Return the text of which `token_of` made this; of a foreign token any text."""
+    coded = token.replace("%", "").replace("=", "%")
+    return unquote(coded, errors="surrogatepass")
 
 
 def run_subject(run: str) -> str:
