@@ -26,6 +26,7 @@ _STOPS_WITHIN = 10.0  # seconds
 _PAUSES = (1.0, 2.0, 5.0, 10.0, 30.0)  # seconds before it is started again
 _STEADY = 60.0  # seconds after which a server counts as one that works
 _CHECKED_EVERY = 2.0  # seconds
+_ANSWERS_WITHIN = 4.0  # seconds
 _UNHEALTHY = 3  # checks in a row after which it is started again
 _UP_WITHIN = 30.0  # seconds in which it may be unhealthy, since it reads its store
 
@@ -102,7 +103,8 @@ def config_of(settings: ServerSettings, token: str, health_port: int) -> str:
 
 class Health:
     """What one life of the server says of itself. A server whose disk was full refuses each message
-    until it is started again, even if there is space again (seen with nats-server 2.15.1)."""
+    until it is started again, even if there is space again, and may hang in its own locks (both
+    seen with nats-server 2.15.1)."""
 
     def __init__(self) -> None:
         with socket.socket() as free:
@@ -113,17 +115,17 @@ class Health:
         self._bad = 0
 
     def check(self, age: float) -> None:
-        """Ask it, `age` seconds after its start. What does not answer, or has just started, is not
-        judged."""
+        """Ask it, `age` seconds after its start. What has just started is not judged."""
         try:
-            answer = requests.get(f"http://127.0.0.1:{self.port}/healthz", timeout=2.0)
-        except requests.RequestException:
-            return
-        if answer.status_code == HTTPStatus.OK:
+            answer = requests.get(f"http://127.0.0.1:{self.port}/healthz", timeout=_ANSWERS_WITHIN)
+            is_well, why = answer.status_code == HTTPStatus.OK, answer.text[:300]
+        except requests.RequestException as error:
+            is_well, why = False, f"it does not answer ({type(error).__name__})"
+        if is_well:
             self._was_well, self._bad = True, 0
         elif self._was_well or age >= _UP_WITHIN:
             self._bad += 1
-            self.why = answer.text[:300]
+            self.why = why
 
     @property
     def is_bad(self) -> bool:
