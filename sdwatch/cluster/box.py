@@ -19,8 +19,8 @@ from sdwatch.cluster.broker import (
     BrokerGoneError,
     Lease,
     LogMovedError,
-    MissingObjectError,
 )
+from sdwatch.cluster.objects import MissingObjectError
 from sdwatch.cluster.run_copy import RunCopy
 from sdwatch.cluster.run_files import evidence_in, fetch_run, store_files
 from sdwatch.errors import RunStoppedError
@@ -300,7 +300,7 @@ class Box:
         if len(text) <= MOST_INLINE:
             digest, inline = hashlib.sha256(text).hexdigest(), text.decode("ascii")
         else:
-            digest, inline = self._broker.store_object(held.run, text), ""
+            digest, inline = self._broker.objects.store(held.run, text), ""
         files = tuple(stored)
         self._append(
             held, LinesStored(action.epoch, action.first, len(lines), digest, files, inline)

@@ -7,8 +7,6 @@ nats-py is asyncio; its loop has a thread of its own here. It reconnects forever
 from __future__ import annotations
 
 import asyncio
-import base64
-import hashlib
 import json
 import logging
 import threading
@@ -26,6 +24,7 @@ from nats.js import api
 from nats.js.client import JetStreamContext
 from nats.js.errors import APIError, NotFoundError
 
+from sdwatch.cluster.objects import Objects, files_stream
 from sdwatch.errors import SdwatchError
 from sdwatch.policy.cluster import names
 from sdwatch.policy.cluster.entries import Closed, Entry, entry_of, to_bytes
@@ -38,7 +37,6 @@ log = logging.getLogger("sdwatch.cluster")
 
 _WRONG_LAST_SEQUENCE = 10071
 _SUBJECT_IS_FULL = 10077
-_OBJECT_WAIT = 60.0  # seconds for one object
 
 T = TypeVar("T")
 
@@ -49,10 +47,6 @@ class BrokerGoneError(SdwatchError):
 
 class LogMovedError(SdwatchError):
     """Somebody appended to the log since it was read."""
-
-
-class MissingObjectError(SdwatchError):
-    """An object is not there, or is not what its name says."""
 
 
 @dataclass
@@ -80,6 +74,7 @@ class Broker:
         self._nc = Client()
         self._js: JetStreamContext | None = None
         self._pulls: dict[str, JetStreamContext.PullSubscription] = {}
+        self.objects = Objects(self.ask)
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._live, name="broker", daemon=True)
 
@@ -167,9 +162,11 @@ class Broker:
                 self.why_down = disk.in_words(error)
                 await asyncio.sleep(1.0)
 
-    def _ask(
+    def ask(
         self, work: Callable[[JetStreamContext], Coroutine[Any, Any, T]], limit: float = 0.0
     ) -> T:
+        """Return what `work` gets from the broker, within `limit` seconds. Raises NotFoundError of
+        nats, LogMovedError, BrokerGoneError."""
         js = self._js
         if js is None or not self._nc.is_connected:
             raise BrokerGoneError(f"the broker is gone: {self.why_down}")
@@ -186,10 +183,6 @@ class Broker:
         except (NatsError, OSError, TimeoutError) as error:
             raise BrokerGoneError(f"the broker does not answer: {disk.in_words(error)}") from error
 
-    def ask(self, work: Callable[[JetStreamContext], Coroutine[Any, Any, T]]) -> T:
-        """Return what `work` returns, on the broker's thread. Raises BrokerGoneError."""
-        return self._ask(work)
-
     # -- logs
 
     def append(self, run: str, entry: Entry, after: int) -> int:
@@ -198,7 +191,7 @@ class Broker:
         headers = {"Nats-Expected-Last-Subject-Sequence": str(after)}
         subject, data = names.run_subject(run), to_bytes(entry)
         ttl = self._times.closed if isinstance(entry, Closed) else None
-        stored = self._ask(
+        stored = self.ask(
             lambda js: js.publish(subject, data, stream=names.RUNS, headers=headers, msg_ttl=ttl)
         )
         return stored.seq
@@ -210,7 +203,7 @@ class Broker:
         while len(found) < 200:
             try:
                 start = seq + 1
-                message = self._ask(
+                message = self.ask(
                     lambda js, start=start: js.get_msg(  # type: ignore[misc]
                         names.RUNS, seq=start, subject=subject, next=True
                     )
@@ -224,7 +217,7 @@ class Broker:
     def forget_log(self, run: str, keep: int) -> None:
         """Remove a run's entries but the last `keep`. Raises BrokerGoneError."""
         subject = names.run_subject(run)
-        self._ask(lambda js: js.purge_stream(names.RUNS, subject=subject, keep=keep or None))
+        self.ask(lambda js: js.purge_stream(names.RUNS, subject=subject, keep=keep or None))
 
     # -- messages for boxes, and their leases
 
@@ -240,13 +233,13 @@ class Broker:
                 if error.err_code != _SUBJECT_IS_FULL:
                     raise
 
-        self._ask(send)
+        self.ask(send)
 
     def is_offered(self, box: str, run: str) -> bool:
         """Return whether the message is there. Raises BrokerGoneError."""
         subject = names.work_subject(box, run)
         try:
-            self._ask(lambda js: js.get_msg(names.WORK, subject=subject))
+            self.ask(lambda js: js.get_msg(names.WORK, subject=subject))
         except NotFoundError:
             return False
         return True
@@ -254,7 +247,7 @@ class Broker:
     def withdraw_offer(self, box: str, run: str) -> None:
         """Remove the message, leased or not. Raises BrokerGoneError."""
         subject = names.work_subject(box, run)
-        self._ask(lambda js: js.purge_stream(names.WORK, subject=subject))
+        self.ask(lambda js: js.purge_stream(names.WORK, subject=subject))
 
     def lease(self, box: str, most: int, seconds: float) -> list[Lease]:
         """Return up to `most` messages for a box that nobody holds a lease of; they are leased to
@@ -280,72 +273,19 @@ class Broker:
                 self._pulls.pop(box, None)  # its consumer is gone
                 raise
 
-        messages = self._ask(pull, seconds + self._times.request)
+        messages = self.ask(pull, seconds + self._times.request)
         return [lease for message in messages if (lease := _lease(message)) is not None]
 
     def renew(self, lease: Lease) -> None:
         """Renew a lease. Raises BrokerGoneError."""
         if (message := lease.message) is not None:
-            self._ask(lambda _: message.in_progress())
+            self.ask(lambda _: message.in_progress())
 
     def acknowledge(self, lease: Lease) -> None:
         """Remove the message: its run has ended here. Raises BrokerGoneError."""
         if (message := lease.message) is not None:
             lease.message = None
-            self._ask(lambda _: message.ack())
-
-    # -- objects
-
-    def store_object(self, run: str, data: bytes) -> str:
-        """Store bytes with a run, and return their sha256. Raises BrokerGoneError."""
-        digest = hashlib.sha256(data).hexdigest()
-        name = names.object_name(run, digest)
-
-        async def put(js: JetStreamContext) -> None:
-            store = await js.object_store(names.FILES)
-            with suppress(NotFoundError):
-                known = await store.get_info(name)
-                if known.size == len(data):
-                    return
-            await store.put(name, data)
-
-        self._ask(put, _OBJECT_WAIT)
-        return digest
-
-    def read_object(self, run: str, sha256: str) -> bytes:
-        """Return the bytes. Raises MissingObjectError, BrokerGoneError."""
-        name = names.object_name(run, sha256)
-
-        async def get(js: JetStreamContext) -> bytes:
-            store = await js.object_store(names.FILES)
-            return (await store.get(name)).data or b""
-
-        try:
-            data = self._ask(get, _OBJECT_WAIT)
-        except NotFoundError as error:
-            raise MissingObjectError(f"object {name} is not there") from error
-        if hashlib.sha256(data).hexdigest() != sha256:
-            raise MissingObjectError(f"object {name} is not what its name says")
-        return data
-
-    def remove_objects(self, run: str) -> None:
-        """Remove all objects of a run, without a trace. Raises BrokerGoneError."""
-        start = f"{names.token_of(run)}/"
-        stream = f"OBJ_{names.FILES}"
-
-        async def remove(js: JetStreamContext) -> None:
-            store = await js.object_store(names.FILES)
-            try:
-                known = await store.list()
-            except NotFoundError:
-                return
-            for each in known:
-                if (each.name or "").startswith(start):
-                    name = base64.urlsafe_b64encode((each.name or "").encode()).decode()
-                    for subject in (f"C.{each.nuid}", f"M.{name}"):
-                        await js.purge_stream(stream, subject=f"$O.{names.FILES}.{subject}")
-
-        self._ask(remove, _OBJECT_WAIT)
+            self.ask(lambda _: message.ack())
 
     # -- boxes
 
@@ -377,7 +317,7 @@ class Broker:
                     ages[subject.rpartition(".")[2]] = max(0.0, (now - at).total_seconds())
             return ages
 
-        return self._ask(get)
+        return self.ask(get)
 
     def orders(self) -> dict[str, tuple[int, dict[str, Any]]]:
         """Return what people want of each box, in the same form. Raises BrokerGoneError."""
@@ -389,7 +329,7 @@ class Broker:
         async def put(js: JetStreamContext) -> None:
             await (await js.key_value(bucket)).put(key, data)
 
-        self._ask(put)
+        self.ask(put)
 
     def _all(self, bucket: str) -> dict[str, tuple[int, dict[str, Any]]]:
         async def get(js: JetStreamContext) -> dict[str, tuple[int, bytes]]:
@@ -401,7 +341,7 @@ class Broker:
             return found
 
         read = {}
-        for key, (seq, data) in self._ask(get).items():
+        for key, (seq, data) in self.ask(get).items():
             with suppress(ValueError):
                 if isinstance(value := json.loads(data), dict):
                     read[key] = (seq, value)
@@ -430,8 +370,7 @@ async def _make_streams(js: JetStreamContext) -> None:
         discard_new_per_subject=True,
         max_msgs_per_subject=1,
     )
-    for config in (runs, work):
+    for config in (runs, work, files_stream()):
         await js.add_stream(config)
     for bucket in (names.BOXES, names.ORDERS):
         await js.create_key_value(api.KeyValueConfig(bucket=bucket, history=1))
-    await js.create_object_store(names.FILES)

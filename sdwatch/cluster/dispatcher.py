@@ -11,7 +11,7 @@ from typing import Any
 
 from sdwatch.cluster.broker import Broker, BrokerGoneError, LogMovedError
 from sdwatch.cluster.reconciler import Reconciler
-from sdwatch.cluster.remote_run import BoxLane, Helpers, RemoteRun
+from sdwatch.cluster.remote_run import ANY_BOX, BoxLane, Helpers, RemoteRun
 from sdwatch.monitor.partner import Surroundings
 from sdwatch.monitor.placement import WaitingJob
 from sdwatch.monitor.suspended import SuspendedRun
@@ -150,9 +150,12 @@ class Dispatcher:
         run = offered.source.rpartition("/")[2]
         cards = self._live_boxes()
         return any(
-            (run, name) not in self._excluded and _can_do(card, offered.job)
+            not self._excludes(run, name) and _can_do(card, offered.job)
             for name, card in cards.items()
         )
+
+    def _excludes(self, run: str, box: str) -> bool:
+        return not self._excluded.isdisjoint({(run, box), (run, ANY_BOX)})
 
     def _next_for(self, box: str) -> SuspendedRun | Arrival | None:
         parts, card = self._around.parts, self._boxes.seen[box].card
@@ -160,7 +163,7 @@ class Dispatcher:
         def fits_suspended(waits: SuspendedRun) -> bool:
             if waits.out_on or not parts.schedule.may_resume(waits):
                 return False
-            return (waits.folder.name, box) not in self._excluded and _can_do(card, waits.job)
+            return not self._excludes(waits.folder.name, box) and _can_do(card, waits.job)
 
         if (waits := parts.suspended.first(fits_suspended)) is not None:
             return waits
@@ -279,7 +282,7 @@ class Dispatcher:
                 break
         if found.box:
             self._broker.withdraw_offer(found.box, run)
-        self._broker.remove_objects(run)
+        self._broker.objects.remove(run)
         if found.seq:
             self._broker.forget_log(run, 1)
         disk.remove(self._closing / run)

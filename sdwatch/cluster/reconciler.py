@@ -3,8 +3,6 @@ and objects of runs that are published."""
 
 from __future__ import annotations
 
-import base64
-import binascii
 import json
 import logging
 from collections.abc import Collection, Mapping
@@ -100,13 +98,9 @@ class _Known:
 
 async def _known(js: JetStreamContext) -> _Known:
     known = _Known()
-    for subject in await _subjects(js, names.RUNS, names.run_subject("") + ">"):
-        known.runs.add(names.text_of(subject.rpartition(".")[2]))
-    start = f"$O.{names.FILES}.M."
-    for subject in await _subjects(js, f"OBJ_{names.FILES}", f"{start}>"):
-        with suppress(ValueError, binascii.Error):
-            name = base64.urlsafe_b64decode(subject.removeprefix(start)).decode()
-            known.runs.add(names.text_of(name.partition("/")[0]))
+    for stream, start in ((names.RUNS, "sdwatch.run."), (names.FILES, f"{names.OBJECTS}.")):
+        for subject in await _subjects(js, stream, f"{start}>"):
+            known.runs.add(names.text_of(subject.removeprefix(start).partition(".")[0]))
     known.runs = set(filter(is_run_id, known.runs))
     for subject in await _subjects(js, names.WORK, "sdwatch.work.>"):
         with suppress(NotFoundError, ValueError, KeyError, TypeError):

@@ -10,8 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sdwatch.cluster.broker import Broker, BrokerGoneError, LogMovedError, MissingObjectError
-from sdwatch.cluster.run_files import store_run, write_file
+from sdwatch.cluster.broker import Broker, BrokerGoneError, LogMovedError
+from sdwatch.cluster.objects import MissingObjectError
+from sdwatch.cluster.run_files import store_run, too_large, write_file
 from sdwatch.errors import FileProblems, RunCancelledError, RunStoppedError, SdwatchError
 from sdwatch.lane.lane import Lane
 from sdwatch.policy.cluster import dispatching
@@ -43,6 +44,7 @@ from sdwatch.webui.http.run_control import RunControl
 
 log = logging.getLogger("sdwatch.cluster")
 
+ANY_BOX = ""
 _LOOK = 1.0  # seconds between two looks at the log, if nobody hints
 
 
@@ -66,7 +68,7 @@ class BoxLane:
 @dataclass(frozen=True)
 class Helpers:
     """What all remote runs have in common. `lane`: any of this machine, whose texts are redacted;
-    `refused`: called with a run's id and the box that cannot do it."""
+    `refused`: called with a run's id and the box that cannot do it, or ANY_BOX."""
 
     broker: Broker
     clock: Clock
@@ -114,8 +116,13 @@ class RemoteRun:
     def run_to_end(self, spool: Spool) -> Ending:
         """Follow the run until it has ended on the box, and publish it; STOPPED where it was taken
         back, or this monitor stops. Raises OSError where the disk refuses."""
-        if not self._run.ledger.handed_over.is_out and not self._plan():
-            return self._finish(spool, None)
+        if not self._run.ledger.handed_over.is_out:
+            if not self._plan():
+                return self._finish(spool, None)
+            if why := too_large(self._run):
+                log.warning("%s: %s", self._run.run_id, why, extra=about(LogEvent.RUN_NOT_RESUMED))
+                self._with.refused(self._run.run_id, ANY_BOX)
+                return Ending.STOPPED
         while True:
             self.hint.clear()
             try:
@@ -165,7 +172,7 @@ class RemoteRun:
         known = self._run.ledger.handed_over
         if not known.is_out or known.epoch != entry.epoch:
             return
-        text = entry.inline.encode() or self._broker.read_object(self._run.run_id, entry.text)
+        text = entry.inline.encode() or self._broker.objects.read(self._run.run_id, entry.text)
         lines = lines_in(text)
         if len(lines) != entry.count:
             raise ValueError(f"{len(lines)} lines where {entry.count} were announced")

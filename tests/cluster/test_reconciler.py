@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from sdwatch.cluster.broker import Broker, MissingObjectError
+from sdwatch.cluster.broker import Broker
+from sdwatch.cluster.objects import MissingObjectError
 from sdwatch.cluster.reconciler import Reconciler
 from sdwatch.policy.cluster.entries import Accepted, Granted
 from sdwatch.policy.cluster.names import Times, text_of, token_of
@@ -79,16 +80,16 @@ def test_a_message_that_is_lost_is_sent_again_and_one_for_nothing_removed(site: 
 
 
 def test_what_the_broker_has_of_a_published_run_is_to_be_removed(site: Site) -> None:
-    digest = site.broker.store_object(RUN, b"orphan")
+    digest = site.broker.objects.store(RUN, b"orphan")
     site.reconciler().look(0, {}, set())
     assert not list(site.closing.iterdir()), "it may be another spool's"
-    assert site.broker.read_object(RUN, digest) == b"orphan"
+    assert site.broker.objects.read(RUN, digest) == b"orphan"
     (site.spool.done / RUN).mkdir()
     site.reconciler().look(0, {}, set())
     assert [marker.name for marker in site.closing.iterdir()] == [RUN]
-    site.broker.remove_objects(RUN)
+    site.broker.objects.remove(RUN)
     with pytest.raises(MissingObjectError):
-        site.broker.read_object(RUN, digest)
+        site.broker.objects.read(RUN, digest)
 
 
 def test_a_token_is_read_back() -> None:

@@ -11,8 +11,11 @@ RUNS = "SDWATCH_RUNS"
 WORK = "SDWATCH_WORK"
 """The stream of messages for boxes: one subject for each box and run, at most one message on it."""
 
-FILES = "sdwatch_files"
-"""The object store."""
+FILES = "SDWATCH_FILES"
+"""The stream of files and lines, see cluster/objects."""
+
+OBJECTS = "sdwatch.file"
+"""What its subjects start with."""
 
 BOXES = "sdwatch_boxes"
 """The key-value bucket with what each box has, under its name."""
@@ -73,6 +76,12 @@ def consumer_of(box: str) -> str:
     return f"box-{box}"
 
 
-def object_name(run: str, sha256: str) -> str:
-    """Return the name of an object. Runs share none, so that each can be removed with its run."""
-    return f"{token_of(run)}/{sha256}"
+def object_subject(run: str, sha256: str, part: int) -> str:
+    """Return the subject of a part of an object. Runs share none, so that each can be removed with
+    its run."""
+    return f"{OBJECTS}.{token_of(run)}.{sha256}.{part}"
+
+
+def objects_of(run: str) -> str:
+    """Return the subjects of all objects of a run."""
+    return f"{OBJECTS}.{token_of(run)}.>"
