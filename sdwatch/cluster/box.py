@@ -3,13 +3,14 @@ comes of it. It only reads the folders of runs that the monitor works on."""
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import queue
 import re
 import threading
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,24 +19,30 @@ from sdwatch.cluster.broker import (
     BrokerGoneError,
     Lease,
     LogMovedError,
-    MissingObjectError,
 )
+from sdwatch.cluster.objects import MissingObjectError
+from sdwatch.cluster.run_copy import RunCopy
 from sdwatch.cluster.run_files import evidence_in, fetch_run, store_files
 from sdwatch.cluster.showing import Showing
-from sdwatch.errors import JournalError
+from sdwatch.errors import RunStoppedError
 from sdwatch.monitor.partner import Surroundings
 from sdwatch.policy.cluster import holding
-from sdwatch.policy.cluster.entries import Accepted, BoxOutcome, Ended, LinesStored
+from sdwatch.policy.cluster.entries import (
+    MOST_INLINE,
+    Accepted,
+    BoxOutcome,
+    Ended,
+    Entry,
+    LinesStored,
+)
 from sdwatch.policy.cluster.holding import LocalRun, box_step
-from sdwatch.policy.cluster.lines import files_named, lines_of, text_of
+from sdwatch.policy.cluster.lines import files_named, text_of
 from sdwatch.policy.cluster.names import Times
-from sdwatch.policy.cluster.run_log import RunLog, read
-from sdwatch.policy.failure.ledger import Ledger, read_ledger
+from sdwatch.policy.cluster.run_log import Phase, RunLog, read
 from sdwatch.policy.queue.control import CANCEL
 from sdwatch.policy.queue.run_names import is_run_id
-from sdwatch.spool.journal import read_journal
 from sdwatch.spool.manifest import read_about
-from sdwatch.spool.run import JOURNAL, Run
+from sdwatch.spool.run import Run
 from sdwatch.system import disk, renames
 from sdwatch.system.clock import join
 from sdwatch.system.log_events import LogEvent, about
@@ -45,6 +52,8 @@ log = logging.getLogger("sdwatch.cluster")
 _UNFIT = re.compile("[^A-Za-z0-9_-]")
 _PAUSE = 0.3  # seconds between two rounds
 _SOON = 1.0  # seconds at least between two times that the box shows itself
+_AGAIN = 5.0  # seconds between two looks of a call that waits for the broker
+_NOT_AGAIN = "the broker is gone; a call that was sent before is sent again once it answers"
 _HANGS_AFTER = 60.0  # seconds without a round of the monitor: then no lease is renewed
 
 
@@ -54,10 +63,12 @@ class _Held:
 
     run: str
     lease: Lease
+    copy: RunCopy
     log: RunLog = field(default_factory=RunLog)
     store: str = ""  # of the broker, where the log was read
     adopted: bool = False
-    known: tuple[object, Ledger, int] | None = None  # what was read, and what it said
+    lock: threading.Lock = field(default_factory=threading.Lock)
+    """Of the box's and the run's thread."""
 
 
 class Box:
@@ -71,6 +82,7 @@ class Box:
         self._held: dict[str, _Held] = {}
         self._arrived: queue.SimpleQueue[Path] = queue.SimpleQueue()
         self._given_back: frozenset[str] = frozenset()  # runs that no WebUI here may continue
+        self._answers = True  # the broker, when it was asked last
         self._round_at = 0.0  # the monitor's last, on the monotonic clock
         self._shown_at = self._renewed_at = -1e9
         self._thread = threading.Thread(target=self._live, name="cluster-box", daemon=True)
@@ -87,7 +99,9 @@ class Box:
         self._notes = surroundings.state.root / "cluster"
         disk.ensure_folder(self._notes)
         for run in [entry.name for entry in disk.entries(self._notes) if is_run_id(entry.name)]:
-            self._held[run] = _Held(run, Lease(run), adopted=True)
+            copy = RunCopy(surroundings.spool, run)
+            self._held[run] = _Held(run, Lease(run), copy, adopted=True)
+        surroundings.parts.runs.witness = self
         self._broker.listen(*self._showing.subjects)
         self._broker.open()
         self._thread.start()
@@ -136,6 +150,40 @@ class Box:
             "held": sorted(self._held),
         }
 
+    # -- what a POST waits for
+
+    def may_start(self, run: Run, sent: int) -> None:
+        """While the broker is gone only a call that was never sent may be sent: nobody else would
+        know of another attempt, if this machine died of it. Raises RunStoppedError."""
+        if sent and run.ledger.handed_over.received and not self._answers:
+            raise RunStoppedError(_NOT_AGAIN)
+
+    def started(self, run: Run, sent: int) -> None:
+        """Return once the broker has the start of a call, or is gone. Raises RunStoppedError where
+        the run was taken back, or the broker is gone and the call was sent before."""
+        held = self._held.get(run.run_id)
+        epoch = run.ledger.handed_over.epoch
+        if held is None or not run.ledger.handed_over.received:
+            return
+        try:
+            with held.lock:
+                local = self._continue(held, read_first=not held.log.seq)
+                known = held.log
+            if known.is_held and (known.box, known.epoch) == (self.name, epoch):
+                if local is not None and known.lines >= local.lines:
+                    return
+            elif known.phase is not Phase.NONE:
+                raise RunStoppedError("the run was taken back")
+        except BrokerGoneError as error:
+            self._answers = False
+            log.info("%s", error, extra=about(LogEvent.BROKER_LOST))
+        if sent:
+            raise RunStoppedError(_NOT_AGAIN)
+
+    def pause(self, run_id: str) -> float:
+        """Return in how many seconds a run that was stopped may resume."""
+        return 0.0 if self._answers or run_id not in self._held else _AGAIN
+
     # -- its thread
 
     def _live(self) -> None:
@@ -144,6 +192,7 @@ class Box:
                 if self._broker.is_up and self._round_at:
                     self._round()
             except BrokerGoneError as error:
+                self._answers = False
                 log.info("%s", error, extra=about(LogEvent.BROKER_LOST))
             except OSError as error:
                 log.warning("%s", disk.in_words(error), extra=about(LogEvent.DISK_REFUSES))
@@ -166,7 +215,9 @@ class Box:
             self._renewed_at = now
         self._receive()
         for held in list(self._held.values()):
-            self._continue(held)
+            with held.lock:
+                self._continue(held)
+        self._answers = True
 
     def _receive(self) -> None:
         """Get messages: new ones while there is a place, and those of runs that are held, whose
@@ -184,22 +235,35 @@ class Box:
                 held.lease = lease
             else:
                 disk.touch(self._notes / lease.run)
-                self._held[lease.run] = _Held(lease.run, lease)
+                copy = RunCopy(self._around.spool, lease.run)
+                self._held[lease.run] = _Held(lease.run, lease, copy)
 
-    def _continue(self, held: _Held) -> None:
-        """Do what is to be done about one run."""
+    def _continue(self, held: _Held, *, read_first: bool = True) -> LocalRun | None:
+        """Do what is to be done about one run; return what its copy said last. Raises
+        BrokerGoneError, OSError."""
+        local = None
         for _ in range(20):
-            self._read_log(held)
-            folder, local = self._local(held)
+            if read_first:
+                self._read_log(held)
+            read_first = True
+            local = self._look(held)
             action = box_step(self.name, held.log, local)
             try:
-                if not self._perform(held, action, folder, local):
-                    return
+                if not self._perform(held, action, local):
+                    break
             except LogMovedError:
                 continue
             except (MissingObjectError, ValueError) as error:
                 log.warning("%s: %s", held.run, error, extra=about(LogEvent.RUN_NOT_RESUMED))
-                return
+                break
+            read_first = False  # what was appended is read
+        return local
+
+    def _look(self, held: _Held) -> LocalRun | None:
+        local = held.copy.look()
+        if local is not None and local.ended is None and held.run in self._given_back:
+            return replace(local, ended=BoxOutcome.GIVEN_BACK)
+        return local
 
     def _read_log(self, held: _Held) -> None:
         if held.store != self._broker.store:
@@ -207,18 +271,20 @@ class Box:
         for seq, entry in self._broker.entries_after(held.run, held.log.seq):
             held.log, _ = read(held.log, seq, entry)
 
-    def _perform(
-        self, held: _Held, action: holding.BoxAction, folder: Path | None, local: LocalRun | None
-    ) -> bool:
+    def _append(self, held: _Held, entry: Entry) -> None:
+        """Append to a run's log, and read that. Raises LogMovedError, BrokerGoneError."""
+        seq = self._broker.append(held.run, entry, held.log.seq)
+        held.log, _ = read(held.log, seq, entry)
+
+    def _perform(self, held: _Held, action: holding.BoxAction, local: LocalRun | None) -> bool:
         """Do it; return whether something more may follow at once."""
-        log_now = held.log
+        folder = held.copy.folder
         if isinstance(action, holding.Fetch):
             self._fetch(held, action)
         elif isinstance(action, holding.Accept):
-            self._broker.append(held.run, Accepted(action.epoch), log_now.seq)
+            self._append(held, Accepted(action.epoch))
         elif isinstance(action, holding.Store):
-            assert folder is not None
-            self._store(held, action, folder)
+            self._store(held, action)
         elif isinstance(action, holding.End):
             self._end(held, action, folder)
         elif isinstance(action, holding.Acknowledge):
@@ -230,37 +296,12 @@ class Box:
         else:
             if local is None:  # the message was for nothing
                 self._forget(held)
-            elif log_now.is_held and not held.adopted and folder is not None:
+            elif held.log.is_held and not held.adopted and folder is not None:
                 held.adopted = True
                 self._arrived.put(folder)
                 self._around.wake()
             return False
         return True
-
-    def _local(self, held: _Held) -> tuple[Path | None, LocalRun | None]:
-        """Return where the run's folder is, and what it says. Read again only when it has changed:
-        a journal may be long."""
-        spool = self._around.spool
-        for parent in (spool.working, spool.done, spool.failed):
-            folder = parent / held.run
-            try:
-                status = disk.look_at(folder / JOURNAL)
-            except FileNotFoundError:
-                continue
-            version = folder, status.st_size, status.st_mtime_ns
-            if held.known is None or held.known[0] != version:
-                try:
-                    records = read_journal(folder / JOURNAL)
-                    held.known = version, read_ledger(records), len(lines_of(records))
-                except JournalError:
-                    continue
-            _, ledger, lines = held.known
-            if ledger.handed_over.received:
-                ended = None if parent == spool.working else _outcome(ledger)
-                if ended is None and held.run in self._given_back:
-                    ended = BoxOutcome.GIVEN_BACK
-                return folder, LocalRun(ledger.handed_over.epoch, lines, ended)
-        return None, None
 
     def _fetch(self, held: _Held, action: holding.Fetch) -> None:
         spool = self._around.spool
@@ -278,21 +319,26 @@ class Box:
         event = about(LogEvent.RUN_HANDED_OVER, run=held.run, epoch=action.epoch)
         log.info("%s: received, epoch %d", held.run, action.epoch, extra=event)
 
-    def _store(self, held: _Held, action: holding.Store, folder: Path) -> None:
+    def _store(self, held: _Held, action: holding.Store) -> None:
         """Store lines with the files that they name. An image that is dropped meanwhile is recorded
         as dropped before it goes: then the lines are read again."""
+        folder = held.copy.folder
+        assert folder is not None
         while True:
-            lines = lines_of(read_journal(folder / JOURNAL))[action.first :]
+            lines = held.copy.lines_from(action.first)
             wanted = files_named(lines)
             stored = store_files(self._broker, held.run, folder, wanted)
-            if (
-                len(stored) == len(wanted)
-                or lines == lines_of(read_journal(folder / JOURNAL))[action.first :]
-            ):
+            if len(stored) == len(wanted) or lines == held.copy.lines_from(action.first):
                 break
-        text = self._broker.store_object(held.run, text_of(lines))
-        entry = LinesStored(action.epoch, action.first, len(lines), text, tuple(stored))
-        self._broker.append(held.run, entry, held.log.seq)
+        text = text_of(lines)
+        if len(text) <= MOST_INLINE:
+            digest, inline = hashlib.sha256(text).hexdigest(), text.decode("ascii")
+        else:
+            digest, inline = self._broker.objects.store(held.run, text), ""
+        files = tuple(stored)
+        self._append(
+            held, LinesStored(action.epoch, action.first, len(lines), digest, files, inline)
+        )
 
     def _end(self, held: _Held, action: holding.End, folder: Path | None) -> None:
         files, webui = [], None
@@ -301,8 +347,7 @@ class Box:
             webui = read_about(folder).get("webui")
         said = {str(k): v for k, v in webui.items()} if isinstance(webui, Mapping) else {}
         said["box"] = self.name
-        entry = Ended(action.epoch, action.outcome, action.lines, tuple(files), said)
-        self._broker.append(held.run, entry, held.log.seq)
+        self._append(held, Ended(action.epoch, action.outcome, action.lines, tuple(files), said))
 
     def _withdraw(self, held: _Held, folder: Path | None, local: LocalRun | None) -> None:
         """Have the monitor end the run, then remove the box's copy of it."""
@@ -325,12 +370,3 @@ class Box:
         self._given_back -= {held.run}
         disk.remove(self._notes / held.run)
         self._held.pop(held.run, None)
-
-
-def _outcome(ledger: Ledger) -> BoxOutcome:
-    if ledger.ended == BoxOutcome.FAILED and not any(c.sent for c in ledger.calls.values()):
-        return BoxOutcome.REFUSED
-    try:
-        return BoxOutcome(ledger.ended)
-    except ValueError:
-        return BoxOutcome.FAILED

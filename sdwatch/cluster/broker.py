@@ -7,8 +7,6 @@ nats-py is asyncio; its loop has a thread of its own here. It reconnects forever
 from __future__ import annotations
 
 import asyncio
-import base64
-import hashlib
 import json
 import logging
 import threading
@@ -25,6 +23,7 @@ from nats.js import api
 from nats.js.client import JetStreamContext
 from nats.js.errors import APIError, NotFoundError
 
+from sdwatch.cluster.objects import Objects
 from sdwatch.cluster.streams import make_streams
 from sdwatch.errors import SdwatchError
 from sdwatch.policy.cluster import names
@@ -38,7 +37,6 @@ log = logging.getLogger("sdwatch.cluster")
 
 _WRONG_LAST_SEQUENCE = 10071
 _SUBJECT_IS_FULL = 10077
-_OBJECT_WAIT = 60.0  # seconds for one object
 
 T = TypeVar("T")
 
@@ -49,10 +47,6 @@ class BrokerGoneError(SdwatchError):
 
 class LogMovedError(SdwatchError):
     """Somebody appended to the log since it was read."""
-
-
-class MissingObjectError(SdwatchError):
-    """An object is not there, or is not what its name says."""
 
 
 @dataclass
@@ -82,6 +76,7 @@ class Broker:
         self._nc = Client()
         self._js: JetStreamContext | None = None
         self._pulls: dict[str, JetStreamContext.PullSubscription] = {}
+        self.objects = Objects(self.ask)
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._live, name="broker", daemon=True)
 
@@ -199,15 +194,16 @@ class Broker:
 
     # -- logs
 
-    def append(self, run: str, entry: Entry, after: int) -> None:
-        """Append to a run's log, if `after` is the sequence of its last entry. Raises
-        LogMovedError, BrokerGoneError: then it may have been appended."""
+    def append(self, run: str, entry: Entry, after: int) -> int:
+        """Append to a run's log, if `after` is the sequence of its last entry; return its sequence.
+        Raises LogMovedError, BrokerGoneError: then it may have been appended."""
         headers = {"Nats-Expected-Last-Subject-Sequence": str(after)}
         subject, data = names.run_subject(run), to_bytes(entry)
         ttl = self._times.closed if isinstance(entry, Closed) else None
-        self.ask(
+        stored = self.ask(
             lambda js: js.publish(subject, data, stream=names.RUNS, headers=headers, msg_ttl=ttl)
         )
+        return stored.seq
 
     def entries_after(self, run: str, seq: int) -> list[tuple[int, Entry | None]]:
         """Return the next entries of a run's log, in order. Raises BrokerGoneError."""
@@ -299,59 +295,6 @@ class Broker:
         if (message := lease.message) is not None:
             lease.message = None
             self.ask(lambda _: message.ack())
-
-    # -- objects
-
-    def store_object(self, run: str, data: bytes) -> str:
-        """Store bytes with a run, and return their sha256. Raises BrokerGoneError."""
-        digest = hashlib.sha256(data).hexdigest()
-        name = names.object_name(run, digest)
-
-        async def put(js: JetStreamContext) -> None:
-            store = await js.object_store(names.FILES)
-            with suppress(NotFoundError):
-                known = await store.get_info(name)
-                if known.size == len(data):
-                    return
-            await store.put(name, data)
-
-        self.ask(put, _OBJECT_WAIT)
-        return digest
-
-    def read_object(self, run: str, sha256: str) -> bytes:
-        """Return the bytes. Raises MissingObjectError, BrokerGoneError."""
-        name = names.object_name(run, sha256)
-
-        async def get(js: JetStreamContext) -> bytes:
-            store = await js.object_store(names.FILES)
-            return (await store.get(name)).data or b""
-
-        try:
-            data = self.ask(get, _OBJECT_WAIT)
-        except NotFoundError as error:
-            raise MissingObjectError(f"object {name} is not there") from error
-        if hashlib.sha256(data).hexdigest() != sha256:
-            raise MissingObjectError(f"object {name} is not what its name says")
-        return data
-
-    def remove_objects(self, run: str) -> None:
-        """Remove all objects of a run, without a trace. Raises BrokerGoneError."""
-        start = f"{names.token_of(run)}/"
-        stream = f"OBJ_{names.FILES}"
-
-        async def remove(js: JetStreamContext) -> None:
-            store = await js.object_store(names.FILES)
-            try:
-                known = await store.list()
-            except NotFoundError:
-                return
-            for each in known:
-                if (each.name or "").startswith(start):
-                    name = base64.urlsafe_b64encode((each.name or "").encode()).decode()
-                    for subject in (f"C.{each.nuid}", f"M.{name}"):
-                        await js.purge_stream(stream, subject=f"$O.{names.FILES}.{subject}")
-
-        self.ask(remove, _OBJECT_WAIT)
 
 
 def _lease(message: Msg) -> Lease | None:

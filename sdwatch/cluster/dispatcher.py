@@ -5,12 +5,14 @@ from __future__ import annotations
 import logging
 import threading
 from collections import Counter
+from collections.abc import Mapping
 from typing import Any
 
 from sdwatch.cluster.board import Board
 from sdwatch.cluster.box_notices import BoxNotices
 from sdwatch.cluster.boxes import Boxes, LaneOfBox
 from sdwatch.cluster.broker import Broker, BrokerGoneError, LogMovedError
+from sdwatch.cluster.reconciler import Reconciler
 from sdwatch.cluster.remote_run import BoxLane, Helpers, RemoteRun
 from sdwatch.monitor.partner import Surroundings
 from sdwatch.monitor.suspended import SuspendedRun
@@ -18,7 +20,7 @@ from sdwatch.policy.cluster import dispatching, names
 from sdwatch.policy.cluster.dispatching import HandOver, Wish, dispatcher_step
 from sdwatch.policy.cluster.entries import Closed, TakenBack, TakenFor
 from sdwatch.policy.cluster.names import Times
-from sdwatch.policy.cluster.run_log import RunLog, read
+from sdwatch.policy.cluster.run_log import Phase, RunLog
 from sdwatch.policy.job.job import Job
 from sdwatch.policy.privacy.redaction import Redactor
 from sdwatch.policy.queue.affinity import left_loaded, needed_first
@@ -26,6 +28,7 @@ from sdwatch.policy.queue.run_names import is_run_id
 from sdwatch.policy.report.envelope import job_envelope
 from sdwatch.spool.arrival import Arrival
 from sdwatch.spool.lasting_faults import Faults
+from sdwatch.spool.run import Run
 from sdwatch.system import disk
 from sdwatch.system.clock import join
 from sdwatch.system.log_events import LogEvent, about
@@ -50,6 +53,7 @@ class Dispatcher:
         self._stop = threading.Event()
         self._store = ""
         self._up_since = 0.0
+        self._reconciled_at = -1e9
         self._thread = threading.Thread(target=self._live, name="cluster-watch", daemon=True)
 
     # -- called by the monitor
@@ -62,13 +66,13 @@ class Dispatcher:
         self._notices = BoxNotices(around.parts.reports.notice, around.clock)
         self._closing = around.state.root / _OBJECTS
         disk.ensure_folder(self._closing)
+        self._reconciler = Reconciler(self._broker, around.spool, self._closing, self._times.stuck)
         self._helpers = Helpers(
             self._broker,
             around.clock,
             around.settings,
             Redactor(),
             Faults(around.clock),
-            lambda run: disk.touch(self._closing / run),
             lambda run, box, why: around.parts.placement.note_refusal(f"working/{run}", box, why),
         )
         around.parts.placement.remote = lambda: self._boxes.lanes
@@ -200,6 +204,7 @@ class Dispatcher:
             resumed, run = True, parts.ends.resume(chosen)
         if run is None:
             return None
+        disk.touch(self._closing / run.run_id)
         control = RunControl()
         remote = RemoteRun(run, box, control, self._helpers)
         self._remote[run.run_id] = remote
@@ -210,8 +215,9 @@ class Dispatcher:
     # -- the thread that watches the boxes
 
     def _hinted(self, subject: str) -> None:
-        for remote in list(self._remote.values()):
-            remote.hint.set()
+        for run, remote in list(self._remote.items()):
+            if subject in ("", names.run_subject(run)):
+                remote.hint.set()
         if subject.startswith("$KV"):
             self._around.wake()
 
@@ -239,9 +245,23 @@ class Dispatcher:
         self._boxes.look(self._board)
         for box in {remote.box for remote in list(self._remote.values())}:
             self._look_after(box, now)
-        for entry in disk.entries(self._closing):
-            if is_run_id(entry.name) and entry.name not in self._remote:
-                self._close_log(entry.name)
+        if now - self._reconciled_at >= self._times.stuck / 2:
+            self._reconciled_at = now
+            out = {run: remote.log for run, remote in list(self._remote.items())}
+            self._reconciler.look(now, out, self._takers(out))
+        if not self._around.spool.is_gone:
+            for entry in disk.entries(self._closing):
+                if is_run_id(entry.name) and entry.name not in self._remote:
+                    self._close_log(entry.name)
+
+    def _takers(self, out: Mapping[str, RunLog]) -> set[str]:
+        """Return the boxes that answer and have a place for one run more than they accepted."""
+        accepted = Counter(log.box for log in out.values() if log.phase is Phase.ACCEPTED)
+        places: Counter[str] = Counter()
+        for lane in self._boxes.lanes or ():
+            if lane.serves:
+                places[lane.box] += lane.shown.places
+        return {box for box, free in places.items() if accepted[box] < free}
 
     def _look_after(self, box: str, now: float) -> None:
         """Take back what a silent box no longer has a lease for."""
@@ -263,17 +283,15 @@ class Dispatcher:
                 self._broker.withdraw_offer(box, run)
 
     def _close_log(self, run: str) -> None:
-        """Close the log of a run that is published, and remove what the broker has of it."""
-        spool = self._around.spool
-        if not any(disk.exists(parent / run) for parent in (spool.done, spool.failed)):
-            if not disk.exists(spool.working / run):
-                disk.remove(self._closing / run)
+        """Close the log of a run that is published, or removed by a person, and remove what the
+        broker has of it."""
+        look = self._reconciler
+        if not look.is_published(run) and look.is_at_work(run):
             return
+        journal = HandOver(self._epoch_of(run))
         for _ in range(10):
-            found = RunLog()
-            for seq, entry in self._broker.entries_after(run, 0):
-                found, _counts = read(found, seq, entry)
-            action = dispatcher_step(found, HandOver(), Wish(published=True))
+            found = look.log_of(run)
+            action = dispatcher_step(found, journal, Wish(published=True))
             if isinstance(action, dispatching.TakeBack):
                 self._broker.append(run, TakenBack(action.epoch, action.because), found.seq)
             elif isinstance(action, dispatching.Close):
@@ -282,7 +300,15 @@ class Dispatcher:
                 break
         if found.box:
             self._broker.withdraw_offer(found.box, run)
-        self._broker.remove_objects(run)
+        self._broker.objects.remove(run)
         if found.seq:
             self._broker.forget_log(run, 1)
         disk.remove(self._closing / run)
+
+    def _epoch_of(self, run: str) -> int:
+        """Return the newest epoch that the published run's journal knows; 1 where it is gone: that
+        or another, it is over."""
+        for parent in (self._around.spool.done, self._around.spool.failed):
+            if disk.exists(parent / run):
+                return Run(parent / run, self._around.clock).ledger.handed_over.epoch or 1
+        return 1

@@ -12,9 +12,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sdwatch.cluster.broker import Broker, BrokerGoneError, LogMovedError, MissingObjectError
-from sdwatch.cluster.run_files import store_run, write_file
+from sdwatch.cluster.broker import Broker, BrokerGoneError, LogMovedError
+from sdwatch.cluster.objects import MissingObjectError
+from sdwatch.cluster.run_files import store_run, too_large, write_file
 from sdwatch.errors import FileProblems, RunCancelledError, RunStoppedError, SdwatchError
+from sdwatch.monitor.placement import ANY_BOX
 from sdwatch.policy.cluster import dispatching
 from sdwatch.policy.cluster.dispatching import HandOver, Wish, dispatcher_step
 from sdwatch.policy.cluster.entries import (
@@ -49,7 +51,6 @@ log = logging.getLogger("sdwatch.cluster")
 
 _LOOK = 1.0  # seconds between two looks at the log, if nobody hints
 _LONGEST_REFUSAL = 2000
-_STUCK_AFTER = 60.0  # seconds for which a message may lie there before it is sent again
 
 
 class NotDecidedError(SdwatchError):
@@ -71,15 +72,14 @@ class BoxLane:
 
 @dataclass(frozen=True)
 class Helpers:
-    """What all remote runs have in common. `published`: called with a run's id before
-    it is published; `refused`: with run, box, and why."""
+    """What all remote runs have in common. `refused`: called with a run's id, the box that cannot
+    do it, or ANY_BOX, and why."""
 
     broker: Broker
     clock: Clock
     settings: RunSettings
     redactor: Redactor
     faults: Faults
-    published: Callable[[str], None]
     refused: Callable[[str, str, str], None]
 
 
@@ -105,10 +105,15 @@ class RemoteRun:
         self._log = RunLog()
         self._store = ""
         self._take_back: TakenFor | None = None
-        self._offered_at = -1e9
+        self._offered = 0  # the epoch
         self._webui: Mapping[str, Any] = {}
         self._refused_with: tuple[StoredFile, ...] = ()
         self._reads_lines = True  # until some of them could not be read
+
+    @property
+    def log(self) -> RunLog:
+        """Return the run's log, as it was read last."""
+        return self._log
 
     def take_back(self, because: TakenFor) -> None:
         """Take the run back, from any thread."""
@@ -123,8 +128,13 @@ class RemoteRun:
     def run_to_end(self, spool: Spool) -> Ending:
         """Follow the run until it has ended on the box, and publish it; STOPPED where it was taken
         back, or this monitor stops. Raises OSError where the disk refuses."""
-        if not self._run.ledger.handed_over.is_out and not self._plan():
-            return self._finish(spool, None)
+        if not self._run.ledger.handed_over.is_out:
+            if not self._plan():
+                return self._finish(spool, None)
+            if why := too_large(self._run):
+                log.warning("%s: %s", self._run.run_id, why, extra=about(LogEvent.RUN_NOT_RESUMED))
+                self._with.refused(self._run.run_id, ANY_BOX, why)
+                return Ending.STOPPED
         while True:
             self.hint.clear()
             try:
@@ -174,7 +184,8 @@ class RemoteRun:
         known = self._run.ledger.handed_over
         if not known.is_out or known.epoch != entry.epoch:
             return
-        lines = lines_in(self._broker.read_object(self._run.run_id, entry.text))
+        text = entry.inline.encode() or self._broker.objects.read(self._run.run_id, entry.text)
+        lines = lines_in(text)
         if len(lines) != entry.count:
             raise ValueError(f"{len(lines)} lines where {entry.count} were announced")
         self._fetch(entry.images)
@@ -225,14 +236,12 @@ class RemoteRun:
         return None
 
     def _offer(self, action: dispatching.Offer) -> None:
-        now, run_id = self._with.clock.monotonic(), self._run.run_id
-        waited = now - self._offered_at
-        if 0 <= waited < _STUCK_AFTER:
+        """Send the message, once: what becomes of it is the reconciler's."""
+        if self._offered == action.epoch:
             return
-        if self._offered_at >= 0:  # nobody takes it: it is stuck, or the box is away
-            self._broker.withdraw_offer(action.box, run_id)
+        run_id = self._run.run_id
         self._broker.offer(action.box, run_id, action.epoch)
-        self._offered_at = now
+        self._offered = action.epoch
         self.doing = f"waits for {action.box} to take it"
         event = about(LogEvent.RUN_HANDED_OVER, run=run_id, epoch=action.epoch)
         log.info("%s: handed over to %s, epoch %d", run_id, action.box, action.epoch, extra=event)
@@ -251,7 +260,7 @@ class RemoteRun:
         """Return why the box refuses the job, as it says itself."""
         files = {file.name: file.sha256 for file in self._refused_with}
         with suppress(KeyError, ValueError, TypeError, MissingObjectError):
-            said = json.loads(self._broker.read_object(self._run.run_id, files["error.json"]))
+            said = json.loads(self._broker.objects.read(self._run.run_id, files["error.json"]))
             return printable_text(f"{self.box}: {said['message']}")[:_LONGEST_REFUSAL]
         return f"{self.box} refuses it"
 
@@ -281,7 +290,6 @@ class RemoteRun:
     def _finish(self, spool: Spool, ended: Ended | None) -> Ending:
         """Resume the run here, which makes no call: all are decided."""
         self.publishing, self.doing = True, "is being published"
-        self._with.published(self._run.run_id)
         self._webui = ended.webui or {} if ended else {}
         if ended is not None and ended.outcome is BoxOutcome.CANCELLED:
             self._control.cancel()

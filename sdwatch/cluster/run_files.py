@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from sdwatch import system
 from sdwatch.cluster.broker import Broker
+from sdwatch.cluster.objects import MOST_BYTES
 from sdwatch.policy.cluster.entries import StoredFile, files_of, files_to_bytes
 from sdwatch.policy.queue.control import is_cancel
 from sdwatch.spool.fingerprint import folder_files
@@ -15,6 +17,7 @@ from sdwatch.spool.made_files import FILES, IMAGES
 from sdwatch.spool.run import JOB_FILE, JOB_FOLDER, JOURNAL, Run
 from sdwatch.system import EntryKind, disk
 
+_LIMIT = f"what has more than {MOST_BYTES >> 20} MB cannot be handed over to another machine"
 _NOT_EVIDENCE = frozenset({JOB_FILE, JOURNAL, "run.json"})
 
 
@@ -26,16 +29,43 @@ def store_files(broker: Broker, run: str, folder: Path, names: Iterable[str]) ->
         path = folder / name
         try:
             mtime = disk.look_at(path).st_mtime_ns if name.startswith("job") else 0
-            data = disk.read(path)
+            data = _read(path)
         except FileNotFoundError:
             continue
-        stored.append(StoredFile(name, broker.store_object(run, data), len(data), mtime))
+        stored.append(StoredFile(name, broker.objects.store(run, data), len(data), mtime))
     return stored
 
 
 def store_run(broker: Broker, run: Run) -> str:
     """Store all that a box needs of a run, and return the sha256 of the list. Raises OSError,
     BrokerGoneError."""
+    stored = store_files(broker, run.run_id, run.folder, _names_of(run))
+    return broker.objects.store(run.run_id, files_to_bytes(stored))
+
+
+def too_large(run: Run) -> str:
+    """Return why a run cannot be handed over because of a file's size; '' if it can. Raises
+    OSError."""
+    for name in _names_of(run):
+        try:
+            size = disk.look_at(run.folder / name).st_size
+        except FileNotFoundError:
+            continue
+        if size > MOST_BYTES:
+            return f"{name} has {size >> 20} MB; {_LIMIT}"
+    return ""
+
+
+def _read(path: Path) -> bytes:
+    with disk.open_file(path) as file:
+        data = file.read(MOST_BYTES + 1)
+    if len(data) > MOST_BYTES:
+        raise OSError(errno.EFBIG, _LIMIT, str(path))
+    return data
+
+
+def _names_of(run: Run) -> list[str]:
+    """Return the files that a box needs of a run. Raises OSError."""
     folder = run.folder
     names = [JOB_FILE] if disk.is_file(folder / JOB_FILE) else []
     names += [f"{JOB_FOLDER}/{name}" for name in _below(folder / JOB_FOLDER)]
@@ -43,8 +73,7 @@ def store_run(broker: Broker, run: Run) -> str:
     for call in run.ledger.calls.values():
         names += [f"{IMAGES}/{image.name}" for image in call.pictures]
         names += [f"{FILES}/{file.name}" for file in call.files]
-    stored = store_files(broker, run.run_id, folder, [*names, *run.ledger.evidence, JOURNAL])
-    return broker.store_object(run.run_id, files_to_bytes(stored))
+    return [*names, *run.ledger.evidence, JOURNAL]
 
 
 def _below(folder: Path) -> Sequence[str]:
@@ -54,7 +83,7 @@ def _below(folder: Path) -> Sequence[str]:
 def fetch_run(broker: Broker, run: str, manifest: str, folder: Path) -> None:
     """Write all stored files of a run into `folder`, which is new. Raises OSError, ValueError,
     MissingObjectError, BrokerGoneError."""
-    files = files_of(broker.read_object(run, manifest))
+    files = files_of(broker.objects.read(run, manifest))
     disk.ensure_folder(folder)
     for file in files:
         write_file(broker, run, file, folder)
@@ -69,7 +98,7 @@ def write_file(broker: Broker, run: str, file: StoredFile, folder: Path) -> None
     if file.name.startswith((f"{IMAGES}/", f"{FILES}/")) and _has(path, file.size):
         return
     disk.ensure_folder(path.parent)
-    disk.write(path, broker.read_object(run, file.sha256))
+    disk.write(path, broker.objects.read(run, file.sha256))
     if file.mtime_ns:
         os.utime(system.long_path(path), ns=(file.mtime_ns, file.mtime_ns))
 
@@ -91,4 +120,5 @@ def evidence_in(folder: Path) -> list[str]:
         and entry.name not in _NOT_EVIDENCE
         and not entry.name.startswith(".")
         and not is_cancel(entry.name)
+        and disk.look_at(folder / entry.name).st_size <= MOST_BYTES
     ]

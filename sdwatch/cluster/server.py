@@ -6,12 +6,16 @@ from __future__ import annotations
 import json
 import secrets
 import shutil
+import socket
 import subprocess
 import sys
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
+from http import HTTPStatus
 from pathlib import Path
+
+import requests
 
 from sdwatch.errors import SdwatchError
 from sdwatch.system import disk
@@ -21,6 +25,10 @@ PORT = 4222
 _STOPS_WITHIN = 10.0  # seconds
 _PAUSES = (1.0, 2.0, 5.0, 10.0, 30.0)  # seconds before it is started again
 _STEADY = 60.0  # seconds after which a server counts as one that works
+_CHECKED_EVERY = 2.0  # seconds
+_ANSWERS_WITHIN = 4.0  # seconds
+_UNHEALTHY = 3  # checks in a row after which it is started again
+_UP_WITHIN = 30.0  # seconds in which it may be unhealthy, since it reads its store
 
 
 @dataclass(frozen=True)
@@ -67,9 +75,15 @@ def token_in(folder: Path) -> str:
     return disk.read(file).decode("ascii").strip()
 
 
-def config_of(settings: ServerSettings, token: str) -> str:
+_SIZE = "max_file_store: 100TB"
+"""By default three quarters of what is free when it starts: started on a full disk, it would refuse
+everything, for ever."""
+
+
+def config_of(settings: ServerSettings, token: str, health_port: int) -> str:
     """Return the server's configuration. Each message is synced before it is acknowledged: the
-    promises of a run hold when the machine loses its power."""
+    promises of a run hold when the machine loses its power. It reports its health on a port of the
+    loopback."""
     quoted = json.dumps
     tls = ""
     if settings.certificate is not None and settings.key is not None:
@@ -79,11 +93,44 @@ def config_of(settings: ServerSettings, token: str) -> str:
     return (
         f"host: {quoted(settings.host)}\n"
         f"port: {settings.port}\n"
+        f"http: {quoted(f'127.0.0.1:{health_port}')}\n"
         f"authorization {{ token: {quoted(token)} }}\n"
         f"{tls}"
-        f"jetstream {{ store_dir: {store}, sync_interval: always }}\n"
+        f"jetstream {{ store_dir: {store}, sync_interval: always, {_SIZE} }}\n"
         "max_payload: 8MB\n"
     )
+
+
+class Health:
+    """What one life of the server says of itself. A server whose disk was full refuses each message
+    until it is started again, even if there is space again, and may hang in its own locks (both
+    seen with nats-server 2.15.1)."""
+
+    def __init__(self) -> None:
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            self.port: int = free.getsockname()[1]
+        self.why = ""
+        self._was_well = False
+        self._bad = 0
+
+    def check(self, age: float) -> None:
+        """Ask it, `age` seconds after its start. What has just started is not judged."""
+        try:
+            answer = requests.get(f"http://127.0.0.1:{self.port}/healthz", timeout=_ANSWERS_WITHIN)
+            is_well, why = answer.status_code == HTTPStatus.OK, answer.text[:300]
+        except requests.RequestException as error:
+            is_well, why = False, f"it does not answer ({type(error).__name__})"
+        if is_well:
+            self._was_well, self._bad = True, 0
+        elif self._was_well or age >= _UP_WITHIN:
+            self._bad += 1
+            self.why = why
+
+    @property
+    def is_bad(self) -> bool:
+        """Return whether it must be started again."""
+        return self._bad >= _UNHEALTHY
 
 
 class Server:
@@ -107,11 +154,12 @@ class Server:
         folder = self._settings.folder
         file = folder / "nats.conf"
         server, token = program(), token_in(folder)
-        disk.write(file, config_of(self._settings, token).encode())
         failed = 0
         while not self._stop.is_set():
             began = self._clock.monotonic()
-            code = self._live([server, "-c", str(file)], folder / "nats-server.log")
+            health = Health()
+            disk.write(file, config_of(self._settings, token, health.port).encode())
+            code = self._live([server, "-c", str(file)], folder / "nats-server.log", health)
             if self._stop.is_set():
                 return
             failed = 0 if self._clock.monotonic() - began >= _STEADY else failed + 1
@@ -122,7 +170,7 @@ class Server:
             )
             self._clock.wait(self._stop, pause)
 
-    def _live(self, command: list[str], output: Path) -> int:
+    def _live(self, command: list[str], output: Path, health: Health) -> int:
         """Run it once, and return its exit code."""
         with open(output, "ab") as log:
             self.child = subprocess.Popen(
@@ -136,8 +184,14 @@ class Server:
             ended.set()
 
         threading.Thread(target=wait_for_end, name="nats-server", daemon=True).start()
+        began = checked_at = self._clock.monotonic()
         while not self._clock.wait(ended, 0.5):
-            if self._stop.is_set():
+            if (now := self._clock.monotonic()) - checked_at >= _CHECKED_EVERY:
+                checked_at = now
+                health.check(now - began)
+            if health.is_bad:
+                self._report(f"the NATS server must be started again: {health.why}")
+            if self._stop.is_set() or health.is_bad:
                 self.child.terminate()
                 if not self._clock.wait(ended, _STOPS_WITHIN):
                     self.child.kill()

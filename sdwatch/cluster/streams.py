@@ -6,6 +6,7 @@ from nats.js import api
 from nats.js.client import JetStreamContext
 from nats.js.errors import APIError, NotFoundError
 
+from sdwatch.cluster.objects import files_stream
 from sdwatch.policy.cluster import names
 
 COPIES = 3
@@ -41,7 +42,7 @@ async def _make(js: JetStreamContext, copies: int) -> None:
         max_msgs_per_subject=1,
         num_replicas=copies,
     )
-    for config in (runs, work):
+    for config in (runs, work, files_stream(copies)):
         if not await _is_there(js, str(config.name), copies):
             await js.add_stream(config)
     for bucket, ttl in ((names.BOXES, _SHOWN_FOR), (names.LISTS, None), (names.ORDERS, None)):
@@ -49,9 +50,6 @@ async def _make(js: JetStreamContext, copies: int) -> None:
             await js.create_key_value(
                 api.KeyValueConfig(bucket=bucket, history=1, ttl=ttl, replicas=copies)
             )
-    if not await _is_there(js, f"OBJ_{names.FILES}", copies):
-        store = api.ObjectStoreConfig(bucket=names.FILES, replicas=copies)
-        await js.create_object_store(names.FILES, store)
 
 
 async def _is_there(js: JetStreamContext, stream: str, copies: int) -> bool:

@@ -23,6 +23,9 @@ from sdwatch.policy.job.needs import lacking
 from sdwatch.policy.job.stage.confinement import JobRules
 from sdwatch.policy.naming import nearest, quoted
 
+ANY_BOX = "*"
+"""No name of a box."""
+
 
 class Candidate(Protocol):
     """A lane, as far as placement needs it. `alike`: two lanes with the same have the same tags and
@@ -115,7 +118,7 @@ class Placement:
         return () if self.remote is None else self.remote()
 
     def note_refusal(self, source: str, box: str, why: str) -> None:
-        """Note that a box refused a job, which is not offered to it again."""
+        """Note that a box, or ANY_BOX, refused a job, which is not offered to it again."""
         self._refused[source, box] = Problem(0, 0, why)
 
     def can_do(self, lane: Candidate, offered: WaitingJob) -> bool:
@@ -201,7 +204,10 @@ class Placement:
             self._refused.pop(key, None)
 
     def _was_refused(self, lane: Candidate, offered: WaitingJob) -> Problem | None:
-        return self._refused.get((offered.source, lane.box)) if self._refused else None
+        if not self._refused or not lane.box:
+            return None
+        source = offered.source
+        return self._refused.get((source, lane.box)) or self._refused.get((source, ANY_BOX))
 
     def _answer(self, lane: Candidate, offered: WaitingJob) -> _Fit | None:
         """Return what is known of a job on a lane, where its machine has refused it too."""

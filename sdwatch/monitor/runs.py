@@ -16,6 +16,7 @@ from sdwatch.spool.archive import Spool, publish
 from sdwatch.spool.patient_disk import PatientDisk
 from sdwatch.spool.recorder import RunRecorder
 from sdwatch.spool.run import Run
+from sdwatch.spool.witness import NoWitness, Witness
 from sdwatch.stages.ending import Ending, Place
 from sdwatch.stages.runner import StageRunner
 from sdwatch.stages.settings import RunSettings
@@ -116,6 +117,7 @@ class ActiveRuns:
         self._clock = clock
         self._settings = settings
         self._wake = wake
+        self.witness: Witness = NoWitness()  # of the POSTs of all runs on lanes
         self._active: list[ActiveRun] = []
         self._broken: set[str] = set()  # runs with one internal error
 
@@ -155,6 +157,7 @@ class ActiveRuns:
         control = RunControl()
         disk = PatientDisk(run, self._clock, control)
         recorder = RunRecorder(run, lane.redactor, self._clock, disk, lane.faults)
+        recorder.witness = self.witness
         runner = StageRunner(
             run,
             lane.api(recorder, control),
@@ -212,7 +215,8 @@ class ActiveRuns:
                     why = in_words(active.refused)
                     self._suspended.add(active.run.folder, REFUSED_FOR, f"waits: {why}")
                 else:
-                    self._suspended.add(active.run.folder)
+                    pause = self.witness.pause(active.run.run_id)
+                    self._suspended.add(active.run.folder, pause)
         return ended
 
     def cancel_where_asked(self) -> None:

@@ -41,6 +41,16 @@ def journal_records(path: Path) -> Iterator[dict[str, Any]]:
                 yield record
 
 
+def records_from(path: Path, offset: int) -> tuple[list[dict[str, Any]], int]:
+    """Return the records from a byte of a journal on, as far as their lines are whole, and the byte
+    after them. Raises OSError."""
+    with disk.open_file(path) as file:
+        file.seek(offset)
+        data = file.read(_MOST_BYTES)
+    whole = data[: data.rfind(b"\n") + 1]
+    return list(filter(None, map(_record, whole.splitlines()))), offset + len(whole)
+
+
 def last_records(path: Path, most_bytes: int) -> list[dict[str, Any]]:
     """Return the records in the last so many bytes of a journal. Raises OSError."""
     with disk.open_file(path) as file:

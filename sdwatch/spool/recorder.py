@@ -8,7 +8,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from sdwatch.errors import WebUIError
+from sdwatch.errors import RunStoppedError, WebUIError
 from sdwatch.policy.failure.diagnosis import Explanation
 from sdwatch.policy.failure.error_lines import lines_that_matter
 from sdwatch.policy.failure.facts import FailureKey
@@ -27,6 +27,7 @@ from sdwatch.spool.diagnostics import write_evidence
 from sdwatch.spool.lasting_faults import Faults
 from sdwatch.spool.patient_disk import PatientDisk
 from sdwatch.spool.run import Run
+from sdwatch.spool.witness import NoWitness, Witness
 from sdwatch.system import disk
 from sdwatch.system.clock import Clock
 from sdwatch.system.log_events import LogEvent, about, bind
@@ -239,6 +240,7 @@ class RunRecorder(EvidenceRecorder):
         self._faults = faults or Faults(clock)
         self.before_start: Callable[[], None] = _nothing
         """Called before a start is recorded; what it raises keeps the POST from going out."""
+        self.witness: Witness = NoWitness()
         self._run = run
         self._call = ""
 
@@ -270,6 +272,8 @@ class RunRecorder(EvidenceRecorder):
         unseen: bool = False,
     ) -> None:
         self.before_start()
+        before = self.sent
+        self.witness.may_start(self._run, before)
         self._incarnation = incarnation
         sent = self._run.ledger.call(self._call).sent + 1
         more: dict[str, Any] = {"prompt_id": prompt_id} if prompt_id else {}
@@ -279,6 +283,11 @@ class RunRecorder(EvidenceRecorder):
             "call_started", call=self._call, attempt=sent, incarnation=incarnation, **more
         )
         bind(attempt=sent, incarnation=incarnation)
+        try:
+            self.witness.started(self._run, before)
+        except RunStoppedError as error:
+            self.call_given_up(str(error))
+            raise
         began = "asks for the result of an earlier attempt" if unseen else "sent"
         event = about(LogEvent.CALL_STARTED)
         log.info("%s: %s: %s", self._run.run_id, self._call, began, extra=event)

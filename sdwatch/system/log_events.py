@@ -77,6 +77,7 @@ class LogEvent(StrEnum):
     RUN_HANDED_OVER = "run_handed_over"
     RUN_TAKEN_BACK = "run_taken_back"
     RUN_WITHDRAWN = "run_withdrawn"
+    MESSAGE_HEALED = "message_healed"
     INTERNAL_ERROR = "internal_error"
 
 

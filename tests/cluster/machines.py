@@ -19,9 +19,11 @@ from sdwatch.cluster.server import Server, ServerSettings, program, token_in
 from sdwatch.errors import SdwatchError
 from sdwatch.system.clock import SystemClock
 from tests.support.helpers import KILL, free_port, wait_until
-from tests.support.monitored import MARK, Monitored
+from tests.support.monitored import EXTERNAL, FAST, MARK, Monitored
 
 DRIVER = """
+import os
+import signal
 import sys
 from pathlib import Path
 from sdwatch.config_file import load_config
@@ -30,11 +32,21 @@ from sdwatch.policy.cluster.names import Times
 from sdwatch.cluster.box import Box
 from sdwatch.cluster.dispatcher import Dispatcher
 from sdwatch.cli.shared.log_files import set_up_logging
+from sdwatch.system import failpoints
 from sdwatch.system.state_folder import StateFolder
 
-times = Times(lease=4.0, renew=1.0, beat=0.5, silent=2.0)
+times = Times(lease=4.0, renew=1.0, beat=0.5, silent=2.0, stuck=4.0)
 config = load_config(Path(sys.argv[1]))
-role, url = sys.argv[2:]
+role, url, posts = sys.argv[2:]
+
+def die(effect):
+    if effect.label == "post starts":
+        with open(posts, "a") as file:
+            file.write(f"{role}\\n")
+        os.kill(os.getpid(), signal.SIGKILL)
+
+if posts:
+    failpoints.before = die
 set_up_logging(StateFolder(config.state).log_file, config.log_cap, lambda _: None)
 partner = {"box": Box, "dispatcher": Dispatcher}[role](url, times)
 monitor = Monitor(config, notify=lambda line: print(line, flush=True))
@@ -45,10 +57,14 @@ print(monitor.run(), flush=True)
 
 
 class Machine:
-    """One machine: its spool and its simulator, as box or dispatcher."""
+    """One machine: its spool and its simulator, as box or dispatcher. `dies_in_posts`: at each POST
+    it writes a line to this file, and dies."""
 
-    def __init__(self, root: Path, role: str, url: str, **config: Any) -> None:
+    def __init__(
+        self, root: Path, role: str, url: str, dies_in_posts: Path | None = None, **config: Any
+    ) -> None:
         root.mkdir()
+        self._dies_in_posts = str(dies_in_posts or "")
         self.role, self.url = role, url
         self.site = Monitored(root, **config)
         if role == "dispatcher":
@@ -69,7 +85,7 @@ class Machine:
         out = open(self.site.root / "out.txt", "ab")  # noqa: SIM115 - the child's
         command = [sys.executable, "-c", DRIVER, str(self.site.root / "sdwatch.yaml")]
         self.process = subprocess.Popen(
-            [*command, self.role, self.url],
+            [*command, self.role, self.url, self._dies_in_posts],
             stdin=subprocess.DEVNULL,
             stdout=out,
             stderr=out,
@@ -108,6 +124,7 @@ class Cluster:
         self.settings = ServerSettings(root / "nats", port=free_port())
         self.url = f"nats://{token_in(self.settings.folder)}@127.0.0.1:{self.settings.port}"
         self.machines: list[Machine] = []
+        self._simulator: subprocess.Popen[bytes] | None = None
         self._stop = threading.Event()
         self.start_broker()
 
@@ -130,9 +147,20 @@ class Cluster:
         made.start()
         return made
 
+    def simulator(self) -> dict[str, Any]:
+        """Start one simulator, and return it as the WebUI that several boxes share."""
+        if self._simulator is None:
+            self._port = free_port()
+            command = [sys.executable, "-m", "sdwatch.simulator", "--port", str(self._port), *FAST]
+            self._simulator = subprocess.Popen(command, stdin=subprocess.DEVNULL)
+        return {**EXTERNAL, "url": f"http://127.0.0.1:{self._port}"}
+
     def close(self) -> None:
         for machine in self.machines:
             machine.stop()
+        if self._simulator is not None:
+            self._simulator.kill()
+            self._simulator.wait()
         self.stop_broker()
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import psutil
 
+from sdwatch.policy.failure.recovery import CUT_OFFS
 from tests.cluster.machines import Cluster, Machine, cluster, shown
 from tests.support.helpers import wait_until
 from tests.support.monitored import job
@@ -168,3 +169,19 @@ def test_a_job_that_fails_there_is_explained_here(cluster: Cluster) -> None:
         assert (failed / "WHY.txt").exists()
         assert (failed / "stage_failure_payload.json").exists()
         assert json.loads((failed / "error.json").read_text())["attempts"]
+
+
+def test_a_call_that_kills_each_box_that_gets_it_is_sent_as_often_as_promised(
+    cluster: Cluster, tmp_path: Path
+) -> None:
+    posts = tmp_path / "posts.txt"
+    with shown(cluster):
+        dispatcher = dispatcher_of(cluster)
+        for name in "abcd":
+            cluster.machine(name, "box", dies_in_posts=posts, webui=cluster.simulator())
+        (dispatcher.site.inbox / "castle.yaml").write_text(FIVE)
+        failed = wait_until(lambda: dispatcher.runs("failed"), 90, "the run fails")[0]
+        sent = len(posts.read_text().splitlines())
+        assert sent == CUT_OFFS + 1, "each of them was cut off, and known to the next box"
+        assert calls_in(failed) == []
+        assert f"{CUT_OFFS + 1} times" in (failed / "WHY.txt").read_text()

@@ -251,6 +251,7 @@ class World:
                 if isinstance(actor, Box):
                     actor.draw()
             self.check()
+        assert [box.name for box in self.boxes.values() if box.local] == [], "copies are left"
 
 
 MOVES = [
@@ -325,3 +326,12 @@ def test_a_box_that_lost_its_lease_withdraws_and_never_acknowledges() -> None:
 
 def test_a_box_whose_broker_is_gone_keeps_what_it_has() -> None:
     assert box_step("a", RunLog(), LocalRun(1, 4, BoxOutcome.DONE)) == on_box.Ignore()
+
+
+def test_a_box_removes_its_copy_of_a_published_run_whose_log_was_lost() -> None:
+    published = Wish(published=True)
+    assert dispatcher_step(RunLog(), HandOver(3), published) == to_do.Close(3)
+    log = log_of(Closed(3))
+    assert dispatcher_step(log, HandOver(3), published) == to_do.Forget()
+    for local in (LocalRun(3, 4, BoxOutcome.DONE), LocalRun(3, 4), LocalRun(2, 4)):
+        assert box_step("a", log, local) == on_box.Withdraw()

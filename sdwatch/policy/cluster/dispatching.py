@@ -108,7 +108,7 @@ DispatcherAction: TypeAlias = (
 def dispatcher_step(log: RunLog, journal: HandOver, wish: Wish) -> DispatcherAction:
     """Return what to do next. Entries that count were applied to the journal before."""
     if wish.published:
-        return _after_publication(log)
+        return _after_publication(log, journal)
     if not journal.is_out:
         if log.is_held:  # in an epoch that this journal does not know
             return TakeBack(log.epoch, TakenFor.LOG_LOST)
@@ -124,9 +124,11 @@ def dispatcher_step(log: RunLog, journal: HandOver, wish: Wish) -> DispatcherAct
     return _with_the_box(log, journal, wish)
 
 
-def _after_publication(log: RunLog) -> DispatcherAction:
+def _after_publication(log: RunLog, journal: HandOver) -> DispatcherAction:
     if log.is_held:
         return TakeBack(log.epoch, TakenFor.CANCELLED)
+    if log.phase is Phase.NONE and journal.epoch:  # a box may have a copy, and learns it from this
+        return Close(journal.epoch)
     return Close(log.epoch) if log.phase in (Phase.ENDED, Phase.TAKEN_BACK) else Forget()
 
 

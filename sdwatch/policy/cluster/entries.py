@@ -21,6 +21,9 @@ from typing import Any, TypeAlias
 MOST_EPOCHS = 10**6
 """A run that was handed over so often is not sdwatch's."""
 
+MOST_INLINE = 64 << 10
+"""Bytes of lines that an entry may have in it."""
+
 _SHA256 = re.compile("[0-9a-f]{64}")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,62}")
 
@@ -81,13 +84,14 @@ class Accepted:
 class LinesStored:
     """Lines of the box's journal; `first`: the number of the first one in this epoch. The
     images that they name are stored before. `text`: sha256 of the object that holds `count`
-    lines."""
+    lines; `inline`: the same lines, where they are few."""
 
     epoch: int
     first: int
     count: int
     text: str
     images: tuple[StoredFile, ...] = ()
+    inline: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,6 +197,12 @@ def _digest(value: object) -> str:
     return value
 
 
+def _inline(value: object) -> str:
+    if not isinstance(value, str) or len(value) > MOST_INLINE or not value.isascii():
+        raise ValueError("no lines")
+    return value
+
+
 def box_name(value: object) -> str:
     """Return a box's name. Raises ValueError for what is none: letters, digits, `-` and `_`, at
     most 63 of them, since it is a part of subjects."""
@@ -235,6 +245,7 @@ _READ: dict[str, Any] = {
     "text": _digest,
     "lines": _number,
     "images": _files,
+    "inline": _inline,
     "outcome": BoxOutcome,
     "webui": _webui,
     "because": TakenFor,

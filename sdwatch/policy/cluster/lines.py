@@ -24,17 +24,6 @@ FORWARDED = frozenset(
 """What happened to calls. How a run ends, and its outputs, are of each spool."""
 
 
-def lines_of(records: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
-    """Return the lines that a box wrote since it received the run, as far as they are forwarded."""
-    lines: list[Mapping[str, Any]] = []
-    for record in records:
-        if record["event"] == "handed_over":
-            lines = []
-        elif record["event"] in FORWARDED:
-            lines.append(record)
-    return lines
-
-
 def files_named(lines: Iterable[Mapping[str, Any]]) -> list[str]:
     """Return the paths, in the run's folder, of the files that lines name and that are kept:
     images and what else was made, evidence."""

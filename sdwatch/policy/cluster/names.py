@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from urllib.parse import unquote
 
 RUNS = "SDWATCH_RUNS"
 """The stream of all runs' logs: one subject a run."""
@@ -10,8 +11,11 @@ RUNS = "SDWATCH_RUNS"
 WORK = "SDWATCH_WORK"
 """The stream of messages for boxes: one subject for each box and run, at most one message on it."""
 
-FILES = "sdwatch_files"
-"""The object store."""
+FILES = "SDWATCH_FILES"
+"""The stream of files and lines, see cluster/objects."""
+
+OBJECTS = "sdwatch.file"
+"""What its subjects start with."""
 
 BOXES = "sdwatch_boxes"
 """The key-value bucket with what each box has, under its name."""
@@ -28,14 +32,15 @@ class Times:
     """Seconds. `lease`: how long the broker keeps a message for a box that does not renew it;
     `renew`: how often the box does; `beat`: how often it shows what it has; `silent`: after how
     long without that the dispatcher asks the broker whether the box's leases are over; `closed`:
-    how long the broker keeps the last entry of a run that was published; `request`: for one
-    answer."""
+    how long the broker keeps the last entry of a run that was published; `stuck`: for how long a
+    message may lie there while its box answers and has a place; `request`: for one answer."""
 
     lease: float = 120.0
     renew: float = 15.0
     beat: float = 5.0
     silent: float = 30.0
     closed: float = 7 * 24 * 3600.0
+    stuck: float = 60.0
     request: float = 5.0
 
 
@@ -68,6 +73,12 @@ def lists_key(box: str, lane: str) -> str:
     return f"{box}.{token_of(lane)}"
 
 
+def text_of(token: str) -> str:
+    """Return the text of which `token_of` made this; of a foreign token any text."""
+    coded = token.replace("%", "").replace("=", "%")
+    return unquote(coded, errors="surrogatepass")
+
+
 def run_subject(run: str) -> str:
     """Return the subject of a run's log."""
     return f"sdwatch.run.{token_of(run)}"
@@ -83,6 +94,12 @@ def consumer_of(box: str) -> str:
     return f"box-{box}"
 
 
-def object_name(run: str, sha256: str) -> str:
-    """Return the name of an object. Runs share none, so that each can be removed with its run."""
-    return f"{token_of(run)}/{sha256}"
+def object_subject(run: str, sha256: str, part: int) -> str:
+    """Return the subject of a part of an object. Runs share none, so that each can be removed with
+    its run."""
+    return f"{OBJECTS}.{token_of(run)}.{sha256}.{part}"
+
+
+def objects_of(run: str) -> str:
+    """Return the subjects of all objects of a run."""
+    return f"{OBJECTS}.{token_of(run)}.>"

@@ -69,6 +69,8 @@ def read(log: RunLog, seq: int, entry: Entry | None) -> tuple[RunLog, bool]:
 def _counts(log: RunLog, entry: Entry) -> bool:
     if isinstance(entry, Granted):
         return not log.is_held and entry.epoch > log.epoch
+    if isinstance(entry, Closed) and log.phase is Phase.NONE:
+        return True  # all before it is forgotten, or was lost
     if entry.epoch != log.epoch:
         return False
     if isinstance(entry, Closed):
@@ -102,8 +104,8 @@ def _taken_back(log: RunLog, entry: TakenBack) -> RunLog:
     return replace(log, phase=Phase.TAKEN_BACK, ended=None, taken_for=entry.because)
 
 
-def _closed(log: RunLog, _: Closed) -> RunLog:
-    return replace(log, phase=Phase.CLOSED)
+def _closed(log: RunLog, entry: Closed) -> RunLog:
+    return replace(log, epoch=entry.epoch, phase=Phase.CLOSED)
 
 
 _APPLY: dict[type[Any], Callable[[RunLog, Any], RunLog]] = {

@@ -1,0 +1,117 @@
+"""Finds what is stuck or left over at the broker, now and then: messages that no box is given, logs
+and objects of runs that are published."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Collection, Mapping
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+
+from nats.js.client import JetStreamContext
+from nats.js.errors import NotFoundError
+
+from sdwatch.cluster.broker import Broker
+from sdwatch.policy.cluster import names
+from sdwatch.policy.cluster.reconciling import SendAgain, WorkMessage, reconcile
+from sdwatch.policy.cluster.run_log import RunLog, read
+from sdwatch.policy.queue.run_names import is_run_id
+from sdwatch.spool.archive import Spool
+from sdwatch.system import disk
+from sdwatch.system.log_events import LogEvent, about
+
+log = logging.getLogger("sdwatch.cluster")
+
+
+class Reconciler:
+    """Of one dispatcher. A run that has a file in the folder `closing` may have something at the
+    broker: once it is no longer in working/, the dispatcher closes its log and removes all of it.
+    """
+
+    def __init__(self, broker: Broker, spool: Spool, closing: Path, stuck_after: float) -> None:
+        self._broker = broker
+        self._spool = spool
+        self._closing = closing
+        self._stuck_after = stuck_after
+        self._waits: dict[int, float] = {}  # since when a message waits, by its sequence
+
+    def look(self, now: float, out: Mapping[str, RunLog], takers: Collection[str]) -> None:
+        """Heal what is found. `now` in seconds on the monotonic clock; `out`: the logs of the runs
+        that this dispatcher follows; `takers`: boxes that answer and have a free place. Raises
+        BrokerGoneError, OSError."""
+        known = self._broker.ask(_known)
+        for run in known.runs - out.keys():
+            if self.is_published(run):
+                disk.touch(self._closing / run)
+        messages = [self._with_wait(now, message, takers) for message in known.messages]
+        there = {message.seq for message in messages}
+        self._waits = {seq: at for seq, at in self._waits.items() if seq in there}
+        logs = dict(out)
+        for message in messages:
+            if message.run not in logs and not self.is_published(message.run):
+                logs[message.run] = self.log_of(message.run)
+        for action in reconcile(messages, logs, self._stuck_after):
+            message = action.message
+            what = "is stuck" if isinstance(action, SendAgain) else "is for nothing"
+            event = about(LogEvent.MESSAGE_HEALED, run=message.run)
+            log.warning("%s: the message for %s %s", message.run, message.box, what, extra=event)
+            self._broker.withdraw_offer(message.box, message.run)
+            if isinstance(action, SendAgain):
+                self._broker.offer(message.box, message.run, message.epoch)
+        for run in out.keys() - {message.run for message in messages}:
+            if out[run].is_held:
+                self._broker.offer(out[run].box, run, out[run].epoch)
+
+    def _with_wait(self, now: float, message: WorkMessage, takers: Collection[str]) -> WorkMessage:
+        if message.box not in takers:
+            self._waits.pop(message.seq, None)
+            return message
+        since = self._waits.setdefault(message.seq, now)
+        return replace(message, waited=now - since)
+
+    def log_of(self, run: str) -> RunLog:
+        """Return a run's log, as the broker has it. Raises BrokerGoneError."""
+        found = RunLog()
+        for seq, entry in self._broker.entries_after(run, 0):
+            found, _counts = read(found, seq, entry)
+        return found
+
+    def is_published(self, run: str) -> bool:
+        """Return whether a run is in done/ or failed/. Raises OSError."""
+        return any(disk.exists(parent / run) for parent in (self._spool.done, self._spool.failed))
+
+    def is_at_work(self, run: str) -> bool:
+        """Return whether any worker has a run in working/. Raises OSError."""
+        workers = disk.folders_in(self._spool.working.parent)
+        return any(disk.exists(worker / run) for worker in workers)
+
+
+class _Known:
+    """What the broker has. `runs`: with a log or objects."""
+
+    def __init__(self) -> None:
+        self.runs: set[str] = set()
+        self.messages: list[WorkMessage] = []
+
+
+async def _known(js: JetStreamContext) -> _Known:
+    known = _Known()
+    for stream, start in ((names.RUNS, "sdwatch.run."), (names.FILES, f"{names.OBJECTS}.")):
+        for subject in await _subjects(js, stream, f"{start}>"):
+            known.runs.add(names.text_of(subject.removeprefix(start).partition(".")[0]))
+    known.runs = set(filter(is_run_id, known.runs))
+    for subject in await _subjects(js, names.WORK, "sdwatch.work.>"):
+        with suppress(NotFoundError, ValueError, KeyError, TypeError):
+            message = await js.get_msg(names.WORK, subject=subject)
+            said = json.loads(message.data or b"")
+            run, box, seq = str(said["run"]), subject.split(".")[2], int(message.seq or 0)
+            if is_run_id(run):
+                known.messages.append(WorkMessage(seq, box, run, int(said["epoch"])))
+    return known
+
+
+async def _subjects(js: JetStreamContext, stream: str, subjects: str) -> list[str]:
+    info = await js.stream_info(stream, subjects_filter=subjects)
+    return list(info.state.subjects or {})
