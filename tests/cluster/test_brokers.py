@@ -13,7 +13,7 @@ import pytest
 from sdwatch.cluster.broker import Broker, BrokerGoneError
 from sdwatch.cluster.server import ServerSettings, config_of, program
 from sdwatch.policy.cluster.entries import Accepted, Granted
-from sdwatch.policy.cluster.names import RUNS, WORK, Times
+from sdwatch.policy.cluster.names import FILES, RUNS, WORK, Times
 from tests.cluster.machines import needs_nats
 from tests.support.helpers import free_port, wait_until
 
@@ -77,11 +77,11 @@ def test_three_servers_lose_nothing_when_the_leader_is_killed(
     broker.open()
     try:
         wait_until(lambda: broker.is_up, 30, broker.why_down)
-        for stream in (RUNS, WORK, "KV_sdwatch_boxes", "OBJ_sdwatch_files"):
+        for stream in (RUNS, WORK, FILES, "KV_sdwatch_boxes"):
             info = broker.ask(lambda js, stream=stream: js.stream_info(stream))  # type: ignore[misc]
             assert info.config.num_replicas == 3, stream
         broker.append(RUN, Granted(1, "box", SHA), 0)
-        stored = broker.store_object(RUN, b"a picture")
+        stored = broker.objects.store(RUN, b"a picture")
         leader = broker.ask(lambda js: js.stream_info(RUNS)).cluster.leader
         servers.processes[int(leader.removeprefix("s"))].kill()
 
@@ -99,7 +99,7 @@ def test_three_servers_lose_nothing_when_the_leader_is_killed(
             Granted(1, "box", SHA),
             Accepted(1),
         ]
-        assert broker.read_object(RUN, stored) == b"a picture"
+        assert broker.objects.read(RUN, stored) == b"a picture"
     finally:
         broker.close()
 
@@ -115,7 +115,7 @@ def test_tls_is_spoken_with_those_who_trust_the_certificate(
     subprocess.run([openssl, *made, *about], check=True, capture_output=True)
     port = free_port()
     settings = ServerSettings(tmp_path / "tls", "127.0.0.1", port, certificate, key)
-    servers.start(tmp_path / "tls", config_of(settings, "TOKEN"))
+    servers.start(tmp_path / "tls", config_of(settings, "TOKEN", free_port()))
     stranger = Broker(f"tls://TOKEN@127.0.0.1:{port}", "stranger", Times())
     monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
     friend = Broker(f"tls://TOKEN@127.0.0.1:{port}", "friend", Times())
