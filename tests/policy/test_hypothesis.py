@@ -265,6 +265,7 @@ LANE: Fields = {
     "stop_grace": DURATIONS,
     "log_cap": CAPS,
     "templates": PLACES,
+    "tags": st.lists(st.from_regex(r"[a-z][a-z0-9-]{0,9}", fullmatch=True), min_size=1, max_size=3),
     **dict.fromkeys(("leave_running", "undo_overrides"), SWITCHES),
     "health": st.fixed_dictionaries(
         {}, optional={"interval": LIMITS, "timeout": LIMITS, "failures": st.integers(1, WHOLE)}

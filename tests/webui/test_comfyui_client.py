@@ -160,7 +160,7 @@ def saved_by(comfy: Comfy) -> set[Path]:
     return set((comfy.base / "output").rglob("*.png"))
 
 
-def test_files_that_arrive_are_progress_and_their_arrival_is_told_before_they_are_decoded(
+def test_files_that_arrive_are_progress_and_their_arrival_is_reported_before_they_are_decoded(
     comfy: Comfy,
 ) -> None:
     """A long download must not look like a stall."""

@@ -74,7 +74,7 @@ def lists_key(box: str, lane: str) -> str:
 
 
 def text_of(token: str) -> str:
-    """Return the text of which `token_of` made this; of a foreign token any text."""
+    """Return the text that `token_of` made this from; for a foreign token any text."""
     coded = token.replace("%", "").replace("=", "%")
     return unquote(coded, errors="surrogatepass")
 

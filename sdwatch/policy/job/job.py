@@ -226,9 +226,7 @@ class _JobReader:
         first = template.parts(1, 0)
         self.problems += template.problems
         stages = [self.stage(part, first=part is first[0]) for part in first]
-        self.check_repetition(template, stages)
-        if not self.problems:
-            self.check_points(template)
+        self.check_points(template, stages)
         return Job(
             header.get("name", default_name),
             header.get("priority", 0),
@@ -285,8 +283,12 @@ class _JobReader:
         if all(stage.workflow is not None and not stage.workflow.seeds for stage in stages):
             self.fail(node, "no workflow of the job has a seed, so it would make the same again")
 
-    def check_points(self, template: Template) -> None:
-        """Check each value of each axis, with the fields that depend on it."""
+    def check_points(self, template: Template, stages: Iterable[Stage]) -> None:
+        """Check each value of each axis, with the fields that depend on it, unless something is
+        wrong already."""
+        self.check_repetition(template, stages)
+        if self.problems:
+            return
         points, known = template.expansion.points, set(self.warnings)
         found_before: list[Problem] = []
         self.problems = template.problems = []

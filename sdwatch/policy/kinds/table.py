@@ -9,7 +9,7 @@ from sdwatch.policy.kinds.a1111 import A1111
 from sdwatch.policy.kinds.comfyui import COMFYUI
 from sdwatch.policy.kinds.forge import FORGE
 from sdwatch.policy.kinds.forge_neo import FORGE_NEO
-from sdwatch.policy.kinds.kind import Kind
+from sdwatch.policy.kinds.kind import Dialect, Kind
 from sdwatch.policy.kinds.sdcpp import SDCPP
 from sdwatch.policy.kinds.sdnext import SDNEXT
 from sdwatch.policy.kinds.unknown import UNKNOWN
@@ -50,6 +50,11 @@ def kind_by_stats(system: Mapping[str, Any]) -> Kind:
     """Return the kind of a WebUI by the `system` of its /system_stats."""
     signs = ((kind, kind.signs.version_in) for kind in KINDS.values())
     return next((kind for kind, field in signs if field and system.get(field)), UNKNOWN)
+
+
+def kind_of_dialect(dialect: Dialect) -> Kind:
+    """Return the first kind that speaks this dialect."""
+    return next(kind for kind in KINDS.values() if kind.dialect is dialect)
 
 
 def kind_by_files(is_there: Callable[[str], bool]) -> Kind:

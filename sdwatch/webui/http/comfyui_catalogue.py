@@ -8,9 +8,8 @@ from dataclasses import replace
 
 from sdwatch.errors import WebUIError
 from sdwatch.policy.job.calls.catalogue import LISTS, Catalogue
-from sdwatch.policy.kinds.comfyui import COMFYUI
-from sdwatch.policy.kinds.kind import Kind
-from sdwatch.policy.kinds.table import kind_by_stats
+from sdwatch.policy.kinds.kind import Dialect, Kind
+from sdwatch.policy.kinds.table import kind_by_stats, kind_of_dialect
 from sdwatch.policy.translation.lists import WorkflowRules, lists_of
 from sdwatch.system.log_events import LogEvent, about
 from sdwatch.webui.http.comfyui_client import ComfyUIClient, version_in
@@ -27,7 +26,7 @@ def read_catalogue(client: ComfyUIClient, timeout: float) -> Catalogue:
     a question. Never raises."""
     # One that does not answer now, since it restarts, is still no other kind of WebUI: it would
     # refuse each job with a workflow.
-    catalogue = _of_kind(COMFYUI)
+    catalogue = _of_kind(kind_of_dialect(Dialect.PROMPTS))
     try:
         system = client.system_stats(timeout)
         catalogue = replace(_of_kind(kind_by_stats(system)), version=version_in(system))
