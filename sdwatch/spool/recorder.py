@@ -85,10 +85,12 @@ class EvidenceRecorder:
         *,
         lane: str = "",
         log_offset: tuple[int, ...] = (),
+        unseen: bool = False,
     ) -> None:
         """Record that a POST goes out, to this incarnation of the WebUI of `lane`. `prompt_id`: of
-        what it queues, '' for nothing. `log_offset`: see BeforePost."""
-        del prompt_id, lane, log_offset  # for a recorder with a journal
+        what it queues, '' for nothing. `log_offset`: see BeforePost. `unseen`: earlier prompts may
+        have a result."""
+        del prompt_id, lane, log_offset, unseen  # for a recorder with a journal
         self._incarnation = incarnation
         self._sent += 1
 

@@ -1,5 +1,4 @@
-"""A cluster of hosts in network namespaces, some of which fail: a short one of
-benchmarks/cluster.py."""
+"""A cluster of hosts in network namespaces, and some fail: benchmarks/cluster.py, but short."""
 
 from __future__ import annotations
 

@@ -306,6 +306,7 @@ SETTINGS: Fields = {
     ),
     **dict.fromkeys(("max_image", "max_generation", "max_points"), st.integers(1, 10**8)),
     "allow": st.lists(NAMES, max_size=3),
+    "tags": st.lists(st.from_regex(r"[a-z][a-z0-9-]{0,9}", fullmatch=True), min_size=1, max_size=3),
     "min_free": SIZES,
     "recovery": SWITCHES,
     "cooldown": st.lists(DURATIONS, min_size=1, max_size=8),
