@@ -341,7 +341,9 @@ def check_settings(written: Fields, found: BaseModel) -> None:
         elif name == "webuis":
             assert [webui.name for webui in value] == list(meant)
             for webui in value:
-                check_settings({"name": webui.name, **meant[webui.name]}, webui)
+                own = {"name": webui.name, **meant[webui.name]}
+                tags = [*written.get("tags", ()), *own.get("tags", ())]
+                check_settings({**own, "tags": list(dict.fromkeys(tags))}, webui)
         elif isinstance(value, Path):
             assert value == Path(os.path.normpath(BASE / meant))
         elif name in ("age", "hold_max") and meant is not None:
