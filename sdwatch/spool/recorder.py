@@ -48,6 +48,7 @@ class EvidenceRecorder:
         self._crashes = 0
         self._sent = 0
         self._incarnation = 0  # to which the last POST went
+        self._lane = ""  # of that
 
     @property
     def counted(self) -> int:
@@ -78,6 +79,10 @@ class EvidenceRecorder:
         """Return the prompts of earlier attempts whose result nobody has seen, newest first."""
         return ()
 
+    def place_of(self, lane: str) -> str:
+        """Return what the `lane` of a failed attempt is where it was made by this lane here."""
+        return lane
+
     def call_started(
         self,
         incarnation: int,
@@ -90,8 +95,8 @@ class EvidenceRecorder:
         """Record that a POST goes out, to this incarnation of the WebUI of `lane`. `prompt_id`: of
         what it queues, '' for nothing. `log_offset`: see BeforePost. `unseen`: earlier prompts may
         have a result."""
-        del prompt_id, lane, log_offset, unseen  # for a recorder with a journal
-        self._incarnation = incarnation
+        del prompt_id, log_offset, unseen  # for a recorder with a journal
+        self._incarnation, self._lane = incarnation, lane
         self._sent += 1
 
     def call_failed(
@@ -211,6 +216,7 @@ class EvidenceRecorder:
             "crashed": crashed,
             "first_call": first_call,
             "incarnation": self._incarnation,
+            "lane": self.place_of(self._lane),
             "after": None if error.after is None else round(error.after, 3),
             "evidence": self._said(explanation.evidence),
             "repeats": explanation.repeats,
@@ -264,6 +270,10 @@ class RunRecorder(EvidenceRecorder):
             return ()  # and the journal, which may be long, need not be read
         return unseen_prompts(self._run.records, self._call)
 
+    def place_of(self, lane: str) -> str:
+        handed = self._run.ledger.handed_over
+        return f"{lane} of hand-over {handed.epoch}" if handed.received else lane
+
     def call_started(
         self,
         incarnation: int,
@@ -276,7 +286,7 @@ class RunRecorder(EvidenceRecorder):
         self.before_start()
         before = self.sent
         self.witness.may_start(self._run, before)
-        self._incarnation = incarnation
+        self._incarnation, self._lane = incarnation, lane
         sent = self._run.ledger.call(self._call).sent + 1
         more: dict[str, Any] = {"prompt_id": prompt_id} if prompt_id else {}
         if log_offset:

@@ -58,6 +58,32 @@ def test_when_one_dies_for_good_the_other_does_all_jobs(
         assert not spool.processes()
 
 
+FAILS_TWICE_AND_STAYS_DEAD = """\
+- {fault: sigkill-mid-step, when: {generation: 1}}
+- {fault: sigkill-mid-step, when: {generation: 2}}
+- {fault: exit-on-start, when: {start: 3}, times: always}
+"""
+
+
+def test_a_call_that_failed_twice_on_another_lane_is_tried_before_the_job_is_blamed(
+    tmp_path: Path,
+) -> None:
+    """That the second one is healthy says nothing about the attempts on the first."""
+    others = {"second": second_webui(tmp_path)}
+    faults = FAILS_TWICE_AND_STAYS_DEAD
+    with monitored(tmp_path, faults=faults, settings={"cooldown": [0.1]}, others=others) as spool:
+        spool.drop("castle.yaml", job(1))
+        spool.start()
+        spool.wait_for(done=1)
+        spool.stop()
+        (done,) = spool.done()
+        assert spool.stats()["posts"] == 2
+        assert [each["lane"] for each in journal(done, "call_failed")] == ["sim", "sim"]
+        (tested,) = journal(done, "call_proven")
+        assert tested["excused"]
+        assert json.loads((done / "run.json").read_text("utf-8"))["webui"]["name"] == "second"
+
+
 def test_each_gets_a_run_before_one_gets_its_second(tmp_path: Path) -> None:
     with monitored(tmp_path, others={"second": second_webui(tmp_path)}) as spool:
         spool.start()

@@ -31,6 +31,10 @@ class OfCall(LaneEvent):
 # -- from a run
 
 
+ELSEWHERE = -1
+"""The incarnation of an attempt on another lane: none of this one."""
+
+
 @dataclass(frozen=True)
 class Attempt:
     """One failed attempt of a call, as the run's ledger has it. `seconds`: until its reply."""

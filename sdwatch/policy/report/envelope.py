@@ -41,7 +41,8 @@ class FailedAttempt:
     the diagnosis; `lines`: the lines of the WebUI's output that matter, None if unknown; `probes`:
     whether the WebUI still answered during a stuck call; `first_call`: it was the first of its
     incarnation (False in journals of versions that did not record it); `after`: seconds until its
-    reply, None if nobody measured. `action`, `ground` and `why`: what the gate decided, and the
+    reply, None if nobody measured; `lane`: whose incarnation it was, '' in journals of versions
+    that did not record it. `action`, `ground` and `why`: what the gate decided, and the
     ground in words; `decision`: all of that in one text. `failure`: identifies the failure, see
     FailureKey.digest; `repeats`: `evidence` only repeats `message`.
     """
@@ -66,6 +67,7 @@ class FailedAttempt:
     why: str = ""
     failure: str = ""
     repeats: bool = False
+    lane: str = ""
 
 
 @dataclass(frozen=True)
@@ -141,6 +143,7 @@ def attempt_from(record: Mapping[str, Any]) -> FailedAttempt:
         why=str(record.get("why", "")),
         failure=str(record.get("failure", "")),
         repeats=record.get("repeats") is True,
+        lane=str(record.get("lane", "")),
     )
 
 

@@ -41,6 +41,7 @@ from sdwatch.policy.lane.effects import (
     ToRun,
 )
 from sdwatch.policy.lane.events import (
+    ELSEWHERE,
     Attempt,
     CallLedgerView,
     CallRequested,
@@ -164,12 +165,14 @@ class _RunsCall:
 
     def _request(self) -> CallRequested:
         recorder, call = self._recorder, self._call
+        lane = recorder.place_of(self._lane)
+        was_here = all(failed.lane in ("", lane) for failed in recorder.attempts)
         ledger = CallLedgerView(
             recorder.counted,
             recorder.sent,
             recorder.excused,
-            recorder.crashes,
-            tuple(map(_attempt, recorder.attempts)),
+            recorder.crashes if was_here else 0,
+            tuple(_attempt(failed, lane) for failed in recorder.attempts),
         )
         return CallRequested(
             self._handle.id,
@@ -180,6 +183,10 @@ class _RunsCall:
             call.run_dir.name if call.run_dir else "",
             str(call.payload.get("upscaler_1") or ""),
         )
+
+    @property
+    def _lane(self) -> str:
+        return str(self._settings.about().get("name", ""))
 
     # -- messages from the lane
 
@@ -226,7 +233,7 @@ class _RunsCall:
             self._recorder.call_started(
                 message.incarnation,
                 prompt.id if prompt else "",
-                lane=str(self._settings.about().get("name", "")),
+                lane=self._lane,
                 log_offset=message.log_offset,
                 unseen=prompt is not None and bool(prompt.before),
             )
@@ -331,12 +338,15 @@ class _RunsCall:
         )
 
 
-def _attempt(failed: FailedAttempt) -> Attempt:
+def _attempt(failed: FailedAttempt, lane: str) -> Attempt:
+    """Return it as `lane` may compare it: on another one, it says nothing about an incarnation of
+    this one."""
+    was_here = failed.lane in ("", lane)
     return Attempt(
         Diagnosis(failed.diagnosis),
         failed.status,
         failed.seconds if failed.after is None else failed.after,
-        failed.incarnation,
-        failed.first_call,
+        failed.incarnation if was_here else ELSEWHERE,
+        failed.first_call and was_here,
         failed.crashed,
     )

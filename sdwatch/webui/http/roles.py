@@ -120,6 +120,9 @@ class Recorder(Protocol):
     def attempts(self) -> tuple[FailedAttempt, ...]:
         """Return the failed attempts so far, oldest first."""
 
+    def place_of(self, lane: str) -> str:
+        """Return what the `lane` of a failed attempt is where it was made by this lane here."""
+
     def unseen_prompts(self) -> tuple[SentPrompt, ...]:
         """Return the prompts of earlier attempts whose result nobody has seen, the newest
         first."""
