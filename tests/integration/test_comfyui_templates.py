@@ -105,7 +105,7 @@ def test_what_else_a_workflow_saves_is_kept_by_its_content(tmp_path: Path) -> No
         (call,) = manifest(run)["calls"]
         assert len(call["images"]) == 2
         endings = [Path(file["name"]).suffix for file in call["other_files"]]
-        assert endings == [".webp", ".mp4", ".flac", ".safetensors", ".txt"]
+        assert endings == [".webp", ".mp4", ".flac", ".latent", ".txt"]
         for number, file in enumerate(call["other_files"], 1):
             data = (run / "files" / file["name"]).read_bytes()
             assert (len(data), hashlib.sha256(data).hexdigest()) == (file["size"], file["sha256"])

@@ -71,6 +71,10 @@ class _Watched:
         return f"{node.shown} of class {node.kind}" if node else self.progress.node
 
 
+def _not_yet() -> None:
+    """Nothing has arrived that anybody waits for."""
+
+
 class ComfyUIClient(ComfyUIQuestions):
     """The ComfyUI at `url`. `auth`: of a proxy in front of it. `call_limit`: seconds that one
     prompt may take. `owner`: what the ids of its prompts' clients start with ('' for one of its
@@ -104,7 +108,7 @@ class ComfyUIClient(ComfyUIQuestions):
         self._watched: _Watched | None = None
         self._last: _Watched | None = None  # the same, and after its end
         self._fetches = False  # the files of a prompt that has ended
-        self._arrived: Callable[[], None] = lambda: None
+        self._arrived: Callable[[], None] = _not_yet
         self._left = ""  # the last prompt that was given up, and may still run
 
     # -- what it has
@@ -188,7 +192,7 @@ class ComfyUIClient(ComfyUIQuestions):
         returned, and nothing is sent.
         """
         prompt = prompt or PromptToSend(str(uuid.uuid4()))
-        self._arrived = arrived
+        self._arrived = _not_yet  # what an earlier attempt left says nothing about this one
         self._last = None
         try:
             for sent in prompt.before:
@@ -199,6 +203,7 @@ class ComfyUIClient(ComfyUIQuestions):
             if prompt.before:
                 event = about(LogEvent.CALL_STARTED)
                 log.info("%s: sent; earlier attempts have no result", stage, extra=event)
+            self._arrived = arrived
             return self._sent(stage, payload, given_up, canary, prompt)
         except WebUIError as error:
             error.stage = error.stage or stage
