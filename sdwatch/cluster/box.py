@@ -128,7 +128,7 @@ class Box:
     def may_start(self, run: Run, sent: int) -> None:
         """While the broker is gone only a call that was never sent may be sent: nobody else would
         know of another attempt, if this machine died of it. Raises RunStoppedError."""
-        if sent and run.ledger.handed_over.received and not self._answers:
+        if sent and run.ledger.handed_over.received and not self._is_heard:
             raise RunStoppedError(_NOT_AGAIN)
 
     def started(self, run: Run, sent: int) -> None:
@@ -153,9 +153,13 @@ class Box:
         if sent:
             raise RunStoppedError(_NOT_AGAIN)
 
+    @property
+    def _is_heard(self) -> bool:
+        return self._answers and self._broker.is_up
+
     def pause(self, run_id: str) -> float:
         """Return in how many seconds a run that was stopped may resume."""
-        return 0.0 if self._answers or run_id not in self._held else _AGAIN
+        return 0.0 if self._is_heard or run_id not in self._held else _AGAIN
 
     # -- its thread
 

@@ -77,7 +77,7 @@ def token_in(folder: Path) -> str:
 
 _SIZE = "max_file_store: 100TB"
 """By default three quarters of what is free when it starts: started on a full disk, it would refuse
-everything, for ever."""
+everything, forever."""
 
 
 def config_of(settings: ServerSettings, token: str, health_port: int) -> str:
@@ -101,7 +101,7 @@ def config_of(settings: ServerSettings, token: str, health_port: int) -> str:
     )
 
 
-class Health:
+class ServerHealth:
     """What one life of the server says of itself. A server whose disk was full refuses each message
     until it is started again, even if there is space again, and may hang in its own locks (both
     seen with nats-server 2.15.1)."""
@@ -111,19 +111,19 @@ class Health:
             free.bind(("127.0.0.1", 0))
             self.port: int = free.getsockname()[1]
         self.why = ""
-        self._was_well = False
+        self.was_healthy = False
         self._bad = 0
 
     def check(self, age: float) -> None:
         """Ask it, `age` seconds after its start. What has just started is not judged."""
         try:
             answer = requests.get(f"http://127.0.0.1:{self.port}/healthz", timeout=_ANSWERS_WITHIN)
-            is_well, why = answer.status_code == HTTPStatus.OK, answer.text[:300]
+            healthy, why = answer.status_code == HTTPStatus.OK, answer.text[:300]
         except requests.RequestException as error:
-            is_well, why = False, f"it does not answer ({type(error).__name__})"
-        if is_well:
-            self._was_well, self._bad = True, 0
-        elif self._was_well or age >= _UP_WITHIN:
+            healthy, why = False, f"it does not answer ({type(error).__name__})"
+        if healthy:
+            self.was_healthy, self._bad = True, 0
+        elif self.was_healthy or age >= _UP_WITHIN:
             self._bad += 1
             self.why = why
 
@@ -148,6 +148,7 @@ class Server:
         self._stop = stop
         self._report = report
         self.child: subprocess.Popen[bytes] | None = None
+        self.health = ServerHealth()
 
     def run(self) -> None:
         """Start it, and again when it ends. Raises SdwatchError, OSError."""
@@ -157,7 +158,7 @@ class Server:
         failed = 0
         while not self._stop.is_set():
             began = self._clock.monotonic()
-            health = Health()
+            self.health = health = ServerHealth()
             disk.write(file, config_of(self._settings, token, health.port).encode())
             code = self._live([server, "-c", str(file)], folder / "nats-server.log", health)
             if self._stop.is_set():
@@ -170,7 +171,7 @@ class Server:
             )
             self._clock.wait(self._stop, pause)
 
-    def _live(self, command: list[str], output: Path, health: Health) -> int:
+    def _live(self, command: list[str], output: Path, health: ServerHealth) -> int:
         """Run it once, and return its exit code."""
         with open(output, "ab") as log:
             self.child = subprocess.Popen(

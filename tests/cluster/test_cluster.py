@@ -185,3 +185,23 @@ def test_a_call_that_kills_each_box_that_gets_it_is_sent_as_often_as_promised(
         assert sent == CUT_OFFS + 1, "each of them was cut off, and known to the next box"
         assert calls_in(failed) == []
         assert f"{CUT_OFFS + 1} times" in (failed / "WHY.txt").read_text()
+
+
+def test_a_call_that_was_sent_before_waits_for_a_broker_that_is_gone(cluster: Cluster) -> None:
+    with shown(cluster):
+        dispatcher = dispatcher_of(cluster)
+        once = CURSED.replace("always", "1")
+        box = cluster.machine("a", "box", flags=SLOW, faults=once)
+        (dispatcher.site.inbox / "castle.yaml").write_text(job("a cursed castle"))
+        box.site.wait_posts(1)
+        cluster.stop_broker()
+        copy = wait_until(lambda: list((box.site.spool / "working").glob("*/*/journal.jsonl")), 30)
+        wait_until(lambda: "call_failed" in events_in(copy[0].parent), 60)
+        box.site.wait_ready(2)
+        box.site.two_more_beats()
+        assert box.site.stats()["posts"] == 1
+        events = events_in(copy[0].parent)
+        assert events.count("call_started") - events.count("call_given_up") == 1
+        cluster.start_broker()
+        check_once(dispatcher, 1)
+        assert box.site.stats()["posts"] == 2

@@ -56,7 +56,7 @@ def _coded(sign: str) -> str:
 
 
 def text_of(token: str) -> str:
-    """Return the text of which `token_of` made this; of a foreign token any text."""
+    """Return the text that `token_of` made this from; any text for a foreign token."""
     coded = token.replace("%", "").replace("=", "%")
     return unquote(coded, errors="surrogatepass")
 
