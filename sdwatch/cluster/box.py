@@ -183,7 +183,9 @@ class Box:
         if now - self._round_at > _HANGS_AFTER:
             return
         if now - self._shown_at >= self._times.beat:
-            self._broker.show(self.name, {**self._card, "held": len(self._held)})
+            self._broker.show(
+                self.name, {**self._card, "held": len(self._held), "copies": sorted(self._held)}
+            )
             self._shown_at = now
         if now - self._renewed_at >= self._times.renew:
             for held in self._held.values():

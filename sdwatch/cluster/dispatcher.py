@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -233,7 +233,7 @@ class Dispatcher:
         if now - self._reconciled_at >= self._times.stuck / 2:
             self._reconciled_at = now
             out = {run: remote.log for run, remote in list(self._remote.items())}
-            self._reconciler.look(now, out, self._takers(out))
+            self._reconciler.look(now, out, self._takers(out), _copies(cards.values()))
         if not self._around.spool.is_gone:
             for entry in disk.entries(self._closing):
                 if is_run_id(entry.name) and entry.name not in self._remote:
@@ -294,6 +294,16 @@ class Dispatcher:
             if disk.exists(parent / run):
                 return Run(parent / run, self._around.clock).ledger.handed_over.epoch or 1
         return 1
+
+
+def _copies(cards: Iterable[tuple[int, Mapping[str, Any]]]) -> set[str]:
+    """Return the runs of which boxes show that they have a copy."""
+    shown = [card.get("copies") for _, card in cards]
+    return {str(run) for runs in shown if isinstance(runs, list) for run in runs if _is_run(run)}
+
+
+def _is_run(name: object) -> bool:
+    return isinstance(name, str) and is_run_id(name)
 
 
 def _can_do(card: BoxCard, job: object) -> bool:
