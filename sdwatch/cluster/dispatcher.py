@@ -297,7 +297,7 @@ class Dispatcher:
 
 
 def _copies(cards: Iterable[tuple[int, Mapping[str, Any]]]) -> set[str]:
-    """Return the runs of which boxes show that they have a copy."""
+    """Return the runs that boxes show as copies of theirs."""
     shown = [card.get("copies") for _, card in cards]
     return {str(run) for runs in shown if isinstance(runs, list) for run in runs if _is_run(run)}
 

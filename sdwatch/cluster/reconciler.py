@@ -46,7 +46,7 @@ class Reconciler:
     ) -> None:
         """Heal what is found. `now` in seconds on the monotonic clock; `out`: the logs of the runs
         that this dispatcher follows; `takers`: boxes that answer and have a free place; `copies`:
-        runs of which boxes have one. Raises BrokerGoneError, OSError."""
+        of runs, that boxes have. Raises BrokerGoneError, OSError."""
         known = self._broker.ask(_known)
         for run in (known.runs | set(copies)) - out.keys():
             if self.is_published(run):

@@ -1,4 +1,4 @@
-"""A cluster of hosts in network namespaces, some of which fail: a short one of
+"""A cluster of hosts in network namespaces, and faults: a short run of
 benchmarks/cluster.py."""
 
 from __future__ import annotations
