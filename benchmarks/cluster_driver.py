@@ -20,7 +20,7 @@ from sdwatch.system.state_folder import StateFolder
 
 
 class SkewedClock(SystemClock):
-    """A machine's clocks. Its wall clock is wrong."""
+    """A machine's clocks with a wrong wall clock."""
 
     def __init__(self, ahead: float) -> None:
         self._ahead = ahead

@@ -188,7 +188,7 @@ class ClusterHosts:
         self.broker = BrokerMachine(self.network.host("broker", 1), root / "broker")
         self.boxes = []
         self.dispatchers = []
-        for number, name in enumerate(("dispatcher", "deputy"), 2):
+        for number, name in enumerate(("dispatcher", "spare"), 2):
             host = self.network.host(name, number)
             made = MonitorMachine(host, root / name, "dispatcher", self.broker.url, shared)
             self.dispatchers.append(made)

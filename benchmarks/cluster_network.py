@@ -1,7 +1,7 @@
 """Hosts with a network of their own on this machine: a namespace each, joined by one switch.
 
 Each host has one TAP device, and this process is the wire: it forwards their frames, and cuts,
-delays or loses them. So no kernel module is needed: many have no `tc netem`.
+delays or loses them as asked. So no kernel module is needed: many have no `tc netem`.
 """
 
 from __future__ import annotations

@@ -248,11 +248,16 @@ class Dispatcher:
         if now - self._reconciled_at >= self._times.stuck / 2:
             self._reconciled_at = now
             out = {run: remote.log for run, remote in list(self._remote.items())}
-            self._reconciler.look(now, out, self._takers(out))
+            self._reconciler.look(now, out, self._takers(out), self._copies())
         if not self._around.spool.is_gone:
             for entry in disk.entries(self._closing):
                 if is_run_id(entry.name) and entry.name not in self._remote:
                     self._close_log(entry.name)
+
+    def _copies(self) -> set[str]:
+        """Return the runs that boxes show as theirs."""
+        shown = {run for seen in self._boxes.seen.values() for run in seen.shown.copies}
+        return set(filter(is_run_id, shown))
 
     def _takers(self, out: Mapping[str, RunLog]) -> set[str]:
         """Return the boxes that answer and have a place for one run more than they accepted."""

@@ -37,12 +37,18 @@ class Reconciler:
         self._stuck_after = stuck_after
         self._waits: dict[int, float] = {}  # since when a message waits, by its sequence
 
-    def look(self, now: float, out: Mapping[str, RunLog], takers: Collection[str]) -> None:
+    def look(
+        self,
+        now: float,
+        out: Mapping[str, RunLog],
+        takers: Collection[str],
+        copies: Collection[str] = (),
+    ) -> None:
         """Heal what is found. `now` in seconds on the monotonic clock; `out`: the logs of the runs
-        that this dispatcher follows; `takers`: boxes that answer and have a free place. Raises
-        BrokerGoneError, OSError."""
+        that this dispatcher follows; `takers`: boxes that answer and have a free place; `copies`:
+        of runs, that boxes have. Raises BrokerGoneError, OSError."""
         known = self._broker.ask(_known)
-        for run in known.runs - out.keys():
+        for run in (known.runs | set(copies)) - out.keys():
             if self.is_published(run):
                 disk.touch(self._closing / run)
         messages = [self._with_wait(now, message, takers) for message in known.messages]
@@ -89,7 +95,8 @@ class Reconciler:
 
 
 class _Known:
-    """What the broker has. `runs`: with a log or objects."""
+    """What the broker has. `runs`: with objects, or a log of more than one entry: a closed one has
+    one."""
 
     def __init__(self) -> None:
         self.runs: set[str] = set()
@@ -98,9 +105,11 @@ class _Known:
 
 async def _known(js: JetStreamContext) -> _Known:
     known = _Known()
-    for stream, start in ((names.RUNS, "sdwatch.run."), (names.FILES, f"{names.OBJECTS}.")):
-        for subject in await _subjects(js, stream, f"{start}>"):
-            known.runs.add(names.text_of(subject.removeprefix(start).partition(".")[0]))
+    kept = ((names.RUNS, "sdwatch.run.", 1), (names.FILES, f"{names.OBJECTS}.", 0))
+    for stream, start, most in kept:
+        for subject, count in (await _subjects(js, stream, f"{start}>")).items():
+            if count > most:
+                known.runs.add(names.text_of(subject.removeprefix(start).partition(".")[0]))
     known.runs = set(filter(is_run_id, known.runs))
     for subject in await _subjects(js, names.WORK, "sdwatch.work.>"):
         with suppress(NotFoundError, ValueError, KeyError, TypeError):
@@ -112,6 +121,7 @@ async def _known(js: JetStreamContext) -> _Known:
     return known
 
 
-async def _subjects(js: JetStreamContext, stream: str, subjects: str) -> list[str]:
+async def _subjects(js: JetStreamContext, stream: str, subjects: str) -> dict[str, int]:
+    """Return the subjects that have messages, with how many."""
     info = await js.stream_info(stream, subjects_filter=subjects)
-    return list(info.state.subjects or {})
+    return dict(info.state.subjects or {})

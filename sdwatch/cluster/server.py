@@ -118,10 +118,10 @@ class ServerHealth:
         """Ask it, `age` seconds after its start. What has just started is not judged."""
         try:
             answer = requests.get(f"http://127.0.0.1:{self.port}/healthz", timeout=_ANSWERS_WITHIN)
-            is_healthy, why = answer.status_code == HTTPStatus.OK, answer.text[:300]
+            healthy, why = answer.status_code == HTTPStatus.OK, answer.text[:300]
         except requests.RequestException as error:
-            is_healthy, why = False, f"it does not answer ({type(error).__name__})"
-        if is_healthy:
+            healthy, why = False, f"it does not answer ({type(error).__name__})"
+        if healthy:
             self.was_healthy, self._bad = True, 0
         elif self.was_healthy or age >= _UP_WITHIN:
             self._bad += 1

@@ -51,7 +51,9 @@ class Showing:
     def has_news(self) -> bool:
         """Return whether something else is there than was shown, but for the runs: the dispatcher
         knows them."""
-        return replace(self._shown, held=0) != replace(self._was_shown, held=0)
+        return replace(self._shown, held=0, copies=()) != replace(
+            self._was_shown, held=0, copies=()
+        )
 
     def hear(self, subject: str) -> None:
         """Note what was said, from any thread; '': the broker answers again."""
@@ -83,7 +85,7 @@ class Showing:
         no_call = self._around.gate.why_no_call() if not may_call else None
         paused = "" if may_call else str(no_call or "no call may start")
         lanes = tuple(self._lane_shown(lane, held) for lane in parts.lanes)
-        self._shown = BoxShown(lanes, len(held), paused, self._times_asked)
+        self._shown = BoxShown(lanes, len(held), paused, self._times_asked, tuple(sorted(held)))
 
     def _lane_shown(self, lane: Lane, held: Collection[str]) -> LaneShown:
         catalogue, parts = lane.catalogue, self._around.parts

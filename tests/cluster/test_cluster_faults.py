@@ -1,4 +1,5 @@
-"""A cluster of hosts in network namespaces, and some fail: benchmarks/cluster.py, but short."""
+"""A cluster of hosts in network namespaces, and faults: a short run of
+benchmarks/cluster.py."""
 
 from __future__ import annotations
 

@@ -11,7 +11,7 @@ import pytest
 from sdwatch.cluster.broker import Broker
 from sdwatch.cluster.objects import MissingObjectError
 from sdwatch.cluster.reconciler import Reconciler
-from sdwatch.policy.cluster.entries import Accepted, Granted
+from sdwatch.policy.cluster.entries import Accepted, Closed, Granted
 from sdwatch.policy.cluster.names import Times, text_of, token_of
 from sdwatch.policy.cluster.run_log import RunLog
 from sdwatch.spool.archive import Spool
@@ -88,6 +88,12 @@ def test_what_the_broker_has_of_a_published_run_is_to_be_removed(site: Site) -> 
     site.reconciler().look(0, {}, set())
     assert [marker.name for marker in site.closing.iterdir()] == [RUN]
     site.broker.objects.remove(RUN)
+    (site.closing / RUN).unlink()
+    site.broker.append(RUN, Closed(1), 0)
+    site.reconciler().look(0, {}, set())
+    assert not list(site.closing.iterdir()), "it is closed, and nothing is left"
+    site.reconciler().look(0, {}, set(), {RUN})
+    assert list(site.closing.iterdir()), "a box has a copy: it must read once more that it is over"
     with pytest.raises(MissingObjectError):
         site.broker.objects.read(RUN, digest)
 

@@ -13,7 +13,7 @@ from tests.support.helpers import wait_until
 __all__ = ["cluster"]
 
 
-def is_healthy(cluster: Cluster) -> bool:
+def answers(cluster: Cluster) -> bool:
     conf = cluster.settings.folder / "nats.conf"
     if not conf.exists() or '"' not in conf.read_text():
         return False
@@ -26,9 +26,9 @@ def is_healthy(cluster: Cluster) -> bool:
 
 
 def test_a_server_that_hangs_is_started_again(cluster: Cluster) -> None:
-    wait_until(lambda: is_healthy(cluster), 30)
+    wait_until(lambda: answers(cluster), 30)
     child = wait_until(lambda: cluster.server.child, 10)
     wait_until(lambda: cluster.server.health.was_healthy, 30, "it is judged from now on")
     psutil.Process(child.pid).suspend()
     wait_until(lambda: cluster.server.child is not child, 60, "another one is started")
-    wait_until(lambda: is_healthy(cluster), 30)
+    wait_until(lambda: answers(cluster), 30)

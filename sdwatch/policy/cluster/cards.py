@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 _MOST_LANES = 64
+_MOST_COPIES = 10_000
 _LONGEST = 300
 _DIGEST = re.compile("[0-9a-f]{64}")
 
@@ -32,13 +33,15 @@ class LaneShown:
 
 @dataclass(frozen=True, slots=True)
 class BoxShown:
-    """A box. `held`: how many runs of the dispatcher it has; `paused`: why it starts no call, '' if
-    it does; `asked`: how often it has read its lists again because it was asked to."""
+    """A box. `held`: how many runs of the dispatcher it has, `copies`: their ids; `paused`: why it
+    starts no call, '' if it does; `asked`: how often it has read its lists again because it was
+    asked to."""
 
     lanes: tuple[LaneShown, ...] = ()
     held: int = 0
     paused: str = ""
     asked: int = 0
+    copies: tuple[str, ...] = ()
 
     @property
     def places(self) -> int:
@@ -63,11 +66,14 @@ def shown_in(card: Mapping[str, Any]) -> BoxShown:
     """Return what a box shows. It is foreign: what cannot be read counts as nothing."""
     lanes = card.get("lanes")
     lanes = lanes if isinstance(lanes, list) else []
+    copies = card.get("copies")
+    copies = copies if isinstance(copies, list) else []
     return BoxShown(
         tuple(_lane(lane) for lane in lanes[:_MOST_LANES] if isinstance(lane, dict)),
         _count(card.get("held")),
         _text(card.get("paused")),
         _count(card.get("asked")),
+        tuple(map(_text, copies[:_MOST_COPIES])),
     )
 
 
