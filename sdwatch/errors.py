@@ -170,6 +170,10 @@ class WebUIUnreachableError(WebUIError):
     """Connection refused, reset, or closed before the reply was whole."""
 
 
+class WebUINotSentError(WebUIUnreachableError):
+    """The call was given up before anything of it was sent."""
+
+
 class WebUIReplyError(WebUIError):
     """A 200 that is no success: broken JSON, no image, an image that does not decode."""
 

@@ -19,6 +19,7 @@ import urllib3.connection
 from sdwatch.errors import (
     WebUIBadRequestError,
     WebUIError,
+    WebUINotSentError,
     WebUINotUsableError,
     WebUIReplyError,
     WebUIServerError,
@@ -425,7 +426,7 @@ def test_a_post_that_has_not_connected_when_it_is_given_up_is_never_sent(
         go.set()
         thread.join(20)
         assert not thread.is_alive()
-        assert [type(error) for error in caught] == [WebUIUnreachableError]
+        assert [type(error) for error in caught] == [WebUINotSentError]
         assert server.posts == []
         assert client.generate_images("txt2img", PAYLOAD).images == (PNG,)
         assert len(server.posts) == 1

@@ -754,10 +754,15 @@ def test_a_reply_that_is_never_decoded_is_not_waited_for_forever() -> None:
     assert (capture.exited, capture.code) == (True, -9)
 
 
-def test_a_call_whose_post_had_not_gone_out_when_the_process_ended_is_not_counted() -> None:
+@pytest.mark.parametrize("reported", [False, True])
+def test_a_call_whose_post_had_not_gone_out_when_the_process_ended_is_not_counted(
+    reported: bool,
+) -> None:
     history = ready().request().posted().tell(ProcessExited(1, -9))
     assert history.effects == (Abandon(1),)
     assert history.later(EXIT_WAIT).effects == (), "its thread says whether it went out"
+    if reported:  # and was given up before it had a connection
+        history.tell(PostStarted(1, 1))
     history.tell(NotPosted(1, 1))
     assert history.one(NotSent).number == 1
     assert not history.has(CaptureTail)

@@ -18,7 +18,7 @@ from sdwatch.lane.context import LaneSettings
 from sdwatch.lane.lane import Lane
 from sdwatch.lane.webui_effects import WebUIEffects
 from sdwatch.policy.lane import attempts
-from sdwatch.policy.lane.events import DeadlinePassed
+from sdwatch.policy.lane.events import DeadlinePassed, LaneEvent, PostStarted
 from sdwatch.policy.lane.state import LaneState
 from sdwatch.spool.recorder import EvidenceRecorder
 from sdwatch.webui.http import client
@@ -213,6 +213,32 @@ def test_a_call_that_was_not_sent_yet_when_the_webui_died_keeps_both_attempts(
                 process.kill()
             wait_until(lambda: has_seen_exit(lane), why="the lane has seen the exit")
             may_send.set()
+        assert made[0].ok
+        assert recorder.attempts == ()
+
+
+def test_a_call_given_up_before_it_has_a_connection_keeps_both_attempts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The end of the process is heard before the POST is reported to go out, and nothing was
+    sent."""
+    made: list[Outcome] = []
+    recorder = EvidenceRecorder()
+    with lane_of(simulator(), tmp_path / "state", (0.1,)) as lane:
+        tell = lane.loop.tell
+
+        def hears_the_exit_first(event: LaneEvent) -> None:
+            if isinstance(event, PostStarted) and lane.loop.state.incarnation == 1:
+                for process in lane.process.family():
+                    process.kill()
+                wait_until(lambda: has_seen_exit(lane), why="the lane has seen the exit")
+                handle = lane.loop._handles[event.call]
+                wait_until(lambda: handle.sent is not None and handle.sent.given_up)
+            tell(event)
+
+        monkeypatch.setattr(lane.loop, "tell", hears_the_exit_first)
+        with making(lane, made, recorder):
+            pass
         assert made[0].ok
         assert recorder.attempts == ()
 

@@ -131,7 +131,7 @@ class Answer(ToRun):
 @dataclass(frozen=True)
 class Post(Effect):
     """Send POST `number`, and watch its progress. Slow: PostStarted, then ReplyArrived where it is
-    a success, Stalled, and Replied at last; or NotPosted alone."""
+    a success, Stalled, and Replied at last; or NotPosted, where it was abandoned in time."""
 
     call: int
     number: int

@@ -123,8 +123,8 @@ class PostStarted(OfCall):
 
 @dataclass(frozen=True)
 class NotPosted(OfCall):
-    """POST `number` did not go out: it was abandoned before that, or an internal error kept it
-    from going out (`why`)."""
+    """POST `number` did not go out: it was abandoned before that, perhaps a moment after
+    PostStarted, or an internal error kept it from going out (`why`)."""
 
     number: int
     why: str = ""

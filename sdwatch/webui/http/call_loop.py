@@ -17,7 +17,7 @@ import queue
 from collections.abc import Callable
 from typing import Any
 
-from sdwatch.errors import WebUIError
+from sdwatch.errors import WebUIError, WebUINotSentError
 from sdwatch.policy.failure.cooldown import Instant
 from sdwatch.policy.lane.advance import next_deadline
 from sdwatch.policy.lane.effects import (
@@ -35,6 +35,7 @@ from sdwatch.policy.lane.events import (
     DeadlinePassed,
     InterruptRefused,
     LaneEvent,
+    NotPosted,
     PostStarted,
     Replied,
     ReplyArrived,
@@ -180,7 +181,9 @@ class CallLoop:
         with bound(**handle.facts):
             result = result_of(generate, call.stage)
         sent.is_under_way = False
-        if isinstance(result, WebUIError):
+        if isinstance(result, WebUINotSentError):
+            self.tell(NotPosted(handle.id, sent.number))
+        elif isinstance(result, WebUIError):
             self.tell(Replied(handle.id, sent.number, result))
         else:
             reply = result, found[0] if found else ()

@@ -20,6 +20,7 @@ from sdwatch.errors import (
     WebUIBadRequestError,
     WebUIError,
     WebUIInterruptedError,
+    WebUINotSentError,
     WebUIReplyError,
     WebUIStuckError,
     WebUIUnreachableError,
@@ -258,7 +259,7 @@ class ComfyUIClient(ComfyUIQuestions):
         with self._watching(prompt.id, workflow) as watched:
             watched.progress.connect()
             if given_up():
-                raise WebUIUnreachableError(_GIVEN_UP)
+                raise WebUINotSentError(_GIVEN_UP)
             try:
                 self._queue_up(prompt.id, workflow, canary=canary)
             except WebUIBadRequestError:
