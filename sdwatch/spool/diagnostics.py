@@ -53,7 +53,8 @@ def write_evidence(
     of the files.
 
     A second failure gets `stage_failure_payload.2.json` and so on, up to MOST_SETS. `tail`:
-    `{"stdout": text, "stderr": text}`. Raises OSError.
+    `{"stdout": text, "stderr": text}`. A set that the disk refuses in part is written again under
+    the same number. Raises OSError.
     """
     number = 1
     while number < MOST_SETS and disk.exists(run_dir / _numbered(PAYLOAD, number)):
@@ -67,8 +68,8 @@ def write_evidence(
     if host_snapshot:
         free = {**host_snapshot.get("disk_free", {}), "spool": disk.free_bytes(run_dir)}
         files[_numbered(HOST_SNAPSHOT, number)] = _as_json({**host_snapshot, "disk_free": free})
-    for name, data in files.items():
-        disk.write(run_dir / name, data)
+    for name in reversed(files):  # the payload, by which the sets are counted, last
+        disk.write(run_dir / name, files[name])
     disk.sync_folder(run_dir)
     return tuple(files)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import threading
 from collections.abc import Callable
 from typing import Protocol, TypeVar
@@ -56,15 +57,29 @@ class PatientDisk:
         and RunCancelledError or RunStoppedError once the run is given up."""
         while True:
             try:
-                done = effect()
+                return self.retry(effect, math.inf)
             except OSError as error:
                 if self._run.is_gone:
                     raise RunGoneError(str(self._run.folder)) from error
+                self.give_up("the disk did not accept the result")
+                self._control.raise_if_given_up()
+
+    def retry(self, effect: Callable[[], T], seconds: float) -> T:
+        """Return what `effect` returns, and retry it for so many seconds while the disk refuses.
+        Raises OSError after that, and at once if the run is gone or given up."""
+        deadline = self._clock.monotonic() + seconds
+        while True:
+            try:
+                done = effect()
+            except OSError as error:
+                if self._run.is_gone:
+                    raise
                 self._run.close()  # with nothing open the disk can be unmounted and repaired
                 self._note(error)
-                if self._clock.wait(self._control.given_up, STORAGE_PAUSE):
-                    self.give_up("the disk did not accept the result")
-                    self._control.raise_if_given_up()
+                left = deadline - self._clock.monotonic()
+                pause = min(STORAGE_PAUSE, left)
+                if left <= 0 or self._clock.wait(self._control.given_up, pause):
+                    raise
             else:
                 self._note_accepted()
                 return done

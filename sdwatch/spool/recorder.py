@@ -36,6 +36,10 @@ log = logging.getLogger("sdwatch.spool")
 
 _LONGEST_MESSAGE = 2000
 
+EVIDENCE_WAIT = 20.0
+"""Seconds for which evidence is written again while the disk refuses it: a share that is restarted
+costs none. Shorter than the time after which a record is overdue, which holds the lane."""
+
 
 class EvidenceRecorder:
     """Writes evidence, and keeps the ledger of one call in memory: for calls without a run."""
@@ -157,14 +161,16 @@ class EvidenceRecorder:
         host_snapshot: Mapping[str, Any] | None = None,
         fault: str = "",
     ) -> tuple[str, ...]:
-        """Write the evidence of the last failure, and return all evidence files so far. A full disk
-        must not keep the WebUI from being restarted, so it is only logged."""
+        """Write the evidence of the last failure, and return all evidence files so far. A disk that
+        never takes it must not keep the WebUI from its retry, so that is only logged."""
         del fault  # for a recorder that knows other runs
         self._redactor.learn(payload)
         if run_dir is None:
             return ()
         try:
-            names = write_evidence(run_dir, payload, tail, self._redactor, host_snapshot)
+            names = self._insist(
+                lambda: write_evidence(run_dir, payload, tail, self._redactor, host_snapshot)
+            )
         except OSError as error:
             log.error(
                 "%s: the evidence could not be written: %s",
@@ -175,6 +181,9 @@ class EvidenceRecorder:
         else:
             self._files += [name for name in names if name not in self._files]
         return tuple(self._files)
+
+    def _insist(self, write: Callable[[], tuple[str, ...]]) -> tuple[str, ...]:
+        return write()
 
     def _said(self, text: str) -> str:
         """Return what a WebUI said, first redacted and then cut."""
@@ -376,6 +385,9 @@ class RunRecorder(EvidenceRecorder):
         elif fault:
             self._faults.not_written()
         return files
+
+    def _insist(self, write: Callable[[], tuple[str, ...]]) -> tuple[str, ...]:
+        return self.disk.retry(write, EVIDENCE_WAIT)
 
     @property
     def is_under_way(self) -> bool:

@@ -9,6 +9,7 @@ import pytest
 
 from sdwatch.errors import WebUIBusyError
 from sdwatch.policy.failure.recovery import SENT_AT_MOST
+from sdwatch.policy.lane.state import Setup
 from sdwatch.policy.privacy.redaction import Redactor
 from sdwatch.policy.report.why import Shown
 from sdwatch.spool import diagnostics
@@ -115,6 +116,38 @@ def test_evidence_that_the_disk_did_not_take_is_written_by_the_next_run(
         assert first.evidence(tmp_path / "run-0", {}, TAIL, fault="busy") == ()
     second = recorder(tmp_path / "run-1", clock, faults)
     assert second.evidence(tmp_path / "run-1", {}, TAIL, fault="busy")
+
+
+def test_a_share_that_is_away_for_a_moment_costs_no_evidence(
+    tmp_path: Path, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    began, write = clock.now, diagnostics.disk.write
+
+    def away(path: Path, data: bytes) -> None:
+        if path.name.startswith("webui_tail") and clock.now < began + 3:
+            raise OSError(112, "Host is down")
+        write(path, data)
+
+    monkeypatch.setattr(diagnostics.disk, "write", away)
+    folder = tmp_path / "run-0"
+    files = recorder(folder, clock, Faults(clock)).evidence(folder, {}, TAIL)
+    assert files == ("stage_failure_payload.json", "webui_tail.log")
+    assert {path.name for path in folder.iterdir()} >= set(files)
+    assert not list(folder.glob("*.2.*")), "one failure is one set"
+
+
+def test_evidence_that_the_disk_never_takes_is_not_waited_for_for_long(
+    tmp_path: Path, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its run is not over because of that, and its lane is not on hold."""
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(diagnostics.disk, "write", full)
+    folder, began = tmp_path / "run-0", clock.now
+    assert recorder(folder, clock, Faults(clock)).evidence(folder, {}, TAIL) == ()
+    assert clock.now - began < Setup().record_limit / 2
 
 
 def test_a_webui_that_is_busy_for_an_hour_leaves_evidence_once_and_its_end_has_its_own(
