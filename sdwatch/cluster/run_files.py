@@ -1,4 +1,4 @@
-"""The files of a run's folder: into the object store, and out of it."""
+"""The files of a run's folder: to the broker, and back."""
 
 from __future__ import annotations
 

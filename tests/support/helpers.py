@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import psutil
 
@@ -171,3 +171,14 @@ class FakeClock:
     def reboot(self, wall: float, boot: str = "boot-2") -> None:
         """Boot again: the boot clock starts from 0, and the wall clock may be set wrong."""
         self.now, self.wall_now, self.boot = 0.0, wall, boot
+
+
+def kill_family(process: subprocess.Popen[Any]) -> None:
+    """Kill a process with all its descendants, and reap it."""
+    family = [psutil.Process(process.pid)]
+    with suppress(psutil.NoSuchProcess):
+        family += family[0].children(recursive=True)
+    for member in family:
+        with suppress(psutil.NoSuchProcess):
+            member.kill()
+    process.wait()

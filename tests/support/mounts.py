@@ -20,7 +20,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tests.support.helpers import free_port, wait_until
+from tests.support.helpers import free_port, kill_family, wait_until
 
 _required = bool(os.environ.get("SDWATCH_REQUIRE_MOUNTS"))
 _root = hasattr(os, "geteuid") and os.geteuid() == 0
@@ -122,13 +122,7 @@ class Share:
         """The server is gone, with all its connections."""
         if self._server is None:
             return
-        family = [psutil.Process(self._server.pid)]
-        with suppress(psutil.NoSuchProcess):
-            family += family[0].children(recursive=True)
-        for process in family:
-            with suppress(psutil.NoSuchProcess):
-                process.kill()
-        self._server.wait()
+        kill_family(self._server)
         self._server = None
 
 

@@ -16,14 +16,14 @@ import shutil
 import subprocess
 import tempfile
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
 import psutil
 import pytest
 
-from tests.support.helpers import free_port, wait_until
+from tests.support.helpers import free_port, kill_family, wait_until
 
 PAGE = Path(__file__).parents[2] / "docs" / "share.md"
 SPOOL = "/srv/sdwatch/spool"
@@ -162,13 +162,7 @@ class Samba:
         """With all its connections."""
         if self._server is None:
             return
-        family = [psutil.Process(self._server.pid)]
-        with suppress(psutil.NoSuchProcess):
-            family += family[0].children(recursive=True)
-        for process in family:
-            with suppress(psutil.NoSuchProcess):
-                process.kill()
-        self._server.wait()
+        kill_family(self._server)
         self._server = None
 
     def smbclient(self, user: str, share: str, commands: str, folder: Path | None = None) -> str:

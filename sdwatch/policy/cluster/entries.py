@@ -53,7 +53,7 @@ class TakenFor(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class StoredFile:
-    """A file in the object store. `name`: its path in the run's folder, with forward slashes;
+    """A file at the broker. `name`: its path in the run's folder, with forward slashes;
     `sha256` in hex, under which it is stored; `size` in bytes; `mtime_ns` of a job's file, which
     the job's fingerprint has in it, 0 for others."""
 
