@@ -8,6 +8,7 @@ import logging
 import os
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -104,6 +105,11 @@ def test_a_file_that_is_held_for_long_is_an_error_in_the_end(
 def test_a_folder_with_many_files_that_are_held_one_after_the_other_is_removed(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    now = [0.0]
+    time = SimpleNamespace(
+        monotonic=lambda: now[0], sleep=lambda pause: now.__setitem__(0, now[0] + pause)
+    )
+    monkeypatch.setattr(patience, "time", time)
     monkeypatch.setattr(patience, "HELD_FOR", 0.05)  # less than all of them take
     names = [folder / "empty" / f"{n}.png" for n in range(20)]
     for name in names:
@@ -121,6 +127,7 @@ def test_a_folder_with_many_files_that_are_held_one_after_the_other_is_removed(
     monkeypatch.setattr(os, "unlink", unlink)
     disk.remove_tree(folder / "empty")
     assert not (folder / "empty").exists()
+    assert now[0] > 0.05
 
 
 def test_a_folder_whose_removed_files_are_still_open_is_removed_once_they_are_closed(
