@@ -88,10 +88,10 @@ class Subject:
             self.knowledge = self.knowledge.forget_refused()
         return failure
 
-    def can_generate(
+    def size_test(
         self, stage: str, payload: Mapping[str, Any], why_over: Callable[[], str]
     ) -> SizeTest:
-        return self.test.can_generate(stage, payload, why_over, largest=self.knowledge.largest)
+        return self.test.size_test(stage, payload, why_over, largest=self.knowledge.largest)
 
 
 def self_test(
@@ -269,7 +269,7 @@ def test_the_self_test_fails_when_its_limit_is_passed() -> None:
     assert "within 30 s (`self_test_limit` in the config)" in self_test_failure.reason
 
 
-# -- a picture for advice
+# -- the size test
 
 
 HUGE = {"prompt": "x", "width": 1024, "height": 1024, "batch_size": 2, "enable_hr": True}
@@ -280,7 +280,7 @@ def size_test(answers: Answers, largest: Mapping[str, Any] = GOOD) -> tuple[Size
     client = Answering(answers)
     made = self_test(client, good=False)
     made.succeeded("txt2img", largest)
-    return made.can_generate("txt2img", HUGE, lambda: ""), client
+    return made.size_test("txt2img", HUGE, lambda: ""), client
 
 
 def test_the_picture_for_advice_is_as_large_as_the_call_after_hires_and_batch() -> None:
@@ -297,7 +297,7 @@ def test_the_advice_depends_on_earlier_successes() -> None:
     assert size_test(lambda _: OOM, HUGE)[0] is SizeTest.PASSED_BEFORE
     assert size_test(lambda _: WebUIBusyError("429"))[0] is SizeTest.NOT_RUN
     assert size_test(lambda _: WebUIBadRequestError("422", status=422))[0] is SizeTest.NOT_RUN
-    upscale = self_test(Answering(lambda _: OOM)).can_generate("extra-single-image", {}, lambda: "")
+    upscale = self_test(Answering(lambda _: OOM)).size_test("extra-single-image", {}, lambda: "")
     assert upscale is SizeTest.NOT_RUN, "its size is not in its payload"
 
 

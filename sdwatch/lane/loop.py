@@ -53,7 +53,6 @@ from sdwatch.policy.lane.effects import (
     CaptureTail,
     CleanUp,
     CutShort,
-    DrawForAdvice,
     FreeGpu,
     GivenUp,
     GpuGiven,
@@ -66,6 +65,7 @@ from sdwatch.policy.lane.effects import (
     Ready,
     Recycled,
     RunSelfTest,
+    RunSizeTest,
     SaveCrashHistory,
     SelfTestFailed,
     Start,
@@ -81,7 +81,7 @@ from sdwatch.policy.lane.events import (
     NotPosted,
     ProcessExited,
     ReplyArrived,
-    SizeTested,
+    SizeTestAnswered,
     StartFailed,
     Stop,
     TailCaptured,
@@ -141,7 +141,7 @@ class LaneLoop(CallLoop):
             Probe: lambda effect: self._slow(lambda: effects.probe(effect), no_probe),
             ReadLists: lambda _: self._slow(self._read_lists, lambda _: ListsRead()),
             RunSelfTest: lambda effect: self._slow(lambda: effects.self_test(effect), no_test),
-            DrawForAdvice: self._draw,
+            RunSizeTest: self._size_test,
             FreeGpu: lambda _: self._slow(effects.free_gpu, not_freed),
             BringBack: lambda _: self._slow(effects.bring_back, not_back),
             CleanUp: self._clean_up,
@@ -328,10 +328,11 @@ class LaneLoop(CallLoop):
         self.effects.inventory.read()
         return ListsRead()
 
-    def _draw(self, effect: DrawForAdvice) -> None:
+    def _size_test(self, effect: RunSizeTest) -> None:
         handle = self._handles[effect.call]
         self._slow(
-            lambda: self.effects.draw(effect, handle), lambda _: SizeTested(SizeTest.NOT_RUN)
+            lambda: self.effects.size_test(effect, handle),
+            lambda _: SizeTestAnswered(SizeTest.NOT_RUN),
         )
 
     def _await_traceback(self, effect: AwaitTraceback) -> None:

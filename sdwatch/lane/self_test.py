@@ -49,7 +49,7 @@ class ProcessEnded:
 @dataclass(frozen=True)
 class SelfTestSettings:
     """`signatures`: of known failures. `managed`: sdwatch starts and stops the WebUI. `kind`:
-    returns its kind. `limit`: seconds that a self-test, or a picture for advice, may take."""
+    returns its kind. `limit`: seconds that a self-test, or a size test, may take."""
 
     signatures: tuple[Signature, ...] = ()
     managed: bool = True
@@ -98,7 +98,7 @@ class SelfTest:
             failure = self._ask(plain(good.size), over, how_ended)
         return (None if _is_refused(failure) else failure), refused
 
-    def can_generate(
+    def size_test(
         self,
         stage: str,
         payload: Mapping[str, Any],

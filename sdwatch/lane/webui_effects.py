@@ -23,7 +23,7 @@ from sdwatch.policy.failure.lasting import LastingStates
 from sdwatch.policy.failure.ledger import LeftCall
 from sdwatch.policy.failure.matching import poisons
 from sdwatch.policy.failure.reply_checks import Finding
-from sdwatch.policy.lane.effects import Adopt, DrawForAdvice, Probe, RunSelfTest, Start, StopTree
+from sdwatch.policy.lane.effects import Adopt, Probe, RunSelfTest, RunSizeTest, Start, StopTree
 from sdwatch.policy.lane.events import (
     CheckpointBack,
     CleanedUp,
@@ -35,7 +35,7 @@ from sdwatch.policy.lane.events import (
     ProbeAnswered,
     SelfTestAnswered,
     SelfTestEnd,
-    SizeTested,
+    SizeTestAnswered,
     Started,
     StartFailed,
     TreeStopped,
@@ -297,13 +297,13 @@ class WebUIEffects:
             return SelfTestAnswered(SelfTestEnd.PASSED, refused_checkpoint=refused)
         return SelfTestAnswered(_ENDS[failure.shows], failure.as_hold_reason, refused)
 
-    def draw(self, effect: DrawForAdvice, handle: CallHandle) -> LaneEvent:
+    def size_test(self, effect: RunSizeTest, handle: CallHandle) -> LaneEvent:
         """Generate a plain picture of the failed call's size."""
         call = handle.call
-        size_test = self._self_test.can_generate(
+        result = self._self_test.size_test(
             call.stage, call.payload, self._why_over, self._how_ended, largest=effect.largest
         )
-        return SizeTested(size_test)
+        return SizeTestAnswered(result)
 
     def _why_over(self) -> str:
         if self._signals.cut.is_set():

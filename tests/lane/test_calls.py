@@ -23,7 +23,6 @@ from sdwatch.policy.lane.effects import (
     CaptureTail,
     CleanUp,
     CutShort,
-    DrawForAdvice,
     Failed,
     GivenUp,
     Interrupt,
@@ -35,6 +34,7 @@ from sdwatch.policy.lane.effects import (
     RecordFailure,
     RecordSelfTest,
     RunSelfTest,
+    RunSizeTest,
     SaveCrashHistory,
     Start,
     StopTree,
@@ -59,7 +59,7 @@ from sdwatch.policy.lane.events import (
     RunGone,
     SelfTestAnswered,
     SelfTestEnd,
-    SizeTested,
+    SizeTestAnswered,
     Stalled,
     Started,
     StartFailed,
@@ -469,8 +469,8 @@ def test_two_attempts_of_an_earlier_monitor_are_tested_and_not_sent_again() -> N
 
 def test_the_advice_for_memory_comes_from_a_plain_picture() -> None:
     history = crashed_once().fails(Diagnosis.OUT_OF_MEMORY).recorded().tell(PASSED).recorded()
-    history.one(DrawForAdvice)
-    history.tell(SizeTested(SizeTest.FAILED)).cleaned()
+    history.one(RunSizeTest)
+    history.tell(SizeTestAnswered(SizeTest.FAILED)).cleaned()
     assert isinstance(history.outcome, Failed)
     assert history.outcome.size_test is SizeTest.FAILED
 
@@ -478,7 +478,7 @@ def test_the_advice_for_memory_comes_from_a_plain_picture() -> None:
 def test_a_webui_that_was_unusable_is_recycled_after_a_picture_that_fails() -> None:
     history = crashed_once().fails(Diagnosis.OUT_OF_MEMORY, poisons=True)
     history.recorded().later(10).started().tell(PASSED).recorded()
-    history.tell(SizeTested(SizeTest.FAILED))
+    history.tell(SizeTestAnswered(SizeTest.FAILED))
     assert history.state.use.due
 
 
@@ -671,8 +671,8 @@ def test_the_picture_for_advice_waits_until_a_restarted_webui_is_ready() -> None
     history.later(10).allowed().tell(Started(3), PASSED)
     assert history.one(RecordSelfTest).decision.ground is Ground.HEALTHY_WHEN_FRESH
     history.recorded()
-    assert not history.has(DrawForAdvice), "its lists are not read yet"
-    assert history.read().has(DrawForAdvice)
+    assert not history.has(RunSizeTest), "its lists are not read yet"
+    assert history.read().has(RunSizeTest)
 
 
 def test_a_reply_that_comes_after_a_stall_counts_while_nothing_was_interrupted() -> None:

@@ -30,7 +30,6 @@ from sdwatch.policy.lane.effects import (
     CaptureTail,
     CleanUp,
     CutShort,
-    DrawForAdvice,
     Effect,
     Failed,
     FreeGpu,
@@ -45,6 +44,7 @@ from sdwatch.policy.lane.effects import (
     RecordFailure,
     RecordSelfTest,
     RunSelfTest,
+    RunSizeTest,
     SaveCrashHistory,
     Start,
     StopTree,
@@ -80,7 +80,7 @@ from sdwatch.policy.lane.events import (
     RunGone,
     SelfTestAnswered,
     SelfTestEnd,
-    SizeTested,
+    SizeTestAnswered,
     Stalled,
     Started,
     StartFailed,
@@ -96,7 +96,7 @@ from sdwatch.webui.process.crash_history import _fields_of, _Past
 from tests.lane.history_of import COOLDOWN, WANTED, because, explained, spins
 
 SLOW = (
-    Adopt, Start, AskForHold, StopTree, Probe, ReadLists, RunSelfTest, DrawForAdvice, CleanUp,
+    Adopt, Start, AskForHold, StopTree, Probe, ReadLists, RunSelfTest, RunSizeTest, CleanUp,
     FreeGpu, BringBack,
 )  # fmt: skip
 
@@ -366,8 +366,8 @@ class World:
             ends = (*[passed] * 4, *[failed] * 3, SelfTestEnd.INCONCLUSIVE)
             choice = choice + 1 if self.rough and choice < 7 else choice
             return SelfTestAnswered(ends[choice], because(str(ends[choice])), choice == 3)
-        if isinstance(effect, DrawForAdvice):
-            return SizeTested(list(SizeTest)[choice % 4])
+        if isinstance(effect, RunSizeTest):
+            return SizeTestAnswered(list(SizeTest)[choice % 4])
         if isinstance(effect, FreeGpu):
             return GpuFreed(list(Freeing)[choice % 3])
         if isinstance(effect, BringBack):

@@ -13,14 +13,14 @@ from sdwatch.errors import WebUIError, WebUIServerError, WebUIUnreachableError
 from sdwatch.lane.self_test import SelfTest, SelfTestSettings
 from sdwatch.policy.failure.lifecycle import State
 from sdwatch.policy.lane.advance import next_deadline
-from sdwatch.policy.lane.effects import DrawForAdvice, Effect, RunSelfTest
+from sdwatch.policy.lane.effects import Effect, RunSelfTest, RunSizeTest
 from sdwatch.policy.lane.events import (
     DeadlinePassed,
     LaneEvent,
     ProcessExited,
     SelfTestAnswered,
     SelfTestEnd,
-    SizeTested,
+    SizeTestAnswered,
 )
 from sdwatch.policy.lane.state import LaneState
 from sdwatch.policy.privacy.redaction import Redactor
@@ -239,15 +239,15 @@ class ModelLane(ScriptedLane):
             return SelfTestAnswered(SelfTestEnd.PASSED, refused_checkpoint=refused)
         return SelfTestAnswered(SelfTestEnd.FAILED, failure.as_hold_reason, refused)
 
-    def _draw(self, effect: DrawForAdvice) -> LaneEvent:
+    def _size_test(self, effect: RunSizeTest) -> LaneEvent:
         call = self._handles[effect.call].call
-        drawn = self._real_test.can_generate(
+        result = self._real_test.size_test(
             call.stage, call.payload, lambda: "", largest=effect.largest
         )
-        return SizeTested(drawn)
+        return SizeTestAnswered(result)
 
     def _answers(self) -> dict[type[Effect], Callable[[Any], LaneEvent | None]]:
-        return {**super()._answers(), DrawForAdvice: self._draw}
+        return {**super()._answers(), RunSizeTest: self._size_test}
 
 
 @dataclass

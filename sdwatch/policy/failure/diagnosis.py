@@ -335,7 +335,7 @@ def as_traced_before(explanation: Explanation) -> Explanation:
 
 
 class SizeTest(Enum):
-    """The result of a plain picture of the failed call's size on a healthy WebUI."""
+    """The result of a size test: a plain picture of the failed call's size on a healthy WebUI."""
 
     PASSED = "yes, so the size alone is not the cause"
     FAILED = "no, and no call of that size has ever succeeded"
@@ -362,12 +362,12 @@ _SIZE_TESTS = {
 
 
 def depends_on_size(diagnosis: str) -> bool:
-    """Return whether the advice depends on a plain picture of the call's size."""
+    """Return whether the advice depends on a size test."""
     return diagnosis in _MEMORY_OR_NAN
 
 
 def size_advice(size_test: SizeTest, advice: str) -> str:
-    """Return the advice for a failure of memory or NaNs, with what a plain picture showed."""
+    """Return the advice for a failure of memory or NaNs, with what the size test showed."""
     return " ".join(filter(None, (_SIZE_TESTS.get(size_test, ""), advice)))
 
 

@@ -11,7 +11,7 @@ from dataclasses import replace
 from sdwatch.policy.failure.cooldown import Instant
 from sdwatch.policy.failure.lifecycle import Event, State
 from sdwatch.policy.failure.recovery import COUNTED_ATTEMPTS
-from sdwatch.policy.lane.after_failure import blame_job_alone, draw_if_ready
+from sdwatch.policy.lane.after_failure import blame_job_alone, run_size_test_if_ready
 from sdwatch.policy.lane.attempts import announce, leave
 from sdwatch.policy.lane.crashes import Record
 from sdwatch.policy.lane.effects import (
@@ -149,8 +149,8 @@ def _continue(turn: Turn, call: LaneCall) -> None:
     state = turn.state
     if call.next is Next.SELF_TEST and not state.setup.supervised:
         blame_job_alone(turn, call)
-    elif call.next is Next.DRAW:
-        draw_if_ready(turn, call)
+    elif call.next is Next.SIZE_TEST:
+        run_size_test_if_ready(turn, call)
     elif _must_wait(state, call):
         leave(turn, replace(call, end=Later()))
     elif call.next is Next.RETRY and state.may_send(turn.now):

@@ -32,7 +32,6 @@ from sdwatch.policy.failure.recovery import (
 )
 from sdwatch.policy.lane.attempts import abandoned, accepted, leave
 from sdwatch.policy.lane.effects import (
-    DrawForAdvice,
     Failed,
     GivenUp,
     Interrupt,
@@ -40,6 +39,7 @@ from sdwatch.policy.lane.effects import (
     NoteCannot,
     RecordFailure,
     RecordSelfTest,
+    RunSizeTest,
 )
 from sdwatch.policy.lane.events import (
     Attempt,
@@ -50,7 +50,7 @@ from sdwatch.policy.lane.events import (
     Replied,
     SelfTestAnswered,
     SelfTestEnd,
-    SizeTested,
+    SizeTestAnswered,
     TailCaptured,
 )
 from sdwatch.policy.lane.lane_hold import UNTIL_IDLE
@@ -297,8 +297,8 @@ def on_test_recorded(turn: Turn, call: LaneCall, event: LaneEvent) -> None:
 
 
 def _fail_after_test(turn: Turn, call: LaneCall) -> None:
-    """Fail a call after a self-test. Where memory or NaNs were the cause, a plain picture of its
-    size selects the advice; the fault is the job's by now, whatever that picture shows."""
+    """Fail a call after a self-test. Where memory or NaNs were the cause, a size test selects the
+    advice; the fault is the job's by now, whatever that test shows."""
     assert call.decision is not None
     passed = not call.unhealthy
     end = Failed(blame=call.decision.blame, self_test_passed=passed, unhealthy=call.unhealthy)
@@ -313,32 +313,32 @@ def _fail_after_test(turn: Turn, call: LaneCall) -> None:
     call = replace(call, crashes=0)
     knows_size = turn.state.setup.supervised and call.request.wanted.made is not None
     if depends_on_size(last.diagnosis) and knows_size:
-        turn.move(call, CallPhase.DECIDED, next=Next.DRAW)
+        turn.move(call, CallPhase.DECIDED, next=Next.SIZE_TEST)
     else:
         leave(turn, call)
 
 
-def draw_if_ready(turn: Turn, call: LaneCall) -> None:
-    """Have the picture for advice drawn as soon as the WebUI is ready; without one, if it does not
-    become ready now."""
+def run_size_test_if_ready(turn: Turn, call: LaneCall) -> None:
+    """Run the size test as soon as the WebUI is ready; do without it if it does not become ready
+    now."""
     state = turn.state
     if state.paused or state.life not in (State.READY, State.STARTING):
         leave(turn, call)
     elif state.life is State.READY and state.busy is None:
         turn.change(busy=Busy.TESTING_SIZE)
         turn.move(call, CallPhase.TESTING_SIZE)
-        turn.do(DrawForAdvice(call.id, state.knowledge.largest))
+        turn.do(RunSizeTest(call.id, state.knowledge.largest))
 
 
 def on_size_test(turn: Turn, call: LaneCall, event: LaneEvent) -> None:
     """Select the advice. A failure of that size has made the WebUI unusable before, so it is
     recycled after another one."""
-    assert isinstance(event, SizeTested)
+    assert isinstance(event, SizeTestAnswered)
     assert isinstance(call.end, Failed)
-    if call.passed_after_restart and event.size_test is not SizeTest.PASSED:
+    if call.passed_after_restart and event.result is not SizeTest.PASSED:
         why = "a test picture of the failed size may have left it unusable"
         turn.change(use=turn.state.use.make_due(why))
-    leave(turn, replace(call, end=replace(call.end, size_test=event.size_test)))
+    leave(turn, replace(call, end=replace(call.end, size_test=event.result)))
 
 
 def _blame(turn: Turn, call: LaneCall) -> None:

@@ -92,8 +92,7 @@ class Succeeded(CallEnd):
 @dataclass(frozen=True)
 class Failed(CallEnd):
     """It failed for good. `blame`: None for what the explanation says. `self_test_passed`: None
-    without a self-test; `unhealthy`: why it failed. `size_test`: what a picture
-    for advice showed."""
+    without a self-test; `unhealthy`: why it failed. `size_test`: its result, None without one."""
 
     blame: Blamed | None = None
     self_test_passed: bool | None = None
@@ -253,9 +252,9 @@ class RunSelfTest(Effect):
 
 
 @dataclass(frozen=True)
-class DrawForAdvice(Effect):
-    """A plain picture of the failed call's size. Slow: SizeTested. `largest`: pixels of the
-    largest call that succeeded."""
+class RunSizeTest(Effect):
+    """A plain picture of the failed call's size, for advice only. Slow: SizeTestAnswered.
+    `largest`: pixels of the largest call that succeeded."""
 
     call: int
     largest: int
@@ -263,7 +262,7 @@ class DrawForAdvice(Effect):
 
 @dataclass(frozen=True)
 class CutShort(Effect):
-    """End the self-test or picture under way: nobody waits for it. Its answer still comes."""
+    """End the self-test or size test under way: nobody waits for it. Its answer still comes."""
 
 
 @dataclass(frozen=True)

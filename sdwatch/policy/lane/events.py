@@ -300,10 +300,10 @@ class SelfTestAnswered(LaneEvent):
 
 
 @dataclass(frozen=True)
-class SizeTested(LaneEvent):
-    """The plain picture for advice has ended."""
+class SizeTestAnswered(LaneEvent):
+    """A size test has ended."""
 
-    size_test: SizeTest
+    result: SizeTest
 
 
 # -- from people and the monitor

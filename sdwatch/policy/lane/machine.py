@@ -41,7 +41,7 @@ from sdwatch.policy.lane.events import (
     RunGone,
     SelfTestAnswered,
     SelfTestEnd,
-    SizeTested,
+    SizeTestAnswered,
     Stalled,
     Started,
     StartFailed,
@@ -84,7 +84,7 @@ def _on_no_start(turn: Turn, call: LaneCall, event: LaneEvent) -> None:
 
 
 def _on_cut_short(turn: Turn, call: LaneCall, event: LaneEvent) -> None:
-    """Nobody waits for the self-test or picture any longer."""
+    """Nobody waits for the self-test or size test any longer."""
     attempts.on_given_up_later(turn, call, event)
     turn.do(CutShort())
 
@@ -147,7 +147,7 @@ TRANSITIONS: dict[tuple[CallPhase, type[LaneEvent]], Row] = {
     (P.RECORDING_TEST, RecordRefused): Row(attempts.on_record_refused, (P.RECORDING_TEST,)),
     (P.RECORDING_TEST, DeadlinePassed): Row(after_failure.on_overdue_record, (P.RECORDING_TEST,)),
     (P.RECORDING_TEST, Cancelled): Row(attempts.on_given_up_later, (P.RECORDING_TEST,)),
-    (P.TESTING_SIZE, SizeTested): Row(after_failure.on_size_test, (P.LEAVING,)),
+    (P.TESTING_SIZE, SizeTestAnswered): Row(after_failure.on_size_test, (P.LEAVING,)),
     (P.TESTING_SIZE, Cancelled): Row(_on_cut_short, (P.TESTING_SIZE,)),
     (P.LEAVING, CleanedUp): Row(_on_cleaned, (P.LEAVING,)),
 }
@@ -268,7 +268,7 @@ def _on_self_test_of_lane(turn: Turn, event: LaneEvent) -> None:
         turn.tests_again = webui.on_self_test(turn, event)
 
 
-def _on_picture(turn: Turn, _: LaneEvent) -> None:
+def _on_size_test_of_lane(turn: Turn, _: LaneEvent) -> None:
     turn.change(busy=None)
 
 
@@ -290,7 +290,7 @@ _OF_THE_LANE: dict[type[LaneEvent], Callable[[Turn, LaneEvent], None]] = {
     Released: webui.on_released,
     CallsAllowed: webui.on_calls_allowed,
     SelfTestAnswered: _on_self_test_of_lane,
-    SizeTested: _on_picture,
+    SizeTestAnswered: _on_size_test_of_lane,
     CleanedUp: _on_cleaned_of_lane,
     GpuFreed: freeing.on_gpu_freed,
     CheckpointBack: freeing.on_checkpoint_back,

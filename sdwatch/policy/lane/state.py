@@ -132,7 +132,7 @@ class Busy(Enum):
     PROBING = "probing"
     READING = "reading lists"
     TESTING = "self-test"
-    TESTING_SIZE = "a picture for advice"
+    TESTING_SIZE = "size test"
     CLEANING = "undoing what a call left"
     FREEING = "freeing the GPU"
     BRINGING_BACK = "bringing its checkpoint back"
@@ -179,7 +179,7 @@ class Next(Enum):
 
     RETRY = "one more attempt"
     SELF_TEST = "the self-test decides whose fault it was"
-    DRAW = "a picture for advice, once the WebUI is ready"
+    SIZE_TEST = "a size test for the advice, once the WebUI is ready"
 
 
 @dataclass(frozen=True)
