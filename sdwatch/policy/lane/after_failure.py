@@ -236,9 +236,8 @@ def blame_job_alone(turn: Turn, call: LaneCall) -> None:
     _decide_after_test(turn, call, SelfTestResult.PASSED)
 
 
-def on_tested(turn: Turn, call: LaneCall, event: LaneEvent, again: bool) -> None:
-    """Decide whose fault it is that the same call failed twice. `again`: the WebUI is restarted,
-    and tested again."""
+def on_tested(turn: Turn, call: LaneCall, event: LaneEvent) -> None:
+    """Decide whose fault it is that the same call failed twice."""
     assert isinstance(event, SelfTestAnswered)
     if call.given_up or turn.state.stopping:
         turn.answer(call, GivenUp())
@@ -247,6 +246,7 @@ def on_tested(turn: Turn, call: LaneCall, event: LaneEvent, again: bool) -> None
         passed = SelfTestResult.PASSED if same else SelfTestResult.PASSED_AFTER_RESTART
         _decide_after_test(turn, call, passed)
     elif event.end is SelfTestEnd.FAILED:
+        again = turn.state.may_test_again
         result = SelfTestResult.FAILED if again else SelfTestResult.HELD
         _decide_after_test(turn, call, result, event.reason.cause)
     else:

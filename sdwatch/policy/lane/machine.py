@@ -72,7 +72,7 @@ def _on_self_test(turn: Turn, call: LaneCall, event: LaneEvent) -> None:
     """The self-test that a call waits for, be it its own or that of a start."""
     assert isinstance(event, SelfTestAnswered)
     if call.phase is P.TESTING or call.next is Next.SELF_TEST:
-        after_failure.on_tested(turn, call, event, turn.tests_again)
+        after_failure.on_tested(turn, call, event)
     elif event.end is not SelfTestEnd.PASSED:
         attempts.leave(turn, replace(call, end=call.end or Later()))
 
@@ -265,7 +265,7 @@ def _on_self_test_of_lane(turn: Turn, event: LaneEvent) -> None:
     if cut or turn.state.stopping:
         turn.change(busy=None)
     else:
-        turn.tests_again = webui.on_self_test(turn, event)
+        webui.on_self_test(turn, event)
 
 
 def _on_size_test_of_lane(turn: Turn, _: LaneEvent) -> None:

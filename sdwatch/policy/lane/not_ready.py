@@ -94,26 +94,23 @@ def after_failed_start(turn: Turn, reason: HoldReason, *, has_output: bool = Tru
     _failed(turn, reason, IdleFailure.START_FAILED, has_output=has_output)
 
 
-def self_test_failed(turn: Turn, answered: SelfTestAnswered) -> bool:
+def self_test_failed(turn: Turn, answered: SelfTestAnswered) -> None:
     """Act on a failed self-test. A WebUI that is busy is waited for. Otherwise the cool-down
-    starts, and the lane is on hold only if no restart can help: the process is fresh, or not
-    managed. Return whether it is restarted and tested again."""
+    starts, and the lane is on hold only if no restart can help."""
     state = turn.state
     if answered.end is SelfTestEnd.INCONCLUSIVE:
         put_on_hold(turn, answered.reason, needs_self_test=True)
-        return False
+        return
     if state.stopping:
-        return False
-    fresh = state.use.is_fresh
-    again = state.setup.managed and not fresh
+        return
     turn.live(Event.START_FAILED if state.life is State.STARTING else Event.CRASHED)
     turn.change(up=Up.NO)
-    failed_fresh = state.incarnation if fresh else 0
+    failed_fresh = state.incarnation if state.use.is_fresh else 0
     kind = IdleFailure.FAILED_SELF_TEST
-    _failed(turn, answered.reason, kind, holds=not again, failed_fresh=failed_fresh)
+    holds = not state.may_test_again
+    _failed(turn, answered.reason, kind, holds=holds, failed_fresh=failed_fresh)
     wait = turn.state.history.remaining(turn.now)
     turn.do(Notify(SelfTestFailed(answered.reason, wait)))
-    return again
 
 
 def crashed_by_jobs(turn: Turn, runs: tuple[str, ...]) -> None:

@@ -296,6 +296,12 @@ class LaneState:
         """Return whether the WebUI is ready only after it has passed a self-test."""
         return self.hold.needs_self_test or self.history.needs_self_test
 
+    @property
+    def may_test_again(self) -> bool:
+        """Return whether a WebUI that failed its self-test is restarted and tested again: not an
+        external one, nor one that failed before any job's call."""
+        return self.setup.managed and not self.use.is_fresh
+
     def call(self, call_id: int) -> LaneCall | None:
         """Return the call with this id, or None."""
         return next((call for call in self.calls if call.id == call_id), None)

@@ -41,7 +41,6 @@ class Turn:
         self.state = state
         self.now = now
         self.effects: list[Effect] = []
-        self.tests_again = False  # a self-test failed, and the WebUI is restarted for another
 
     def do(self, *effects: Effect) -> None:
         """Have these effects performed, in order."""

@@ -165,9 +165,8 @@ def _is_busy(turn: Turn, event: ProbeAnswered) -> bool:
     return moved or now - turn.state.moved_at < state.hold.still_counts_for
 
 
-def on_self_test(turn: Turn, event: SelfTestAnswered) -> bool:
-    """Act on the end of a self-test. Return whether it failed in a way that a restart and another
-    test may cure."""
+def on_self_test(turn: Turn, event: SelfTestAnswered) -> None:
+    """Act on the end of a self-test."""
     state = turn.state
     turn.change(busy=None)
     if event.refused_checkpoint:
@@ -176,10 +175,8 @@ def on_self_test(turn: Turn, event: SelfTestAnswered) -> bool:
         turn.write(turn.state.history.passed_self_test(turn.now))
         if state.up is Up.ANSWERS:
             turn.change(up=Up.TESTED)
-        return False
-    if event.end is SelfTestEnd.NOT_RUN:
-        return False
-    return self_test_failed(turn, event)
+    elif event.end is not SelfTestEnd.NOT_RUN:
+        self_test_failed(turn, event)
 
 
 def on_released(turn: Turn, _: LaneEvent) -> None:
