@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from sdwatch.policy.lane.machine import MOVES, TRANSITIONS, diagram
+from sdwatch.policy.lane.machine import CALL_TRANSITIONS, MOVES, diagram
 from sdwatch.policy.lane.state import CallPhase
 
 ROOT = Path(__file__).parents[2]
@@ -19,7 +19,7 @@ def test_the_diagram_of_a_call_is_the_table() -> None:
 def ways() -> dict[CallPhase, set[CallPhase]]:
     """Where each phase may lead."""
     found: dict[CallPhase, set[CallPhase]] = {phase: set() for phase in CallPhase}
-    for (phase, _), row in TRANSITIONS.items():
+    for (phase, _), row in CALL_TRANSITIONS.items():
         found[phase] |= set(row.to)
     for phase, moves in MOVES.items():
         found[phase] |= set(moves)

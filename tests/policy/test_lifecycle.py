@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from sdwatch.policy.failure.lifecycle import (
-    TRANSITIONS,
+    WEBUI_TRANSITIONS,
     Event,
     LifecycleError,
     State,
@@ -46,8 +46,8 @@ def test_a_life_that_can_happen_ends_ready(events: list[Event]) -> None:
 @table("state", State)
 @table("event", Event)
 def test_only_what_the_table_has_can_happen(state: State, event: Event) -> None:
-    if (state, event) in TRANSITIONS:
-        assert next_state(state, event) is TRANSITIONS[state, event]
+    if (state, event) in WEBUI_TRANSITIONS:
+        assert next_state(state, event) is WEBUI_TRANSITIONS[state, event]
     else:
         with pytest.raises(LifecycleError, match=f"'{state.value}'.*'{event.value}'"):
             next_state(state, event)
@@ -56,20 +56,20 @@ def test_only_what_the_table_has_can_happen(state: State, event: Event) -> None:
 @table("state", State)
 def test_it_can_be_stopped_in_every_state_and_is_not_started_again(state: State) -> None:
     assert next_state(state, Event.STOP) is State.STOPPED
-    assert {e for s, e in TRANSITIONS if s is State.STOPPED} == {Event.STOP}
+    assert {e for s, e in WEBUI_TRANSITIONS if s is State.STOPPED} == {Event.STOP}
 
 
 def test_after_a_crash_nothing_is_ready_without_a_start() -> None:
-    after = {TRANSITIONS[s, e] for s, e in TRANSITIONS if e is Event.CRASHED}
+    after = {WEBUI_TRANSITIONS[s, e] for s, e in WEBUI_TRANSITIONS if e is Event.CRASHED}
     assert after == {State.COOLING_DOWN}
-    left_by = {e for s, e in TRANSITIONS if s is State.COOLING_DOWN}
+    left_by = {e for s, e in WEBUI_TRANSITIONS if s is State.COOLING_DOWN}
     assert left_by == {Event.START, Event.CRASHED, Event.STOP}
 
 
 def test_every_state_can_be_reached() -> None:
     reached = {State.DOWN}
     for _ in State:
-        reached |= {after for (state, _), after in TRANSITIONS.items() if state in reached}
+        reached |= {after for (state, _), after in WEBUI_TRANSITIONS.items() if state in reached}
     assert reached == set(State)
 
 
@@ -77,5 +77,5 @@ def test_the_diagram_has_a_line_for_each_row_but_the_stops() -> None:
     lines = diagram().splitlines()
     assert lines[0] == "stateDiagram-v2"
     assert "    ready --> cooling_down: crashed" in lines
-    rows = [event for _, event in TRANSITIONS if event is not Event.STOP]
+    rows = [event for _, event in WEBUI_TRANSITIONS if event is not Event.STOP]
     assert len(lines) == len(rows) + 2

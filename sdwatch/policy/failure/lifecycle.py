@@ -36,7 +36,7 @@ class Event(StrEnum):
     STOP = "stop"
 
 
-TRANSITIONS: dict[tuple[State, Event], State] = {
+WEBUI_TRANSITIONS: dict[tuple[State, Event], State] = {
     (State.DOWN, Event.START): State.STARTING,
     (State.STARTING, Event.READY): State.READY,
     (State.STARTING, Event.START_FAILED): State.COOLING_DOWN,
@@ -61,7 +61,7 @@ class LifecycleError(SdwatchError):
 def next_state(state: State, event: Event) -> State:
     """Return the state after `event`. Raises LifecycleError if the table has no such row."""
     try:
-        return TRANSITIONS[state, event]
+        return WEBUI_TRANSITIONS[state, event]
     except KeyError:
         raise LifecycleError(
             f"a WebUI that is {state.value!r} cannot have {event.value!r}"
@@ -75,7 +75,7 @@ def diagram() -> str:
         return state.value.replace(" ", "_")
 
     lines = ["stateDiagram-v2", f"    [*] --> {name(State.DOWN)}"]
-    for (state, event), after in TRANSITIONS.items():
+    for (state, event), after in WEBUI_TRANSITIONS.items():
         if event is not Event.STOP:
             lines.append(f"    {name(state)} --> {name(after)}: {event.value}")
     return "\n".join(lines)

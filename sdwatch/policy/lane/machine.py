@@ -1,8 +1,8 @@
 """The machine of one lane: an event in, the next state and what is to be done out. Pure.
 
-TRANSITIONS has one row for each event that means something to a call in a phase; the states of the
-WebUI are a table of their own (policy/failure/lifecycle.py). What is in neither table is a message
-that is no longer waited for, and changes nothing.
+CALL_TRANSITIONS has one row for each event that means something to a call in a phase; the states of
+the WebUI are a table of their own (WEBUI_TRANSITIONS in policy/failure/lifecycle.py). What is in
+neither table is a message that is no longer waited for, and changes nothing.
 """
 
 from __future__ import annotations
@@ -99,7 +99,7 @@ _AFTER_REPLY = (P.LEAVING, P.SETTLING, P.CAPTURING)
 _RECORDED = (P.DECIDED, P.LEAVING, P.ANSWERED)
 _TESTED = (P.RECORDING_TEST, P.LEAVING, P.ANSWERED)
 
-TRANSITIONS: dict[tuple[CallPhase, type[LaneEvent]], Row] = {
+CALL_TRANSITIONS: dict[tuple[CallPhase, type[LaneEvent]], Row] = {
     (P.WAITING, Recorded): Row(attempts.on_late_record, (P.WAITING,)),
     (P.WAITING, RecordRefused): Row(attempts.on_record_refused, (P.WAITING,)),
     (P.WAITING, NotNow): Row(attempts.on_not_now, (P.WAITING,)),
@@ -205,7 +205,7 @@ def _tell_call(turn: Turn, event: LaneEvent) -> None:
     if isinstance(event, RunGone):
         _on_run_gone(turn, call)
         return
-    row = TRANSITIONS.get((call.phase, type(event)))
+    row = CALL_TRANSITIONS.get((call.phase, type(event)))
     if row is None:
         return
     row.act(turn, call, event)
@@ -305,7 +305,7 @@ def diagram() -> str:
         return phase.value.replace(" ", "_")
 
     edges: dict[tuple[CallPhase, CallPhase], list[str]] = {}
-    for (phase, event), row in TRANSITIONS.items():
+    for (phase, event), row in CALL_TRANSITIONS.items():
         for after in row.to:
             if after is not phase:
                 edges.setdefault((phase, after), []).append(event.__name__)
