@@ -67,7 +67,7 @@ class LaneContext:
     clock: Clock
     client: FoundClient
     probe: FoundProbe
-    crashes: CrashHistory
+    crash_history: CrashHistory
     redactor: Redactor
     remembered: Remembered
     option_leaks: OptionLeaks
@@ -119,7 +119,7 @@ def context_of(
         clock=clock,
         client=client,
         probe=probe,
-        crashes=CrashHistory(state_dir / "crashes.jsonl", settings.cooldown, clock),
+        crash_history=CrashHistory(state_dir / "crashes.jsonl", settings.cooldown, clock),
         redactor=redactor,
         remembered=remembered,
         option_leaks=OptionLeaks(client, state_dir / "leaks.json"),

@@ -110,7 +110,7 @@ class LaneLoop(CallLoop):
         process: LaneProcess,
         settings: CallSettings,
     ) -> None:
-        state = new_lane(settings.setup, context.crashes.value)
+        state = new_lane(settings.setup, context.crash_history.value)
         self._output = CallOutput(context, process)
         super().__init__(context.client, process, settings, context.clock, state, self._output)
         self.signals = Signals(threading.Event(), threading.Event(), context.settings.hurry)
@@ -153,7 +153,7 @@ class LaneLoop(CallLoop):
         }
 
     def _save(self, effect: SaveCrashHistory) -> None:
-        self._context.crashes.save(effect.record)
+        self._context.crash_history.save(effect.record)
         self.restarts.note(effect.record)
 
     # -- for the lane

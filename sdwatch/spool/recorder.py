@@ -49,7 +49,7 @@ class EvidenceRecorder:
         self._attempts: list[FailedAttempt] = []
         self._files: list[str] = []
         self._excused = 0
-        self._crashes = 0
+        self._crash_count = 0
         self._sent = 0
         self._incarnation = 0  # to which the last POST went
         self._lane = ""  # of that
@@ -70,9 +70,9 @@ class EvidenceRecorder:
         return self._excused
 
     @property
-    def crashes(self) -> int:
+    def crash_count(self) -> int:
         """Return how often this call crashed the WebUI, without what the self-test excused."""
-        return self._crashes
+        return self._crash_count
 
     @property
     def attempts(self) -> tuple[FailedAttempt, ...]:
@@ -121,7 +121,7 @@ class EvidenceRecorder:
             explanation, error, decision, exit_code, crashed, printed, first_call
         )
         self._attempts.append(attempt_from(record))
-        self._crashes += crashed
+        self._crash_count += crashed
 
     def shared(self, failure: FailureKey, payload: Mapping[str, Any]) -> FailureKey:
         """Return what identifies a failure, without the texts of the job."""
@@ -133,7 +133,7 @@ class EvidenceRecorder:
         del self_test_failure  # for a recorder with a journal
         self._excused += decision.excuses
         again = decision.action is Action.TEST_AGAIN
-        self._crashes = 0 if decision.excuses else self._crashes + again
+        self._crash_count = 0 if decision.excuses else self._crash_count + again
 
     def call_not_sent(self, why: str) -> None:
         """Record that the POST whose start was recorded does not go out."""
@@ -318,8 +318,8 @@ class RunRecorder(EvidenceRecorder):
         return self._run.ledger.call(self._call).excused
 
     @property
-    def crashes(self) -> int:
-        return self._run.ledger.call(self._call).crashes
+    def crash_count(self) -> int:
+        return self._run.ledger.call(self._call).crash_count
 
     def call_failed(
         self,

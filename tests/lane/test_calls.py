@@ -513,7 +513,7 @@ def test_an_attempt_after_a_saved_restart_is_excused_if_the_first_one_may_have_h
 def test_crashes_of_an_earlier_request_are_forgiven_once_the_job_is_to_blame() -> None:
     """The monitor died in between, or the lane was on hold."""
     first = Attempt(Diagnosis.CRASH, incarnation=1, crashed=True)
-    ledger = CallLedgerView(counted=1, sent=1, crashes=1, attempts=(first,))
+    ledger = CallLedgerView(counted=1, sent=1, crash_count=1, attempts=(first,))
     history = ready().died().later(5).started()
     assert history.state.history.in_a_row == 1, "the crash of its first attempt"
     history.request(ledger=ledger).sent().fails(Diagnosis.CRASH).recorded()

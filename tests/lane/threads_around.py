@@ -110,7 +110,7 @@ class Run:
     counted: int = 0
     sent: int = 0  # without attempts given up
     excused: int = 0
-    crashes: int = 0
+    crash_count: int = 0
     cut_offs: int = 0
     attempts: tuple[Attempt, ...] = ()
     open: bool = False
@@ -489,7 +489,7 @@ class World:
             return
         self.ids += 1
         run.id, run.waiting, run.inbox = self.ids, True, []
-        ledger = CallLedgerView(run.counted, run.sent, run.excused, run.crashes, run.attempts)
+        ledger = CallLedgerView(run.counted, run.sent, run.excused, run.crash_count, run.attempts)
         self.put(CallRequested(run.id, ledger, "txt2img", WANTED, run.name, run.name))
         if run.given_up:
             self.put(Cancelled(run.id))
@@ -521,15 +521,15 @@ class World:
                         message.incarnation, message.first_call, message.crashed),
             )  # fmt: skip
             run.counted += counts(diagnosis)
-            run.crashes += message.crashed
+            run.crash_count += message.crashed
             run.over = message.decision.action is Action.FAIL
             assert run.counted <= 2, "a third counted attempt"
             self.put(Recorded(run.id, message.number))
         elif isinstance(message, RecordSelfTest):
             if message.decision.excuses:
-                run.counted, run.excused, run.crashes = run.counted - 1, run.excused + 1, 0
+                run.counted, run.excused, run.crash_count = run.counted - 1, run.excused + 1, 0
             elif message.decision.action is Action.TEST_AGAIN:
-                run.crashes += 1
+                run.crash_count += 1
             run.over = message.decision.action is Action.FAIL
             assert run.excused <= 1
             self.put(Recorded(run.id, message.number))

@@ -175,4 +175,4 @@ def self_tested(excused: bool = False, action: str = "retry") -> dict[str, Any]:
     ],
 )
 def test_the_crashes_of_a_call_are_in_its_ledger(records: Records, crashes: int) -> None:
-    assert read_ledger(records).call("1.1").crashes == crashes
+    assert read_ledger(records).call("1.1").crash_count == crashes

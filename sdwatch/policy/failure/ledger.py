@@ -102,15 +102,15 @@ class OtherFile:
 @dataclass(slots=True)
 class CallLedger:
     """One call. `counted`: failed attempts that count; `excused`: those that the self-test blamed
-    on the WebUI; `crashes`: of the WebUI, by this call and not excused; `cut_offs`: cut short by
-    the monitor's own death; `given_up`: by a clean stop; `images`: None until it is finished;
+    on the WebUI; `crash_count`: of the WebUI, by this call and not excused; `cut_offs`: cut short
+    by the monitor's own death; `given_up`: by a clean stop; `images`: None until it is finished;
     `files`: what else it made;
     `over`: the record by which it failed for good, None unless it did; `rungs`: what it was changed
     to after it ran out of memory, as far as that was reached."""
 
     counted: int = 0
     excused: int = 0
-    crashes: int = 0
+    crash_count: int = 0
     cut_offs: int = 0
     given_up: int = 0
     sent: int = 0
@@ -299,7 +299,7 @@ _MOST_BYTES = 2**60  # what no file has
 def _failed(call: CallLedger, record: Record) -> None:
     call.open = False
     call.counted += bool(record.get("counted", True))
-    call.crashes += bool(record.get("crashed"))
+    call.crash_count += bool(record.get("crashed"))
     call.over = _if_over(record)
 
 
@@ -307,9 +307,9 @@ def _self_tested(call: CallLedger, record: Record) -> None:
     if record["excused"]:
         call.counted -= 1
         call.excused += 1
-        call.crashes = 0
+        call.crash_count = 0
     elif record.get("action") == Action.TEST_AGAIN:
-        call.crashes += 1
+        call.crash_count += 1
     call.over = _if_over(record)
 
 

@@ -54,7 +54,7 @@ from sdwatch.policy.lane.events import (
     TailCaptured,
 )
 from sdwatch.policy.lane.lane_hold import UNTIL_IDLE
-from sdwatch.policy.lane.not_ready import crash, crashed_by_jobs, put_on_hold
+from sdwatch.policy.lane.not_ready import crashed_by_jobs, mark_crashed, put_on_hold
 from sdwatch.policy.lane.state import Busy, CallPhase, LaneCall, Next
 from sdwatch.policy.lane.turn import Turn
 
@@ -140,7 +140,7 @@ def _conclude(turn: Turn, call: LaneCall, decision: Decision) -> None:
     if crashed:
         request = call.request
         where = request.run or request.job or "a call"
-        crash(turn, diagnosis, f"{where}: {tail.explanation.cause}", call.exited)
+        mark_crashed(turn, diagnosis, f"{where}: {tail.explanation.cause}", call.exited)
     elif turn.state.setup.supervised:
         _hold_if_needed(turn, call, tail, decision)
     if decision.ground is Ground.TRACED_BEFORE:
@@ -156,7 +156,7 @@ def _conclude(turn: Turn, call: LaneCall, decision: Decision) -> None:
         counted=call.ledger.counted + counts(diagnosis),
         attempts=(*call.ledger.attempts, attempt),
     )
-    call = replace(call, ledger=ledger, decision=decision, crashes=call.crashes + crashed)
+    call = replace(call, ledger=ledger, decision=decision, crash_count=call.crash_count + crashed)
     turn.move(call, CallPhase.RECORDING, turn.state.setup.record_limit)
     turn.do(
         RecordFailure(
@@ -225,7 +225,7 @@ def _fail_at_once(turn: Turn, call: LaneCall) -> None:
         _blame(turn, call)
     if explanation.diagnosis is Diagnosis.BAD_REQUEST and blame is Blamed.WEBUI:
         turn.do(NoteCannot(call.request.stage, "", explanation))
-    leave(turn, replace(call, end=Failed(), crashes=0))
+    leave(turn, replace(call, end=Failed(), crash_count=0))
 
 
 # -- the self-test after a second failure
@@ -263,15 +263,15 @@ def _decide_after_test(
     decision = after_self_test(
         result, unhealthy, first_call=first, excused=call.ledger.excused, sent=call.ledger.sent
     )
-    ledger, crashes = call.ledger, call.crashes + (decision.action is Action.TEST_AGAIN)
+    ledger, crash_count = call.ledger, call.crash_count + (decision.action is Action.TEST_AGAIN)
     if decision.excuses:
         ledger = replace(ledger, counted=ledger.counted - 1, excused=ledger.excused + 1)
-        crashes = 0
+        crash_count = 0
     call = replace(
         call,
         decision=decision,
         ledger=ledger,
-        crashes=crashes,
+        crash_count=crash_count,
         unhealthy=unhealthy,
         passed_after_restart=result is SelfTestResult.PASSED_AFTER_RESTART,
     )
@@ -310,7 +310,7 @@ def _fail_after_test(turn: Turn, call: LaneCall) -> None:
     _blame(turn, call)
     if call.tail is not None and call.tail.unchanged and call.request.upscaler:
         turn.do(NoteCannot(call.request.stage, call.request.upscaler, call.tail.explanation))
-    call = replace(call, crashes=0)
+    call = replace(call, crash_count=0)
     knows_size = turn.state.setup.supervised and call.request.wanted.made is not None
     if depends_on_size(last.diagnosis) and knows_size:
         turn.move(call, CallPhase.DECIDED, next=Next.SIZE_TEST)
@@ -344,7 +344,7 @@ def on_size_test(turn: Turn, call: LaneCall, event: LaneEvent) -> None:
 def _blame(turn: Turn, call: LaneCall) -> None:
     """Note that a failure was the job's own: its crashes do not lengthen the cool-down."""
     state = turn.state
-    turn.write(state.history.forgive(call.crashes, turn.now))
+    turn.write(state.history.forgive(call.crash_count, turn.now))
     died = any(attempt.diagnosis is Diagnosis.CRASH for attempt in call.ledger.attempts)
     key = call.tail.key if call.tail else None
     knowledge, runs = state.knowledge.blamed(call.request.job, call.request.run, key, died)

@@ -48,7 +48,10 @@ from sdwatch.policy.lane.turn import (
 def on_requested(turn: Turn, event: CallRequested) -> None:
     """Add a call to those that wait."""
     turn.change(
-        calls=(*turn.state.calls, LaneCall(event, event.ledger, crashes=event.ledger.crashes))
+        calls=(
+            *turn.state.calls,
+            LaneCall(event, event.ledger, crash_count=event.ledger.crash_count),
+        )
     )
 
 

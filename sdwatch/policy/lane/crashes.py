@@ -112,12 +112,12 @@ class History:
         """Note that a person says the WebUI is healthy: jobs that crashed it are to blame."""
         return self.forgive(1 if self.crashed_by(now) else 0, now)
 
-    def forgive(self, crashes: int, now: Instant) -> tuple[History, Record | None]:
+    def forgive(self, count: int, now: Instant) -> tuple[History, Record | None]:
         """Forget the last so many crashes: a job caused them."""
-        if not (crashes := min(crashes, len(self.crashes))):
+        if not (count := min(count, len(self.crashes))):
             return self, None
-        changed = replace(self, crashes=self.crashes[:-crashes])
-        return changed, Record("forgiven", now, {"crashes": crashes})
+        changed = replace(self, crashes=self.crashes[:-count])
+        return changed, Record("forgiven", now, {"crashes": count})
 
     def succeeded(self, now: Instant) -> tuple[History, Record | None]:
         """Count a call that succeeded. Enough of them in a row, and the WebUI is stable."""

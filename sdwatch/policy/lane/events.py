@@ -56,7 +56,7 @@ class CallLedgerView:
     counted: int = 0
     sent: int = 0
     excused: int = 0
-    crashes: int = 0
+    crash_count: int = 0
     attempts: tuple[Attempt, ...] = ()
 
 

@@ -17,7 +17,9 @@ from sdwatch.policy.lane.state import Busy, Freed, Up
 from sdwatch.policy.lane.turn import Turn
 
 
-def crash(turn: Turn, diagnosis: Diagnosis, why: str, ended: ProcessExited | None = None) -> None:
+def mark_crashed(
+    turn: Turn, diagnosis: Diagnosis, why: str, ended: ProcessExited | None = None
+) -> None:
     """Mark the WebUI as crashed: it must be restarted, and its cool-down starts now. `why`: what
     was seen, for people. `ended`: its process, None if that was not seen."""
     state = turn.state
@@ -36,7 +38,7 @@ def died_while_idle(turn: Turn, ended: ProcessExited) -> None:
     """Mark a WebUI whose process ended without a call as crashed; it may have changed."""
     turn.change(knowledge=turn.state.knowledge.forget_blame())
     why = f"its process ended while no call was under way ({exit_in_words(ended.code)})"
-    crash(turn, Diagnosis.CRASH, why, ended)
+    mark_crashed(turn, Diagnosis.CRASH, why, ended)
 
 
 def hold_for(turn: Turn, seconds: float) -> None:

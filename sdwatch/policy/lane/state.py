@@ -191,7 +191,7 @@ class LaneCall:
     `arrived`: its whole reply is here. `deadline`: of the phase, on the boot clock. `exited`: its
     process ended. `lost`: an external WebUI may still generate it. `in_flight`: the POST has no
     reply yet. `without_log`: what the WebUI printed of its failure could not be read in time.
-    `tail`: its last failure, None before. `crashes`: of the WebUI, by this call and not
+    `tail`: its last failure, None before. `crash_count`: of the WebUI, by this call and not
     excused. `given_up`: it ends at the next point where that is safe.
     """
 
@@ -213,7 +213,7 @@ class LaneCall:
     decision: Decision | None = None
     next: Next = Next.RETRY
     end: CallEnd | None = None
-    crashes: int = 0
+    crash_count: int = 0
     given_up: bool = False
     passed_after_restart: bool = False
     unhealthy: str = ""

@@ -26,8 +26,8 @@ from sdwatch.policy.lane.freeing import note_wish
 from sdwatch.policy.lane.knowledge import Knowledge
 from sdwatch.policy.lane.not_ready import (
     after_failed_start,
-    crash,
     died_while_idle,
+    mark_crashed,
     put_on_hold,
     self_test_failed,
     start_found_unusable,
@@ -128,7 +128,7 @@ def _check_ready(turn: Turn, event: ProbeAnswered) -> None:
     elif event.health is Health.LACKS:
         put_on_hold(turn, event.reason)
     elif _is_frozen(turn):
-        crash(turn, Diagnosis.STUCK, event.seen)
+        mark_crashed(turn, Diagnosis.STUCK, event.seen)
 
 
 def _check_unusable(turn: Turn, event: ProbeAnswered) -> None:
@@ -139,7 +139,7 @@ def _check_unusable(turn: Turn, event: ProbeAnswered) -> None:
     elif event.health is Health.READY:
         turn.change(up=Up.ANSWERS)
     elif event.health is Health.FAILED and state.setup.managed and _is_frozen(turn):
-        crash(turn, Diagnosis.STUCK, event.seen)
+        mark_crashed(turn, Diagnosis.STUCK, event.seen)
     elif state.hold.reason is None or event.reason.key != state.hold.reason.key:
         turn.change(hold=state.hold.update(event.reason, turn.now))
 

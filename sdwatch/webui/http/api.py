@@ -171,7 +171,7 @@ class _RunsCall:
             recorder.counted,
             recorder.sent,
             recorder.excused,
-            recorder.crashes if was_here else 0,
+            recorder.crash_count if was_here else 0,
             tuple(_attempt(failed, lane) for failed in recorder.attempts),
         )
         return CallRequested(

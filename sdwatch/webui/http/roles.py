@@ -113,7 +113,7 @@ class Recorder(Protocol):
         `counted`."""
 
     @property
-    def crashes(self) -> int:
+    def crash_count(self) -> int:
         """Return how often this call crashed the WebUI, without what the self-test excused."""
 
     @property
