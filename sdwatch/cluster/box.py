@@ -95,7 +95,7 @@ class Box:
         self.name = _UNFIT.sub("-", surroundings.state.worker)[:63]
         self._broker = Broker(self._url, f"box {self.name}", self._times, self._hinted)
         self._showing = Showing(surroundings, self._broker, self.name)
-        surroundings.gate.ordered = self._showing.why_paused
+        surroundings.gate.ordered = self._showing.persons_hold
         self._notes = surroundings.state.root / "cluster"
         disk.ensure_folder(self._notes)
         for run in [entry.name for entry in disk.entries(self._notes) if is_run_id(entry.name)]:

@@ -59,7 +59,7 @@ class Showing:
         """Note what was said, from any thread; '': the broker answers again."""
         (self._asked if subject == names.ask_subject(self._box) else self._ordered).set()
 
-    def why_paused(self) -> NoCall | None:
+    def persons_hold(self) -> NoCall | None:
         """Return the hold that a person gave to this box from another machine, or None."""
         if not self._order.hold:
             return None

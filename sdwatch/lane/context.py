@@ -36,10 +36,10 @@ class LaneSettings:
     """What a lane gets from the monitor, beside the config of its WebUI.
 
     `cooldown`: seconds after each crash in a row. `recovery`: False fails at the first error.
-    `may_call`: returns whether a new call may start on any lane. `paused`: returns whether only
-    health checks are allowed (a person's hold). `wake`: called when something changed that the
-    monitor may act on. `report`: gets lines for people. `signatures`: of
-    known failures; None for the built-in ones. `checks`: the level of each finding in a reply.
+    `may_call`: returns whether a new call may start on any lane. `held_by_person`: returns whether
+    only health checks are allowed (a person's hold). `wake`: called when something changed that the
+    monitor may act on. `report`: gets lines for people. `signatures`: of known failures; None for
+    the built-in ones. `checks`: the level of each finding in a reply.
     `secrets`: others of the config, beside the WebUI's own.
     `hurry`: once it is set, a stop kills the WebUI without its grace time.
     """
@@ -49,7 +49,7 @@ class LaneSettings:
     clock: Clock
     recovery: bool = True
     may_call: Callable[[], bool] = lambda: True
-    paused: Callable[[], bool] = lambda: False
+    held_by_person: Callable[[], bool] = lambda: False
     wake: Callable[[], None] = lambda: None
     report: Callable[[str], None] = _nothing
     signatures: tuple[Signature, ...] | None = None

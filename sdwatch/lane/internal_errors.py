@@ -37,7 +37,7 @@ def not_back(_: Exception) -> LaneEvent:
 
 def assume_hold(_: Exception) -> LaneEvent:
     """Return that a person may hold the lane: nothing is started."""
-    return HoldChecked(paused=True)
+    return HoldChecked(held_by_person=True)
 
 
 def not_stopped(error: Exception) -> LaneEvent:

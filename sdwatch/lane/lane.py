@@ -124,15 +124,15 @@ class Lane:
         self.loop.tell(Released())
 
     def allow_calls(
-        self, no_call: NoCall | None, paused: NoCall | None, *, frees: bool = False
+        self, no_call: NoCall | None, persons_hold: NoCall | None, *, frees: bool = False
     ) -> None:
         """Note why no call may start on any lane, and why only health checks are allowed (a
         person's hold); None where they are. `frees`: the GPU is wanted for something else."""
-        allowed = CallsAllowed(no_call is None, paused is not None, frees)
+        allowed = CallsAllowed(no_call is None, persons_hold is not None, frees)
         state = self.loop.state
         # A run, or a start, may have found a reason that has passed since.
-        differs = state.no_call is allowed.allowed or state.paused is not allowed.paused
-        differs = differs or state.frees is not frees
+        differs = state.no_call is allowed.allowed or state.frees is not frees
+        differs = differs or state.held_by_person is not allowed.held_by_person
         if allowed != self._allowed or differs:
             self._allowed = allowed
             self.loop.tell(allowed)

@@ -122,7 +122,7 @@ class WebUIEffects:
         if process.adopt(give_up=self._signals.cut):
             in_doubt = self._context.managed and not (self._end_orphan() and self._seems_sound())
             unloaded = not in_doubt and disk.exists(self._unloaded)
-            if unloaded and not (effect.reads and self._context.settings.paused()):
+            if unloaded and not (effect.reads and self._context.settings.held_by_person()):
                 self.bring_back()
                 unloaded = False
             started = self._started(effect.reads and not in_doubt, adopted=True)
@@ -179,15 +179,15 @@ class WebUIEffects:
 
     def ask_for_hold(self) -> HoldChecked:
         """Return whether there is a person's hold. On a share this may take a while."""
-        return HoldChecked(self._context.settings.paused())
+        return HoldChecked(self._context.settings.held_by_person())
 
     def stop_tree(self, effect: StopTree) -> LaneEvent:
         """Stop the process tree."""
-        paused = self._context.settings.paused() if effect.unless_held else None
-        if paused:
-            return TreeStopped(paused=True)
+        held_by_person = self._context.settings.held_by_person() if effect.unless_held else None
+        if held_by_person:
+            return TreeStopped(held_by_person=True)
         gone = self._process.stop(hurry=self._signals.hurry)
-        return TreeStopped(None if gone else self._process.last_hold_reason, paused)
+        return TreeStopped(None if gone else self._process.last_hold_reason, held_by_person)
 
     # -- the GPU
 
@@ -256,7 +256,7 @@ class WebUIEffects:
 
     def _may_try(self) -> bool:
         """Return whether a trial call may be sent: an adopted WebUI is read on a hold, too."""
-        return not self._context.settings.paused() and self._is_idle()
+        return not self._context.settings.held_by_person() and self._is_idle()
 
     # -- around calls
 

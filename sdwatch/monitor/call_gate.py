@@ -43,8 +43,8 @@ class CallGate:
         text = f"the spool's disk refuses to write images: {refused}"
         return NoCall(text, HoldKey(HoldCode.DISK_REFUSES))
 
-    def why_paused(self) -> NoCall | None:
-        """Return why only health checks are allowed (a person's hold), or None."""
+    def persons_hold(self) -> NoCall | None:
+        """Return a person's hold, on which only health checks are allowed, or None."""
         try:
             return self._held()
         except OSError:

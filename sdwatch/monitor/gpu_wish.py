@@ -26,15 +26,15 @@ class GpuWish:
     def frees(
         self,
         lane: Lane,
-        paused: NoCall | None,
+        persons_hold: NoCall | None,
         waiting: Callable[[], Iterable[When]],
         has_work: Callable[[], bool | None],
     ) -> bool:
-        """Return whether to free the GPU. `paused`: a person's hold; `waiting`: returns the times
-        of all jobs that wait; `has_work`: returns whether this lane has or may get a run now, None
-        where that is not known yet."""
-        if paused is not None:
-            return paused.frees
+        """Return whether to free the GPU. `persons_hold`: None without one; `waiting`: returns the
+        times of all jobs that wait; `has_work`: returns whether this lane has or may get a run now,
+        None where that is not known yet."""
+        if persons_hold is not None:
+            return persons_hold.frees
         work = has_work()
         if work is not None:
             self._frees[lane.name] = not work and self._is_over(lane, waiting())

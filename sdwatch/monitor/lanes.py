@@ -39,7 +39,7 @@ def lanes_of(
                 clock=clock,
                 recovery=config.recovery,
                 may_call=lambda: gate.why_no_call() is None,
-                paused=lambda: gate.why_paused() is not None,
+                held_by_person=lambda: gate.persons_hold() is not None,
                 wake=wake,
                 report=report,
                 signatures=signatures,

@@ -345,9 +345,11 @@ class Monitor:
 
     def _allow_calls(self) -> None:
         """Report to each lane whether calls may start, and whether its GPU is wanted."""
-        paused = self._gate.why_paused()
+        persons_hold = self._gate.persons_hold()
         for lane in self._lanes:
-            lane.allow_calls(self._no_call, paused, frees=self._lane_work.frees(lane, paused))
+            lane.allow_calls(
+                self._no_call, persons_hold, frees=self._lane_work.frees(lane, persons_hold)
+            )
 
     def _is_quiet(self) -> bool:
         """Return whether nothing happens: no job is there, and all WebUIs are ready. Whatever

@@ -120,7 +120,7 @@ class Work:
         found = {lane.name: self.next_for(lane) for lane in self._parts.lanes if lane.ready}
         self.next = {name: chosen for name, chosen in found.items() if chosen is not None}
 
-    def frees(self, lane: Lane, paused: NoCall | None) -> bool:
+    def frees(self, lane: Lane, persons_hold: NoCall | None) -> bool:
         """Return whether this lane's GPU is wanted for something else."""
 
         def has_work() -> bool | None:
@@ -132,7 +132,7 @@ class Work:
                 return True
             return None if self._parts.intake.settling else False
 
-        return self._parts.gpu_wish.frees(lane, paused, self.times, has_work)
+        return self._parts.gpu_wish.frees(lane, persons_hold, self.times, has_work)
 
     def times(self) -> Iterator[When]:
         """Yield when each job may start that waits, in working/ or in the inbox."""

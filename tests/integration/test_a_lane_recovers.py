@@ -25,12 +25,14 @@ def test_a_hold_that_a_start_saw_and_no_round_of_the_monitor_ends_all_the_same(
     asked = threading.Event()
     held = threading.Event()
 
-    def paused() -> bool:
+    def held_by_person() -> bool:
         if held.is_set():
             asked.set()
         return held.is_set()
 
-    lane = Lane(simulator(), LaneSettings(tmp_path, (0.1,), SystemClock(), paused=paused))
+    lane = Lane(
+        simulator(), LaneSettings(tmp_path, (0.1,), SystemClock(), held_by_person=held_by_person)
+    )
     lane.open()
     try:
         lane.allow_calls(None, None)
@@ -39,7 +41,7 @@ def test_a_hold_that_a_start_saw_and_no_round_of_the_monitor_ends_all_the_same(
         for process in lane.process.family():
             process.kill()
         wait_until(asked.is_set, why="the start has seen the hold")
-        wait_until(lambda: lane.loop.state.paused, why="it waits")
+        wait_until(lambda: lane.loop.state.held_by_person, why="it waits")
         held.clear()  # before the monitor's next round
 
         def ready() -> bool:

@@ -128,9 +128,9 @@ class Told:
     def allowed(self) -> Told:
         """There is no person's hold; what is left of the last process is stopped."""
         if self.has(AskForHold):
-            return self.tell(HoldChecked(paused=False))
+            return self.tell(HoldChecked(held_by_person=False))
         self.one(StopTree)
-        return self.tell(TreeStopped(paused=False))
+        return self.tell(TreeStopped(held_by_person=False))
 
     def restarted(self, seconds: float = 0.0) -> Told:
         """After so many seconds it is stopped, and starts again."""

@@ -151,7 +151,7 @@ def test_nothing_starts_before_the_old_process_is_reaped() -> None:
     history = calling().fails(Diagnosis.CRASH).recorded().later(5)
     assert history.effects == (StopTree(unless_held=True),)
     assert not history.later(3600).has(Start)
-    assert history.tell(TreeStopped(paused=False)).has(Start)
+    assert history.tell(TreeStopped(held_by_person=False)).has(Start)
 
 
 def test_what_a_process_left_behind_is_stopped_once_the_evidence_is_collected() -> None:
@@ -567,7 +567,7 @@ def test_a_record_that_comes_too_late_for_the_webui_is_not_sent(what: str) -> No
     if what == "exit":
         history.tell(ProcessExited(1, -9))
     elif what == "hold":
-        history.tell(CallsAllowed(allowed=False, paused=True))
+        history.tell(CallsAllowed(allowed=False, held_by_person=True))
     elif what == "stop":
         history.tell(Stop())
         assert isinstance(history.outcome, GivenUp)
@@ -641,7 +641,7 @@ def test_a_restart_that_fails_makes_its_run_wait() -> None:
 
 def test_on_a_persons_hold_a_retry_waits_like_a_new_call() -> None:
     history = calling().fails(Diagnosis.CRASH)
-    history.tell(CallsAllowed(allowed=False, paused=True)).recorded()
+    history.tell(CallsAllowed(allowed=False, held_by_person=True)).recorded()
     assert isinstance(history.outcome, Later)
     assert not history.later(3600).has(Start), "only health checks are allowed"
 

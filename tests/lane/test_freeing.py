@@ -33,7 +33,7 @@ from sdwatch.policy.lane.freeing import waits_for_gpu
 from sdwatch.policy.lane.state import Freed, new_lane
 from tests.lane.history_of import COOLDOWN, SETUP, Told, because, ready, spins
 
-FREE = CallsAllowed(allowed=False, paused=True, frees=True)
+FREE = CallsAllowed(allowed=False, held_by_person=True, frees=True)
 OVER = CallsAllowed(frees=True)  # the end of a window: other jobs may come
 GO = CallsAllowed()
 

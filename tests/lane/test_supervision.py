@@ -53,7 +53,7 @@ from tests.lane.history_of import COOLDOWN, SETUP, Told, because, ready, spins
 HEALTHY = ProbeAnswered(Health.READY)
 FROZEN = ProbeAnswered(Health.FAILED, because("no answer", Cure.TIME), seen="timed out")
 LACKS = ProbeAnswered(Health.LACKS, because("no checkpoint", Cure.PERSON))
-PAUSED = CallsAllowed(allowed=False, paused=True)
+PAUSED = CallsAllowed(allowed=False, held_by_person=True)
 PASSED = SelfTestAnswered(SelfTestEnd.PASSED)
 FAILED = SelfTestAnswered(SelfTestEnd.FAILED, because("the canary failed"))
 INCONCLUSIVE = SelfTestAnswered(SelfTestEnd.INCONCLUSIVE, because("busy", Cure.TIME))
@@ -161,7 +161,7 @@ def test_an_exit_that_is_seen_before_the_start_is_reported_counts() -> None:
 def test_what_cannot_be_stopped_is_a_failed_start() -> None:
     history = ready().tell(ProcessExited(1, -9), TreeStopped(because("pid 7 cannot be killed")))
     assert history.later(5).one(StopTree) == StopTree(unless_held=True)
-    history.tell(TreeStopped(because("pid 7 cannot be killed"), paused=False))
+    history.tell(TreeStopped(because("pid 7 cannot be killed"), held_by_person=False))
     assert history.state.history.in_a_row == 2
     assert history.later(10).has(StopTree)
     assert history.count(Start) == 1, "nothing new beside it"
@@ -287,7 +287,7 @@ def test_nothing_is_started_on_a_persons_hold_and_health_is_still_checked() -> N
 def test_a_persons_hold_that_came_just_now_forbids_a_start_too() -> None:
     history = ready().died().later(5)
     assert history.effects == (AskForHold(),)
-    assert history.tell(HoldChecked(paused=True)).effects == ()
+    assert history.tell(HoldChecked(held_by_person=True)).effects == ()
     assert history.later(3600).effects == ()
     history.tell(PAUSED)
     assert history.tell(CallsAllowed()).allowed().has(Start)

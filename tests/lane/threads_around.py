@@ -223,9 +223,8 @@ class World:
     def brief(self) -> str:
         s = self.state
         calls = [(c.id, str(c.phase)) for c in s.calls]
-        return (
-            f"{s.life} busy={s.busy} up={s.up.name} {calls} no_call={s.no_call} paused={s.paused}"
-        )
+        may_not = f"no_call={s.no_call} held_by_person={s.held_by_person}"
+        return f"{s.life} busy={s.busy} up={s.up.name} {calls} {may_not}"
 
     # -- effects
 
@@ -261,7 +260,7 @@ class World:
             assert not self.state.stopping, "started while it stops"
         if isinstance(effect, Start):
             assert self.state.history.remaining(self.now) == 0, "started in a cool-down"
-            assert not self.state.paused, "started on a person's hold"
+            assert not self.state.held_by_person, "started on a person's hold"
             assert not self.state.frees, "started while the GPU is wanted"
         if isinstance(effect, FreeGpu | BringBack):
             assert all(post.abandoned for post in self.posts), "under a call"
@@ -342,13 +341,13 @@ class World:
         if isinstance(effect, AskForHold):
             return HoldChecked(self.hold_file)
         if isinstance(effect, StopTree):
-            paused = self.hold_file if effect.unless_held else None
-            if paused:
-                return TreeStopped(paused=True)
+            held_by_person = self.hold_file if effect.unless_held else None
+            if held_by_person:
+                return TreeStopped(held_by_person=True)
             if choice == 6 and self.alive:
-                return TreeStopped(because("cannot be killed"), paused)
+                return TreeStopped(because("cannot be killed"), held_by_person)
             self.alive = False  # expected: nobody reports it
-            return TreeStopped(None, paused)
+            return TreeStopped(None, held_by_person)
         if isinstance(effect, Probe):
             if managed and not self.alive:
                 return ProbeAnswered(Health.FAILED, because("refused"))
@@ -592,8 +591,9 @@ class World:
 
     def must_say(self, allowed: CallsAllowed) -> bool:
         state = self.state
-        differs = state.no_call is allowed.allowed or state.paused is not allowed.paused
-        return allowed != self.allowed or differs or state.frees is not allowed.frees
+        differs = state.no_call is allowed.allowed or state.frees is not allowed.frees
+        differs = differs or state.held_by_person is not allowed.held_by_person
+        return allowed != self.allowed or differs
 
     def give_up(self, run: Run, why: str) -> None:
         run.given_up = "cancel" if "cancel" in (why, run.given_up) else why

@@ -89,8 +89,10 @@ class ScriptedLane(CallLoop):
     def _answers(self) -> dict[type[Effect], Callable[[Any], LaneEvent | None]]:
         return {
             Start: self._start,
-            StopTree: lambda effect: TreeStopped(paused=False if effect.unless_held else None),
-            AskForHold: lambda _: HoldChecked(paused=False),
+            StopTree: lambda effect: TreeStopped(
+                held_by_person=False if effect.unless_held else None
+            ),
+            AskForHold: lambda _: HoldChecked(held_by_person=False),
             Probe: lambda _: ProbeAnswered(Health.READY),
             ReadLists: lambda _: ListsRead(),
             RunSelfTest: self._self_test,

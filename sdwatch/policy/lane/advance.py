@@ -165,7 +165,7 @@ def _must_wait(state: LaneState, call: LaneCall) -> bool:
         return True
     if call.next is Next.RETRY and state.no_call:
         return True
-    return state.paused and state.busy is None and state.up is Up.NO
+    return state.held_by_person and state.busy is None and state.up is Up.NO
 
 
 def _may_test(turn: Turn) -> bool:
@@ -221,7 +221,7 @@ def _bring_up(turn: Turn) -> None:
     state = turn.state
     if not (state.setup.supervised or _needs_start(state)):
         return
-    if state.paused or state.frees or state.history.remaining(turn.now) > 0:
+    if state.held_by_person or state.frees or state.history.remaining(turn.now) > 0:
         return
     if not state.reaped:
         turn.change(busy=Busy.STOPPING)
@@ -268,9 +268,9 @@ def _come_up(turn: Turn) -> None:
     other, so it waits out the cool-down."""
     state = turn.state
     if state.must_self_test and state.up is Up.ANSWERS:
-        if (state.no_call or state.paused) and state.life is State.NOT_USABLE:
+        if (state.no_call or state.held_by_person) and state.life is State.NOT_USABLE:
             turn.change(up=Up.NO)  # the next probe asks again
-        elif state.paused:
+        elif state.held_by_person:
             wait_for_self_test(turn)
         elif state.history.remaining(turn.now) <= 0:
             _test(turn)
@@ -312,7 +312,7 @@ def next_deadline(state: LaneState, now: Instant) -> float:
         if (wait := state.history.remaining(seen)) > 0:
             times.append(max(now.boot, seen.boot + wait))
         probes = state.life in (State.READY, State.NOT_USABLE) and state.up is Up.NO
-        held = state.paused or state.frees or wait > 0
+        held = state.held_by_person or state.frees or wait > 0
         cannot = _is_announced(state) or (state.nothing_runs and held)
         if probes and not cannot:
             times.append(max(now.boot, state.checks.next))

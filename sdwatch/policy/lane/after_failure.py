@@ -322,7 +322,7 @@ def run_size_test_if_ready(turn: Turn, call: LaneCall) -> None:
     """Run the size test as soon as the WebUI is ready; do without it if it does not become ready
     now."""
     state = turn.state
-    if state.paused or state.life not in (State.READY, State.STARTING):
+    if state.held_by_person or state.life not in (State.READY, State.STARTING):
         leave(turn, call)
     elif state.life is State.READY and state.busy is None:
         turn.change(busy=Busy.TESTING_SIZE)

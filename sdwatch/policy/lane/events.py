@@ -211,18 +211,19 @@ class StartFailed(LaneEvent):
 
 @dataclass(frozen=True)
 class TreeStopped(LaneEvent):
-    """The process tree was stopped and reaped. `left`: why not, None if nothing is left. `paused`:
-    it was left as it is, because of a person's hold; None where nobody asked for one."""
+    """The process tree was stopped and reaped. `left`: why not, None if nothing is left.
+    `held_by_person`: it was left as it is, because of a person's hold; None where nobody asked for
+    one."""
 
     left: HoldReason | None = None
-    paused: bool | None = None
+    held_by_person: bool | None = None
 
 
 @dataclass(frozen=True)
 class HoldChecked(LaneEvent):
     """Whether there is a person's hold, as asked just before a start."""
 
-    paused: bool
+    held_by_person: bool
 
 
 @dataclass(frozen=True)
@@ -316,11 +317,11 @@ class Released(LaneEvent):
 
 @dataclass(frozen=True)
 class CallsAllowed(LaneEvent):
-    """Whether calls may start on any lane, and whether only health checks are allowed (`paused`: a
-    person's hold). `frees`: the GPU is wanted for something else meanwhile."""
+    """Whether calls may start on any lane. `held_by_person`: a person's hold, so that only health
+    checks are allowed. `frees`: the GPU is wanted for something else meanwhile."""
 
     allowed: bool = True
-    paused: bool = False
+    held_by_person: bool = False
     frees: bool = False
 
 

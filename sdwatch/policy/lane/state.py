@@ -8,8 +8,9 @@ Three questions stand before what is sent or started:
 1. May a call start on any lane? CallGate.why_no_call says why not: the monitor asks it each round
    (CallsAllowed), and each run just before its POST is recorded (`may_call`, then NotNow). Here it
    is `no_call`.
-2. May a process start? Not on a person's hold: CallGate.why_paused. The monitor asks it each round,
-   too (`paused`), and the lane once more just before a start (AskForHold, StopTree): `may_start`.
+2. May a process start? Not on a person's hold: CallGate.persons_hold. The monitor asks it each
+   round, too (`held_by_person`), and the lane once more just before a start (AskForHold, StopTree):
+   `may_start`.
 3. Can this WebUI be sent a call? `is_sound`; Lane.ready has it for the monitor, which then gives
    the lane a run. `may_send` is all of it: sound, not busy, no `no_call`, nothing `unrecorded`.
 """
@@ -245,7 +246,7 @@ class LaneState:
     `dirty`: the settings of a call may be left in the WebUI. `nothing_runs`: on hold, and only a
     new start can help. `unusable_starts`: in a row. `position` and `moved_at`: of somebody's
     generation, and since when it has not advanced. `calls`: the one that is served first, then
-    those that wait. `no_call`: no call may start on any lane; `paused`: a person's hold.
+    those that wait. `no_call`: no call may start on any lane; `held_by_person`: a person's hold.
     `frees`: the GPU is wanted for something else; `freed`: what was done about it; `tries_again`:
     when, on the boot clock, if the WebUI was busy.
     `unrecorded`: calls whose record the disk refuses or delays. `stopped_tree`: for a stop.
@@ -276,7 +277,7 @@ class LaneState:
     moved_at: float = 0.0
     calls: tuple[LaneCall, ...] = ()
     no_call: bool = False
-    paused: bool = False
+    held_by_person: bool = False
     frees: bool = False
     freed: Freed = Freed.NO
     tries_again: float = 0.0

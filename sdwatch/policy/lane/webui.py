@@ -78,12 +78,12 @@ def on_tree_stopped(turn: Turn, event: LaneEvent) -> None:
     person's hold nothing is started; CallsAllowed reports when it is gone."""
     assert isinstance(event, TreeStopped)
     turn.change(busy=None)
-    if event.paused is not None:
-        turn.change(paused=event.paused, may_start=not event.paused)
-    if event.paused:
+    if event.held_by_person is not None:
+        turn.change(held_by_person=event.held_by_person, may_start=not event.held_by_person)
+    if event.held_by_person:
         return
     turn.change(reaped=event.left is None, leftovers=False)
-    a_start_follows = event.paused is not None
+    a_start_follows = event.held_by_person is not None
     if event.left is not None and a_start_follows and not turn.state.stopping:
         turn.live(Event.START)
         after_failed_start(turn, event.left)
@@ -92,7 +92,7 @@ def on_tree_stopped(turn: Turn, event: LaneEvent) -> None:
 def on_hold_checked(turn: Turn, event: LaneEvent) -> None:
     """Only without a person's hold may a process start; CallsAllowed reports when it is gone."""
     assert isinstance(event, HoldChecked)
-    turn.change(busy=None, paused=event.paused, may_start=not event.paused)
+    turn.change(busy=None, held_by_person=event.held_by_person, may_start=not event.held_by_person)
 
 
 def on_exited(turn: Turn, event: LaneEvent) -> None:
@@ -190,8 +190,8 @@ def on_released(turn: Turn, _: LaneEvent) -> None:
 def on_calls_allowed(turn: Turn, event: LaneEvent) -> None:
     """Note whether calls may start on any lane."""
     assert isinstance(event, CallsAllowed)
-    may_start = turn.state.may_start and not event.paused
-    turn.change(no_call=not event.allowed, paused=event.paused, may_start=may_start)
+    may_start = turn.state.may_start and not event.held_by_person
+    turn.change(no_call=not event.allowed, held_by_person=event.held_by_person, may_start=may_start)
     note_wish(turn, event.frees)
 
 
