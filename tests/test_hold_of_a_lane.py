@@ -9,12 +9,12 @@ import pytest
 
 from sdwatch.config import WebUIConfig
 from sdwatch.lane.context import LaneSettings
-from sdwatch.lane.holding_view import held_of
+from sdwatch.lane.hold_view import held_of
 from sdwatch.lane.lane import Lane
 from sdwatch.policy.failure.cooldown import Instant
 from sdwatch.policy.failure.facts import Diagnosis
 from sdwatch.policy.failure.hold_reason import Held, HoldCode, HoldKey, HoldReason, NoCall
-from sdwatch.policy.lane.lane_hold import CrashSeen, Holding
+from sdwatch.policy.lane.lane_hold import CrashSeen, HoldState
 from sdwatch.spool.hold_note import HoldNote
 from sdwatch.system.clock import SystemClock
 from tests.support.helpers import free_port, wait_until
@@ -22,19 +22,19 @@ from tests.support.helpers import free_port, wait_until
 NOW = Instant(1_790_000_000.0, 1000.0, "boot")
 
 
-def held(hold: Holding) -> Held:
+def held(hold: HoldState) -> Held:
     """As people see it."""
     shown = held_of(hold, hold.reason, lambda text: text)
     assert shown is not None
     return shown
 
 
-def tried(hold: Holding) -> list[str]:
+def tried(hold: HoldState) -> list[str]:
     return [what for _, what in held(hold).tried]
 
 
 def test_what_was_tried_is_listed_in_order_and_bounded() -> None:
-    hold = Holding()
+    hold = HoldState()
     for number in range(7):
         reason = HoldReason(f"exit code {number}", key=HoldKey(facts=(number,)))
         hold = hold.update(reason, NOW)
@@ -46,7 +46,7 @@ def test_what_was_tried_is_listed_in_order_and_bounded() -> None:
 
 
 def test_only_a_new_attempt_or_another_reason_is_recorded() -> None:
-    hold = Holding()
+    hold = HoldState()
     for retried in (True, False, True, False):
         hold = hold.update(HoldReason("refused"), NOW, retried=retried)
     assert tried(hold) == ["refused", "refused"]
@@ -54,7 +54,7 @@ def test_only_a_new_attempt_or_another_reason_is_recorded() -> None:
 
 def test_the_history_of_a_hold_starts_with_its_causes_and_ends_with_a_success() -> None:
     crash = CrashSeen(Diagnosis.CRASH, "exit code 1", 5.0)
-    hold = Holding().record(crash, NOW).clear()  # it was restarted
+    hold = HoldState().record(crash, NOW).clear()  # it was restarted
     hold = hold.update(HoldReason("the canary failed"), NOW)
     assert tried(hold) == ["crash, cooling down for 5 s: exit code 1", "the canary failed"]
     hold = hold.succeeded()
@@ -63,7 +63,7 @@ def test_the_history_of_a_hold_starts_with_its_causes_and_ends_with_a_success() 
 
 
 def test_the_reason_it_started_with_is_restored() -> None:
-    hold = Holding().start(HoldReason("busy"), NOW)
+    hold = HoldState().start(HoldReason("busy"), NOW)
     assert hold.in_a_row == 1
     hold = hold.update(HoldReason("refused"), NOW).restore(NOW)
     assert held(hold).hold_reason.cause == "busy"
@@ -72,7 +72,7 @@ def test_the_reason_it_started_with_is_restored() -> None:
 def test_the_note_is_removed_when_the_lane_resumes_and_kept_when_sdwatch_ends(
     tmp_path: Path,
 ) -> None:
-    hold = Holding().update(HoldReason("exit code 1", "Correct it."), NOW)
+    hold = HoldState().update(HoldReason("exit code 1", "Correct it."), NOW)
     note = HoldNote(tmp_path, "sim", " --config /sd/a.yaml")
     path = tmp_path / "HOLD-sim.txt"
     note.show(held(hold))

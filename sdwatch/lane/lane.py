@@ -10,7 +10,7 @@ from typing import Any
 
 from sdwatch.config import WebUIConfig
 from sdwatch.lane.context import LaneContext, LaneSettings, context_of
-from sdwatch.lane.holding_view import held_of
+from sdwatch.lane.hold_view import held_of
 from sdwatch.lane.loop import LaneLoop
 from sdwatch.policy.failure.cooldown import Instant, is_waited_for
 from sdwatch.policy.failure.hold_reason import Held, NoCall

@@ -21,7 +21,7 @@ from typing import Any
 from sdwatch.errors import WebUIError
 from sdwatch.lane.call_samples import CallSamples
 from sdwatch.lane.context import LaneContext
-from sdwatch.lane.holding_view import news_words, without_prompts
+from sdwatch.lane.hold_view import news_words, without_prompts
 from sdwatch.lane.internal_errors import (
     after_error,
     answers_after_error,
@@ -87,7 +87,7 @@ from sdwatch.policy.lane.events import (
     TailCaptured,
     TracebackComplete,
 )
-from sdwatch.policy.lane.lane_hold import CrashSeen, Holding
+from sdwatch.policy.lane.lane_hold import CrashSeen, HoldState
 from sdwatch.policy.lane.state import CallPhase, Freed, LaneState, new_lane
 from sdwatch.system.log_events import LogEvent, about, bound
 from sdwatch.webui.http.call import CallHandle, Captured, Sent
@@ -266,7 +266,7 @@ class LaneLoop(CallLoop):
             return held and without_prompts(held, self._context.redact)
         return read[1]
 
-    def _read_output(self, hold: Holding) -> None:
+    def _read_output(self, hold: HoldState) -> None:
         """Read what the WebUI printed of a hold, elsewhere: a share with its log may hang."""
         held = hold.reason
         if held is None or not hold.has_output:

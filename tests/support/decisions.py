@@ -44,7 +44,7 @@ from sdwatch.policy.failure.lasting import LastingStates
 from sdwatch.policy.failure.matching import FailedStart, ends_start, why_not_started
 from sdwatch.policy.failure.recovery import SelfTestResult
 from sdwatch.policy.failure.reply_checks import LEVELS, Picture, ReplyContents
-from sdwatch.policy.lane.lane_hold import Holding
+from sdwatch.policy.lane.lane_hold import HoldState
 from sdwatch.policy.report.envelope import attempt_from, cancelled_envelope, with_attempts
 from sdwatch.policy.report.notice import Notice, Topic
 from sdwatch.policy.report.why import About, Evidence, why_text
@@ -221,7 +221,7 @@ def _hold_reasons() -> Iterator[Any]:
     ):
         yield _of(hold_reason)
     yield _of(not_started("no such folder. Make it."))
-    hold = Holding()
+    hold = HoldState()
     for hold_reason in (
         no_answer("a", managed=True),
         no_answer("b", managed=True),

@@ -34,7 +34,7 @@ class Tried:
 
 
 @dataclass(frozen=True)
-class Holding:
+class HoldState:
     """`reason`: why the lane is on hold, None without a hold. `has_output`: the WebUI printed
     something about it. `since`: on the wall clock, 0 without a hold. `still_counts_for`: seconds
     for which a generation without progress counts as busy. `needs_self_test`: a call found what no
@@ -58,7 +58,7 @@ class Holding:
         *,
         still_counts_for: float = 0.0,
         needs_self_test: bool = False,
-    ) -> Holding:
+    ) -> HoldState:
         """Start a hold that a call or a probe has caused."""
         started = replace(
             self,
@@ -71,7 +71,7 @@ class Holding:
 
     def update(
         self, reason: HoldReason, now: Instant, *, retried: bool = False, has_output: bool = True
-    ) -> Holding:
+    ) -> HoldState:
         """Set the reason. `retried`: something was tried again, so it is recorded although the
         reason may be the same."""
         is_new = retried or self.reason is None or reason.key != self.reason.key
@@ -80,26 +80,26 @@ class Holding:
             changed, reason=reason, has_output=has_output, since=changed.since or now.wall
         )
 
-    def record(self, what: HoldReason | CrashSeen, now: Instant) -> Holding:
+    def record(self, what: HoldReason | CrashSeen, now: Instant) -> HoldState:
         """Record an event: if a hold follows, it is part of its history."""
         tried = (*self.tried, Tried(now.wall, what))
         dropped = max(0, len(tried) - _MOST_KEPT)
         return replace(self, tried=tried[-_MOST_KEPT:], before=self.before + dropped)
 
-    def restore(self, now: Instant) -> Holding:
+    def restore(self, now: Instant) -> HoldState:
         """Set the reason that the hold started with: it still applies."""
         reason = self.started_as or self.reason
         return self if reason is None else self.update(reason, now)
 
-    def release(self) -> Holding:
+    def release(self) -> HoldState:
         """Release it because a person has fixed the cause: a probe is enough, and no self-test is
         due."""
         return replace(self, still_counts_for=0.0, needs_self_test=False)
 
-    def clear(self) -> Holding:
+    def clear(self) -> HoldState:
         """End the hold: the lane resumes."""
-        return Holding(in_a_row=self.in_a_row, tried=self.tried, before=self.before)
+        return HoldState(in_a_row=self.in_a_row, tried=self.tried, before=self.before)
 
-    def succeeded(self) -> Holding:
+    def succeeded(self) -> HoldState:
         """Forget earlier holds: a call succeeded."""
         return replace(self, in_a_row=0, tried=(), before=0)

@@ -53,7 +53,7 @@ def put_on_hold(
 ) -> None:
     """Send nothing to the WebUI for now. The wait grows with each consecutive hold: along the
     cool-down for what time cures, else at a pace at which a fix is soon noticed. Arguments as for
-    Holding."""
+    HoldState."""
     state = turn.state
     hold = state.hold.start(
         reason, turn.now, still_counts_for=still_counts_for, needs_self_test=needs_self_test

@@ -35,7 +35,7 @@ from sdwatch.policy.lane.events import (
     TailCaptured,
 )
 from sdwatch.policy.lane.knowledge import Knowledge
-from sdwatch.policy.lane.lane_hold import Holding
+from sdwatch.policy.lane.lane_hold import HoldState
 from sdwatch.policy.privacy.printable import counted
 
 
@@ -267,7 +267,7 @@ class LaneState:
     leftovers: bool = False
     may_start: bool = False
     dirty: bool = False
-    hold: Holding = Holding()  # noqa: RUF009 - it is frozen
+    hold: HoldState = HoldState()  # noqa: RUF009 - it is frozen
     checks: Checks = Checks()
     use: IncarnationUse = IncarnationUse()
     knowledge: Knowledge = field(default_factory=Knowledge)

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from sdwatch.policy.failure.hold_reason import Held, HoldReason
 from sdwatch.policy.lane.effects import GpuGiven, Notify, Ready, Recycled, SelfTestFailed
-from sdwatch.policy.lane.lane_hold import CrashSeen, Holding
+from sdwatch.policy.lane.lane_hold import CrashSeen, HoldState
 from sdwatch.policy.privacy.printable import shortened
 from sdwatch.system.clock import iso
 
@@ -17,13 +17,13 @@ _LONGEST_WHY = 300
 """Characters of what was seen of a crash, in the log; WHY.txt has more."""
 
 
-def held_of(holding: Holding, shown: HoldReason | None, redact: Redact) -> Held | None:
+def held_of(hold: HoldState, shown: HoldReason | None, redact: Redact) -> Held | None:
     """Return the hold with all that people should know of it, or None. `shown`: its reason with
     what the WebUI printed."""
-    if holding.reason is None or shown is None:
+    if hold.reason is None or shown is None:
         return None
-    tried = tuple((iso(each.at), tried_words(each.what, redact)) for each in holding.tried)
-    return Held(shown, iso(holding.since), tried, holding.before)
+    tried = tuple((iso(each.at), tried_words(each.what, redact)) for each in hold.tried)
+    return Held(shown, iso(hold.since), tried, hold.before)
 
 
 def tried_words(what: HoldReason | CrashSeen, redact: Redact) -> str:
