@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from sdwatch.lane.context import LaneContext
-from sdwatch.lane.output import CallOutput
+from sdwatch.lane.printed import PrintedLines
 from sdwatch.lane.worker import Worker
 from sdwatch.policy.lane.events import DeadlinePassed, LaneEvent, Stalled
 from sdwatch.policy.lane.state import CallPhase, LaneState
@@ -20,7 +20,7 @@ class CallSamples:
 
     def __init__(
         self,
-        output: CallOutput,
+        printed: PrintedLines,
         process: LaneProcess,
         context: LaneContext,
         prober: Worker,
@@ -30,7 +30,7 @@ class CallSamples:
         self._watched: tuple[int, int] = (0, 0)  # call and number of that POST
         self._prompts: frozenset[str] = frozenset()  # the ids of what it may wait for
         self._samples = False  # a sample is under way
-        self._output = output
+        self._printed = printed
         self._webui = process
         self._host_snapshots = context.host_snapshots
         self._prober = prober
@@ -43,7 +43,7 @@ class CallSamples:
         waits_for = handle.prompt
         ids = (waits_for.id, *(each.id for each in waits_for.before)) if waits_for else ()
         self._prompts = frozenset(ids)
-        self.watch = self._output.watch_job(handle.call.stage)
+        self.watch = self._printed.watch_job(handle.call.stage)
 
     def end(self) -> None:
         """Nothing is in flight."""

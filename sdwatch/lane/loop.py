@@ -20,6 +20,7 @@ from typing import Any
 
 from sdwatch.errors import WebUIError
 from sdwatch.lane.call_samples import CallSamples
+from sdwatch.lane.call_warnings import CallWarnings
 from sdwatch.lane.context import LaneContext
 from sdwatch.lane.hold_view import news_words, without_prompts
 from sdwatch.lane.internal_errors import (
@@ -32,8 +33,8 @@ from sdwatch.lane.internal_errors import (
     not_freed,
     not_stopped,
 )
-from sdwatch.lane.output import CallOutput, CallWarnings, with_output
 from sdwatch.lane.poster import Poster
+from sdwatch.lane.printed import PrintedLines, with_printed_lines
 from sdwatch.lane.restarts import Restarts
 from sdwatch.lane.webui_effects import Signals, WebUIEffects
 from sdwatch.lane.worker import Worker
@@ -111,12 +112,12 @@ class LaneLoop(CallLoop):
         settings: CallSettings,
     ) -> None:
         state = new_lane(settings.setup, context.crash_history.value)
-        self._output = CallOutput(context, process)
-        super().__init__(context.client, process, settings, context.clock, state, self._output)
+        self._printed = PrintedLines(context, process)
+        super().__init__(context.client, process, settings, context.clock, state, self._printed)
         self.signals = Signals(threading.Event(), threading.Event(), context.settings.hurry)
         self.warnings = CallWarnings(context.report)
         self.restarts = Restarts()
-        self._with_output: tuple[HoldReason, HoldReason] | None = None  # a reason, and with lines
+        self._reason_with_lines: tuple[HoldReason, HoldReason] | None = None  # without, and with
         self._is_over = False
         self._context = context
         self._webui = process
@@ -125,9 +126,9 @@ class LaneLoop(CallLoop):
         self._helper, self._prober = map(self._new_worker, ("helper", "probes"))
         self._poster = Poster(lambda: self._new_worker("posts"))
         self.effects = WebUIEffects(
-            context, process, self._output, self.signals, self._poster.post, self.warn
+            context, process, self._printed, self.signals, self._poster.post, self.warn
         )
-        self.samples = CallSamples(self._output, process, context, self._prober, self.tell)
+        self.samples = CallSamples(self._printed, process, context, self._prober, self.tell)
         self.thread = threading.Thread(target=self._live, name=f"lane-{name}")
         self._performers |= self._performers_of_lane()
 
@@ -251,7 +252,7 @@ class LaneLoop(CallLoop):
         after, context = self.state, self._context
         hold = after.hold
         if hold != before.hold:
-            self._read_output(hold)
+            self._read_printed_lines(hold)
         served = after.served
         if served is None or served.phase is not CallPhase.SENT:
             self.samples.end()  # nothing is in flight
@@ -261,20 +262,20 @@ class LaneLoop(CallLoop):
     @property
     def shown(self) -> HoldReason | None:
         """Return why the lane is on hold, free of prompts; soon with what the WebUI printed."""
-        held, read = self.state.hold.reason, self._with_output
+        held, read = self.state.hold.reason, self._reason_with_lines
         if held is None or read is None or read[0] != held:
             return held and without_prompts(held, self._context.redact)
         return read[1]
 
-    def _read_output(self, hold: HoldState) -> None:
+    def _read_printed_lines(self, hold: HoldState) -> None:
         """Read what the WebUI printed of a hold, elsewhere: a share with its log may hang."""
         held = hold.reason
-        if held is None or not hold.has_output:
+        if held is None or not hold.has_printed:
             return
 
         def read() -> None:
             tails = self._webui.get_tail_logs()
-            self._with_output = held, with_output(held, tails, self._context.redact)
+            self._reason_with_lines = held, with_printed_lines(held, tails, self._context.redact)
             self._context.settings.wake()
 
         self._prober.do(read, lambda _: None)
@@ -282,7 +283,7 @@ class LaneLoop(CallLoop):
     def _to_run(self, effect: ToRun) -> None:
         """Warn only once the run has its answer: nothing must keep that from it."""
         if isinstance(effect, BeforePost):
-            effect = replace(effect, log_offset=self._output.sizes())
+            effect = replace(effect, log_offset=self._printed.sizes())
         handle = self._handles.get(effect.call)
         super()._to_run(effect)
         if isinstance(effect, Answer) and handle is not None:
@@ -342,7 +343,7 @@ class LaneLoop(CallLoop):
             return self._clock.wait(self.signals.stopping, pause) or not settling
 
         def wait() -> LaneEvent:
-            self._output.wait_for_traceback(effect.error, is_over)
+            self._printed.wait_for_traceback(effect.error, is_over)
             return TracebackComplete(effect.call)
 
         self._slow(wait, lambda _: TracebackComplete(effect.call))

@@ -13,10 +13,11 @@ from collections.abc import Callable, Collection
 from contextlib import suppress
 from dataclasses import dataclass, replace
 
+from sdwatch.lane.call_warnings import findings_of_start, leaks_found
 from sdwatch.lane.context import LaneContext
 from sdwatch.lane.inventory import Inventory
 from sdwatch.lane.orphan import end_orphan
-from sdwatch.lane.output import CallOutput, findings_of_start, leaks_found
+from sdwatch.lane.printed import PrintedLines
 from sdwatch.lane.self_test import ProcessEnded, SelfTest, SelfTestSettings
 from sdwatch.policy.failure.hold_reason import HoldReason, no_answer, seen_by_probe
 from sdwatch.policy.failure.lasting import LastingStates
@@ -80,7 +81,7 @@ class WebUIEffects:
         self,
         context: LaneContext,
         process: LaneProcess,
-        output: CallOutput,
+        printed: PrintedLines,
         signals: Signals,
         post: Post,
         warn: Callable[[str, tuple[Finding, ...]], None],
@@ -90,7 +91,7 @@ class WebUIEffects:
         """The calls that an earlier monitor has left in flight on this lane."""
         self._context = context
         self._config = context.config
-        self._output = output
+        self._printed = printed
         self._process = process
         self._host_snapshots = context.host_snapshots
         self._signals = signals
@@ -101,7 +102,7 @@ class WebUIEffects:
         self._unloaded = context.settings.state_dir / _UNLOADED
         self._self_test = SelfTest(
             Canary(context.client, may_interrupt=context.managed, post=post),
-            output.watch,
+            printed.watch,
             context.redactor,
             SelfTestSettings(
                 context.signatures,
@@ -147,7 +148,7 @@ class WebUIEffects:
         else: nobody was there to read it, and a WebUI that cannot generate still answers."""
         for left in self.left:
             if left.incarnation == self._process.incarnation:
-                log = self._output.left_call(left)
+                log = self._printed.left_call(left)
                 if log.says_that_worker_ended() or poisons(log.lines(), self._context.signatures):
                     return False
         return True
@@ -169,7 +170,7 @@ class WebUIEffects:
             process.last_hold_reason,
             process.incarnation,
             answers=process.answers_unusable,
-            has_output=not self._context.managed or process.incarnation != before,
+            has_printed=not self._context.managed or process.incarnation != before,
         )
 
     def _started(self, reads: bool, *, adopted: bool = False) -> Started:

@@ -10,7 +10,7 @@ import pytest
 import requests
 
 from sdwatch.errors import WebUIReplyError
-from sdwatch.webui.http.capture import NoOutput
+from sdwatch.webui.http.capture import NothingPrinted
 from tests.support.fakes import FakeClient, FakeProcess, Workplace, picture, reply
 from tests.support.helpers import wait_until
 from tests.support.monitored import Monitored, job, journal, monitored
@@ -194,7 +194,7 @@ def test_the_log_distinguishes_a_200_without_an_image(
         client.state = {}
         return reply()
 
-    monkeypatch.setattr(NoOutput, "lines", lambda _: log)
+    monkeypatch.setattr(NothingPrinted, "lines", lambda _: log)
     client, process, place = FakeClient(NO_IMAGE, good), FakeProcess(), Workplace(tmp_path)
     client.state = state
     run = place.claimed("prompt: a castle\n")

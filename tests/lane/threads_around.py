@@ -317,7 +317,7 @@ class World:
         if isinstance(effect, Start) and self.setup.managed and self.spawned is not effect:
             if choice == 7:  # port taken, no such command
                 self.end_slow(
-                    StartFailed(because("port", Cure.PERSON), self.incarnation, has_output=False)
+                    StartFailed(because("port", Cure.PERSON), self.incarnation, has_printed=False)
                 )
                 return
             assert not self.alive, "two processes"

@@ -8,7 +8,7 @@ from sdwatch.errors import WebUIUnreachableError
 from sdwatch.policy.failure.diagnosis import Diagnosis, what_failed
 from sdwatch.policy.lane.effects import CaptureTail
 from sdwatch.webui.http.call import CallHandle, PreparedCall
-from sdwatch.webui.http.capture import NoOutput, TailSource
+from sdwatch.webui.http.capture import NothingPrinted, TailSource
 from sdwatch.webui.http.checked_reply import ReplyChecks
 from sdwatch.webui.http.external import ExternalWebUI
 from sdwatch.webui.process.readiness import ProbeResult
@@ -22,7 +22,7 @@ def test_a_connection_that_breaks_while_it_lives_is_no_death_of_it() -> None:
     webui = ExternalWebUI(name="a", probe=lambda: DOWN, clock=FakeClock(), log_file=None)
     assert not webui.adopt(), "it was down at the start; the lane's own probe finds it later"
     settings = replace(settings_of(managed=False), signatures=())
-    source = TailSource(webui, settings, ReplyChecks(settings.checks), NoOutput(), str)
+    source = TailSource(webui, settings, ReplyChecks(settings.checks), NothingPrinted(), str)
     handle = CallHandle(PreparedCall("txt2img", {}, None, None, {}), lambda key, _: key)
     error = WebUIUnreachableError("the connection was reset", stage="txt2img")
     captured = source.capture(CaptureTail(handle.id, error), handle)

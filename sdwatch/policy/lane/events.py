@@ -201,12 +201,12 @@ class Started(LaneEvent):
 
 @dataclass(frozen=True)
 class StartFailed(LaneEvent):
-    """It is not ready. `answers`: it runs, but lacks something. `has_output`: it has lived."""
+    """It is not ready. `answers`: it runs, but lacks something. `has_printed`: perhaps also why."""
 
     reason: HoldReason
     incarnation: int
     answers: bool = False
-    has_output: bool = True
+    has_printed: bool = True
 
 
 @dataclass(frozen=True)

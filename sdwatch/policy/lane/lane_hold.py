@@ -35,14 +35,14 @@ class Tried:
 
 @dataclass(frozen=True)
 class HoldState:
-    """`reason`: why the lane is on hold, None without a hold. `has_output`: the WebUI printed
+    """`reason`: why the lane is on hold, None without a hold. `has_printed`: the WebUI printed
     something about it. `since`: on the wall clock, 0 without a hold. `still_counts_for`: seconds
     for which a generation without progress counts as busy. `needs_self_test`: a call found what no
     probe can see. `in_a_row`: holds since a call succeeded. `tried`: the last attempts since then;
     `before`: how many more."""
 
     reason: HoldReason | None = None
-    has_output: bool = True
+    has_printed: bool = True
     since: float = 0.0
     still_counts_for: float = 0.0
     needs_self_test: bool = False
@@ -70,14 +70,14 @@ class HoldState:
         return started.update(reason, now, retried=True)
 
     def update(
-        self, reason: HoldReason, now: Instant, *, retried: bool = False, has_output: bool = True
+        self, reason: HoldReason, now: Instant, *, retried: bool = False, has_printed: bool = True
     ) -> HoldState:
         """Set the reason. `retried`: something was tried again, so it is recorded although the
         reason may be the same."""
         is_new = retried or self.reason is None or reason.key != self.reason.key
         changed = self.record(reason, now) if is_new else self
         return replace(
-            changed, reason=reason, has_output=has_output, since=changed.since or now.wall
+            changed, reason=reason, has_printed=has_printed, since=changed.since or now.wall
         )
 
     def record(self, what: HoldReason | CrashSeen, now: Instant) -> HoldState:

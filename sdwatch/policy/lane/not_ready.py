@@ -73,7 +73,7 @@ def wait_for_self_test(turn: Turn) -> None:
 
 
 def start_found_unusable(
-    turn: Turn, reason: HoldReason, *, answers: bool, has_output: bool = True
+    turn: Turn, reason: HoldReason, *, answers: bool, has_printed: bool = True
 ) -> None:
     """Put the lane on hold because a start found what only a person can fix; that is no crash.
     A WebUI that answers keeps running and is probed again. Where nothing runs, the start is
@@ -83,17 +83,17 @@ def start_found_unusable(
     starts = state.unusable_starts + 1
     turn.change(nothing_runs=nothing_runs, unusable_starts=starts)
     if not state.stopping:
-        hold = state.hold.update(reason, turn.now, retried=True, has_output=has_output)
+        hold = state.hold.update(reason, turn.now, retried=True, has_printed=has_printed)
         turn.change(hold=hold)
     again = asked_again_after(starts) if nothing_runs else state.setup.health_interval
     hold_for(turn, again)
 
 
-def after_failed_start(turn: Turn, reason: HoldReason, *, has_output: bool = True) -> None:
+def after_failed_start(turn: Turn, reason: HoldReason, *, has_printed: bool = True) -> None:
     """Start the cool-down after a start that a restart may cure."""
     turn.live(Event.START_FAILED)
     turn.change(up=Up.NO)
-    _failed(turn, reason, IdleFailure.START_FAILED, has_output=has_output)
+    _failed(turn, reason, IdleFailure.START_FAILED, has_printed=has_printed)
 
 
 def self_test_failed(turn: Turn, answered: SelfTestAnswered) -> None:
@@ -139,7 +139,7 @@ def _failed(
     reason: HoldReason,
     kind: IdleFailure,
     *,
-    has_output: bool = True,
+    has_printed: bool = True,
     holds: bool = True,
     failed_fresh: int = 0,
 ) -> None:
@@ -149,7 +149,7 @@ def _failed(
     turn.change(knowledge=state.knowledge.forget_blame())
     turn.write(state.history.crashed(kind, turn.now, failed_fresh))
     if holds:
-        hold = state.hold.update(reason, turn.now, retried=True, has_output=has_output)
+        hold = state.hold.update(reason, turn.now, retried=True, has_printed=has_printed)
     else:
         hold = state.hold.record(reason, turn.now)
     turn.change(hold=hold)

@@ -68,9 +68,11 @@ def on_start_failed(turn: Turn, event: LaneEvent) -> None:
             turn.live(Event.START)
             start_found_unusable(turn, event.reason, answers=True)
     elif event.answers or event.reason.cure is Cure.PERSON:
-        start_found_unusable(turn, event.reason, answers=event.answers, has_output=event.has_output)
+        start_found_unusable(
+            turn, event.reason, answers=event.answers, has_printed=event.has_printed
+        )
     else:
-        after_failed_start(turn, event.reason, has_output=event.has_output)
+        after_failed_start(turn, event.reason, has_printed=event.has_printed)
 
 
 def on_tree_stopped(turn: Turn, event: LaneEvent) -> None:

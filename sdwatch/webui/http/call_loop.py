@@ -47,7 +47,7 @@ from sdwatch.policy.lane.state import LaneState
 from sdwatch.system.clock import Clock
 from sdwatch.system.log_events import bound
 from sdwatch.webui.http.call import CallHandle, Sent, result_of
-from sdwatch.webui.http.capture import NoOutput, Output, TailSource
+from sdwatch.webui.http.capture import NothingPrinted, Printed, TailSource
 from sdwatch.webui.http.checked_reply import ReplyChecks
 from sdwatch.webui.http.reply import Reply
 from sdwatch.webui.http.roles import CallSettings, Client, QueueingClient, SupervisedProcess
@@ -72,7 +72,7 @@ class CallLoop:
         settings: CallSettings,
         clock: Clock,
         state: LaneState,
-        output: Output = NoOutput(),  # noqa: B008 - it has no state
+        printed: Printed = NothingPrinted(),  # noqa: B008 - it has no state
     ) -> None:
         self.state = state
         self._client = client
@@ -81,8 +81,8 @@ class CallLoop:
         self._clock = clock
         self._events: queue.SimpleQueue[LaneEvent] = queue.SimpleQueue()
         self._handles: dict[int, CallHandle] = {}
-        self._reply_checks = ReplyChecks(settings.checks, client, output.lines)
-        self._tails = TailSource(process, settings, self._reply_checks, output, self._node)
+        self._reply_checks = ReplyChecks(settings.checks, client, printed.lines)
+        self._tails = TailSource(process, settings, self._reply_checks, printed, self._node)
         self._performers: dict[type[Effect], Performer] = {
             Post: self._post,
             Abandon: self._abandon,

@@ -28,8 +28,8 @@ from sdwatch.webui.process.host_snapshot import memory_in_words, memory_low
 _TOOK_TOO_LONG = "(no output: reading it took too long; does its disk or share hang?)"
 
 
-class Output(Protocol):
-    """What a WebUI prints. See CallOutput of the lane."""
+class Printed(Protocol):
+    """What a WebUI prints. See PrintedLines of the lane."""
 
     @property
     def is_known(self) -> bool: ...
@@ -37,8 +37,8 @@ class Output(Protocol):
     def first_lines_with(self, patterns: Sequence[Expression]) -> tuple[str, ...]: ...
 
 
-class NoOutput:
-    """Of a WebUI whose output nobody follows."""
+class NothingPrinted:
+    """Of a WebUI that nobody follows."""
 
     is_known = False
 
@@ -59,7 +59,7 @@ class TailSource:
     process: SupervisedProcess
     settings: CallSettings
     reply_checks: ReplyChecks
-    output: Output
+    printed: Printed
     node: Callable[[], str]
 
     def capture(self, effect: CaptureTail, handle: CallHandle) -> TailCaptured:
@@ -101,7 +101,7 @@ class TailSource:
             error,
             gone,
             code,
-            () if effect.without_log else self.output.lines(),
+            () if effect.without_log else self.printed.lines(),
             memory_low(before),
             names_checkpoint=names_checkpoint(handle.call.payload),
             memory=memory_in_words(before),
@@ -109,7 +109,7 @@ class TailSource:
             node=self.node(),
         )
         wanted = () if effect.without_log else printed_once(facts, self._signatures)
-        return replace(facts, printed=self.output.first_lines_with(wanted)) if wanted else facts
+        return replace(facts, printed=self.printed.first_lines_with(wanted)) if wanted else facts
 
     def _exit(self, effect: CaptureTail, error: WebUIError) -> tuple[bool, int | None]:
         """Return whether the process of this POST ended, and its exit code."""
@@ -127,7 +127,7 @@ class TailSource:
     def _printed(self, log: Sequence[str], effect: CaptureTail) -> tuple[str, ...] | None:
         """Return the lines of `log` that belong to this call, without the access lines of probes;
         None where they cannot be separated from the lines of others' calls."""
-        if effect.lost or not self.output.is_known:
+        if effect.lost or not self.printed.is_known:
             return None
         lines, _ = without_probes(split_lines("\n".join(log)))
         return tuple(line.text for line in lines)
