@@ -376,16 +376,16 @@ class LaneLoop(CallLoop):
         def broken(error: Exception) -> None:
             self.tell(NotPosted(handle.id, sent.number, repr(error)))
 
-        self._poster.post(sent, lambda: self._send(handle, sent), broken)
+        self._poster.post(sent, lambda: self._prepare_and_send(handle, sent), broken)
 
-    def _send(self, handle: CallHandle, sent: Sent) -> None:
+    def _prepare_and_send(self, handle: CallHandle, sent: Sent) -> None:
         self._poster.wait_for_interrupt()  # else it would hit this one
         self.effects.before_post(handle)
         if sent.given_up:  # the next one may be watched by now
             self.tell(NotPosted(handle.id, sent.number))
             return
         self.samples.start(handle, sent)
-        super()._send(handle, sent)
+        self._send(handle, sent)
 
     def _generate(self, handle: CallHandle, sent: Sent) -> Reply:
         if handle.prompt is not None:

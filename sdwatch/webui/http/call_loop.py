@@ -6,8 +6,8 @@ event, has `step` decide, and performs the effects. Messages to a run are put in
 other effects are in `_performers`: those of a POST here, those of the WebUI in the subclass, which
 also has the slow ones of a POST performed elsewhere.
 
-A POST on a lane goes from `_post` (the loop's thread) by `_start_post`, which hands it to the
-poster, to `_send` there: the lane's prepares it, the one here sends it, with `_generate`.
+A POST on a lane goes from `_post` (the loop's thread) by `_start_post` to the poster, where
+`LaneLoop._prepare_and_send` prepares it and `_send` sends it, with `_generate`.
 """
 
 from __future__ import annotations
