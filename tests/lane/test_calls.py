@@ -349,7 +349,7 @@ def test_an_external_webui_is_never_interrupted_and_waited_for_until_idle() -> N
     history.captured(Diagnosis.BUSY)
     assert not history.count(Interrupt)
     assert history.state.hold.still_counts_for == UNTIL_IDLE
-    assert history.one(RecordFailure).lost
+    assert history.state.calls[0].lost
 
 
 def test_an_external_webui_that_hangs_in_our_own_prompt_is_interrupted_and_then_held() -> None:

@@ -168,7 +168,6 @@ def _conclude(turn: Turn, call: LaneCall, decision: Decision) -> None:
             call.incarnation,
             crashed=crashed,
             first_call=call.first,
-            lost=call.lost,
             evidence=tail.evidence,
         )
     )

@@ -62,7 +62,6 @@ class RecordFailure(ToRun):
     incarnation: int
     crashed: bool = False
     first_call: bool = False
-    lost: bool = False
     evidence: object = None
 
 
