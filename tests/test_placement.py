@@ -27,7 +27,7 @@ class FakeLane:
     box: str = ""
     serves: bool = True
     is_idle: bool = True
-    life_number: int = 1
+    incarnation: int = 1
 
     @property
     def alike(self) -> str:

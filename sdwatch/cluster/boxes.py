@@ -41,7 +41,7 @@ class LaneOfBox:
         self.name = f"{box}/{shown.name}"
         self.tags = shown.tags
         self.alike = f"lists {shown.lists or self.name} with {' '.join(sorted(shown.tags))}"
-        self.life_number = shown.life
+        self.incarnation = shown.life
         self._boxes = boxes
 
     @property

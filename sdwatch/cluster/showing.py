@@ -103,7 +103,7 @@ class Showing:
             lane.tags,
             max(0, ACTIVE_RUNS - own) if serves else 0,
             parts.affinity.loaded(lane),
-            lane.life_number,
+            lane.incarnation,
             known[1] if known else "",
         )
 

@@ -143,7 +143,7 @@ class Lane:
         return self.loop.effects.inventory.catalogue
 
     @property
-    def life_number(self) -> int:
+    def incarnation(self) -> int:
         """Return the number of the current incarnation."""
         return self.process.incarnation
 

@@ -20,14 +20,14 @@ _SHARE = 0.2
 
 
 class WithCheckpoint(Protocol):
-    """A lane, as far as this needs it. `life_number`: which life of its process."""
+    """A lane, as far as this needs it. `incarnation`: the number of the current one."""
 
     @property
     def name(self) -> str: ...
     @property
     def catalogue(self) -> Catalogue | None: ...
     @property
-    def life_number(self) -> int: ...
+    def incarnation(self) -> int: ...
 
 
 class Passable(Protocol):
@@ -101,11 +101,11 @@ class Affinity:
             self._clock.monotonic(), lane.name, priority, title, frozenset(passed)
         )
         if title is not None:
-            self._loaded[lane.name] = lane.life_number, title
+            self._loaded[lane.name] = lane.incarnation, title
 
     def note_loaded(self, lane: WithCheckpoint, name: str) -> None:
         """Note what another machine says that is or will be loaded on one of its lanes."""
-        self._loaded[lane.name] = lane.life_number, name
+        self._loaded[lane.name] = lane.incarnation, name
 
     def look(self, active: Container[str], sources: Container[str]) -> None:
         """Note which runs are still under way, and which jobs still wait."""
@@ -130,8 +130,8 @@ class Affinity:
 
     def loaded(self, lane: WithCheckpoint) -> str:
         """Return what is or will be loaded when the runs of a lane have ended."""
-        life, name = self._loaded.get(lane.name, (lane.life_number, DEFAULT))
-        return name if life == lane.life_number else DEFAULT
+        incarnation, name = self._loaded.get(lane.name, (lane.incarnation, DEFAULT))
+        return name if incarnation == lane.incarnation else DEFAULT
 
     def may_join(self, lane: WithCheckpoint, source: str, needs: str | None, priority: int) -> bool:
         """Return whether a job may be served beside the runs of a lane that need its WebUI now.

@@ -134,7 +134,7 @@ def test_a_restart_has_loaded_the_default_again() -> None:
     assert affinity.loaded(lane) == "x"
     affinity.started("upscale", lane, None)
     assert affinity.loaded(lane) == "x"
-    lane.life_number = 2
+    lane.incarnation = 2
     assert affinity.loaded(lane) == ""
 
 

@@ -22,7 +22,7 @@ class Waits:
 class OneLane:
     name: str = "sim"
     catalogue: Catalogue | None = None
-    life_number: int = 1
+    incarnation: int = 1
 
 
 @dataclass
