@@ -173,7 +173,7 @@ def _calls(calls: list[dict[str, Any]], kinds: list[str]) -> Iterator[str]:
         if len(attempts) > 1 or outcome != "finished":
             yield from map(_attempt, attempts)
         for test in _mappings(call.get("canary")):
-            passed = "passed" if test.get("well") else "failed"
+            passed = "passed" if test.get("self_test_passed") else "failed"
             yield f"           {_local(test.get('at'))}  self-test {passed}: {test.get('decision')}"
         for warning in _mappings(call.get("warnings")):
             yield f"           warning: {warning.get('words', '')}"

@@ -19,6 +19,7 @@ from typing import Any, get_args
 
 from sdwatch.config import Config, secrets_in
 from sdwatch.known_signatures import builtin_signatures
+from sdwatch.policy.failure.earlier_records import renamed
 from sdwatch.policy.failure.error_lines import printed_lines
 from sdwatch.policy.failure.reply_checks import Level
 from sdwatch.policy.notify.notify_settings import secrets_of
@@ -109,7 +110,8 @@ def _journal(run_folder: Path) -> Iterator[dict[str, Any]]:
     """Yield what may be seen of each record; of a very long journal the last."""
     for line in read_evidence(run_folder, JOURNAL, _MOST_BYTES).splitlines()[-MOST_LINES:]:
         try:
-            yield fields_of(parsed(line), _signatures())
+            record = parsed(line)
+            yield fields_of(renamed(record) if isinstance(record, dict) else {}, _signatures())
         except ValueError:
             continue
 

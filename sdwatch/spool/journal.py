@@ -9,6 +9,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from sdwatch.policy.failure.earlier_records import renamed
 from sdwatch.system import disk
 
 _LONGEST_LINE = 16 << 20  # bytes
@@ -37,7 +38,7 @@ def journal_records(path: Path) -> Iterator[dict[str, Any]]:
             left -= len(line)
             if left < 0:  # it grows meanwhile
                 raise too_large
-            if (record := _record(line)) is not None:
+            if (record := record_in(line)) is not None:
                 yield record
 
 
@@ -48,7 +49,7 @@ def records_from(path: Path, offset: int) -> tuple[list[dict[str, Any]], int]:
         file.seek(offset)
         data = file.read(_MOST_BYTES)
     whole = data[: data.rfind(b"\n") + 1]
-    return list(filter(None, map(_record, whole.splitlines()))), offset + len(whole)
+    return list(filter(None, map(record_in, whole.splitlines()))), offset + len(whole)
 
 
 def last_records(path: Path, most_bytes: int) -> list[dict[str, Any]]:
@@ -57,16 +58,17 @@ def last_records(path: Path, most_bytes: int) -> list[dict[str, Any]]:
         size = os.fstat(file.fileno()).st_size
         file.seek(max(0, size - most_bytes))
         lines = file.read(most_bytes).splitlines()
-    return list(filter(None, map(_record, lines[size > most_bytes :])))
+    return list(filter(None, map(record_in, lines[size > most_bytes :])))
 
 
-def _record(line: bytes) -> dict[str, Any] | None:
+def record_in(line: str | bytes) -> dict[str, Any] | None:
+    """Return the record in a line of a journal; None where it is torn, or none."""
     try:
         record = json.loads(line)
     except (ValueError, RecursionError):
         return None
     is_one = isinstance(record, dict) and isinstance(record.get("event"), str)
-    return record if is_one else None
+    return renamed(record) if is_one else None
 
 
 _OF_THE_CALL = (
@@ -134,7 +136,7 @@ def _apply(record: Mapping[str, Any], call: dict[str, Any]) -> None:
         call.setdefault("same_fault", []).append({"at": record.get("at"), **details})
     elif record["event"] == "oom_step":
         call.setdefault("oom", []).append({"at": record.get("at"), **details})
-    elif record["event"] == "call_proven":
+    elif record["event"] == "call_self_tested":
         call.setdefault("canary", []).append({"at": record.get("at"), **details})
     elif call["attempts"]:
         ended = {"ended": record.get("at"), "outcome": record["event"].removeprefix("call_")}

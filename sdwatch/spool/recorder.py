@@ -341,13 +341,13 @@ class RunRecorder(EvidenceRecorder):
 
     def self_tested(self, self_test_failure: str, decision: Decision) -> None:
         record = {
-            "well": not self_test_failure,
-            "unwell": self._said(self_test_failure),
+            "self_test_passed": not self_test_failure,
+            "unhealthy": self._said(self_test_failure),
             "excused": decision.excuses,
             "blame": decision.blame,
             **self._decided(decision),
         }
-        self.disk.insist(lambda: self._run.record("call_proven", call=self._call, **record))
+        self.disk.insist(lambda: self._run.record("call_self_tested", call=self._call, **record))
 
     def failed_before(self, stage: str) -> ErrorEnvelope | None:
         """Return why this call has failed for good, or None. The journal says so where a monitor

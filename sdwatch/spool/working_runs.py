@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from collections import deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
 
 from sdwatch.policy.job.calls.estimate import CallTimes, TimedCall
 from sdwatch.policy.page.night import Loss, losses_in
 from sdwatch.spool.call_history import MOST_CALLS, timed_calls
+from sdwatch.spool.journal import record_in
 from sdwatch.spool.run import JOURNAL
 from sdwatch.system.line_follower import LineFollower
 
@@ -27,7 +26,7 @@ class _Story:
         self.calls: deque[TimedCall] = deque(maxlen=MOST_CALLS)  # the last ones, newest first
 
     def follow(self) -> None:
-        records = [record for line in self._lines.poll() if (record := _record(line))]
+        records = [record for line in self._lines.poll() if (record := record_in(line))]
         for record in records:
             if record["event"] == "claimed":
                 self.source = str(record.get("source", ""))
@@ -70,12 +69,3 @@ class WorkingRuns:
         """Return what their last calls took, those of the newest run first."""
         newest = sorted(self._stories, key=lambda folder: folder.name, reverse=True)
         return CallTimes(call for folder in newest for call in self._stories[folder].calls)
-
-
-def _record(line: str) -> Mapping[str, Any] | None:
-    try:
-        record = json.loads(line)
-    except (ValueError, RecursionError):
-        return None
-    is_one = isinstance(record, dict) and isinstance(record.get("event"), str)
-    return record if is_one else None

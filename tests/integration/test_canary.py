@@ -61,8 +61,8 @@ def test_a_job_that_fails_twice_on_a_healthy_webui_is_to_blame(
         (bad,) = spool.failed()
         assert (error(bad)["diagnosis"], error(bad)["blame"]) == (diagnosis, "job")
         assert error(bad)["canary"] == CANARY_HEALTHY
-        (proven,) = journal(bad, "call_proven")
-        assert (proven["well"], proven["excused"]) == (True, False)
+        (tested,) = journal(bad, "call_self_tested")
+        assert (tested["self_test_passed"], tested["excused"]) == (True, False)
         stats = spool.stats()
         assert (stats["posts"], stats["canaries"], stats["starts"]) == (3, 2, starts)
         assert crashes_in_a_row(spool) == 0, "its crashes lengthen no cool-down"
@@ -133,7 +133,10 @@ def test_a_webui_that_fails_the_canary_costs_no_job_and_all_jobs_resume_when_it_
         spool.wait_for(done=5)
         spool.stop()
         first = max(spool.done(), key=sent)
-        tested = [(each["well"], each["excused"]) for each in journal(first, "call_proven")]
+        tested = [
+            (each["self_test_passed"], each["excused"])
+            for each in journal(first, "call_self_tested")
+        ]
         assert tested == [(False, False), (False, True)]
         assert len(journal(first, "call_started")) == 3
         calls = sorted(len(journal(run, "call_started")) for run in spool.done())
@@ -344,7 +347,7 @@ def test_an_external_webui_is_waited_for_and_asked_again(tmp_path: Path) -> None
             spool.wait_for(done=2)
             spool.stop()
             assert spool.stats()["starts"] == 1
-            assert len(journal(spool.done()[0], "call_proven")) == 1
+            assert len(journal(spool.done()[0], "call_self_tested")) == 1
         finally:
             sim.process.kill()
             sim.process.wait()

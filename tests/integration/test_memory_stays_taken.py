@@ -128,7 +128,11 @@ def test_killed_after_a_failed_self_test_the_webui_is_restarted_and_tested_again
     with monitored(tmp_path, faults=NEVER_FITS_AND_KEEPS, settings=settings) as spool:
         spool.drop("cursed.yaml", job("a cursed castle", **SIZE))
         spool.start_process()
-        wait_until(has(spool.working, "call_proven", well=False), 60, "it failed its self-test")
+        wait_until(
+            has(spool.working, "call_self_tested", self_test_passed=False),
+            60,
+            "it failed its self-test",
+        )
         kill_monitor(spool)
         spool.start()
         spool.drop("good.yaml", job("a castle", **SIZE))
@@ -163,7 +167,11 @@ def test_killed_between_the_two_self_tests_of_a_faulty_webui_no_job_fails(
     with monitored(tmp_path, faults=faults, settings={"cooldown": [0.1, 2, 0.1]}) as spool:
         spool.drop("castle.yaml", job("a castle", **SIZE))
         spool.start_process()
-        wait_until(has(spool.working, "call_proven", well=False), 60, "it failed its self-test")
+        wait_until(
+            has(spool.working, "call_self_tested", self_test_passed=False),
+            60,
+            "it failed its self-test",
+        )
         kill_monitor(spool)
         spool.start()
         spool.wait_for(done=1)

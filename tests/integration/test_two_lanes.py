@@ -79,7 +79,7 @@ def test_a_call_that_failed_twice_on_another_lane_is_tried_before_the_job_is_bla
         (done,) = spool.done()
         assert spool.stats()["posts"] == 2
         assert [each["lane"] for each in journal(done, "call_failed")] == ["sim", "sim"]
-        (tested,) = journal(done, "call_proven")
+        (tested,) = journal(done, "call_self_tested")
         assert tested["excused"]
         assert json.loads((done / "run.json").read_text("utf-8"))["webui"]["name"] == "second"
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from sdwatch.policy.failure.blame import TRACED_AFTER
-from sdwatch.policy.failure.ledger import with_codes
+from sdwatch.policy.failure.earlier_records import renamed, with_codes
 from sdwatch.policy.failure.recovery import Action, Ground
 from sdwatch.policy.report.envelope import attempt_from, cancelled_envelope, with_attempts
 from sdwatch.policy.report.why import About, Evidence, why_text
@@ -83,7 +83,7 @@ def test_a_record_of_this_version_is_left_as_it_is() -> None:
 
 
 def test_a_run_of_that_version_reports_all_that_had_been_tried() -> None:
-    envelope = with_attempts(cancelled_envelope(), [FAILED, ENDED, UNWELL])
+    envelope = with_attempts(cancelled_envelope(), [FAILED, ENDED, renamed(UNWELL)])
     assert envelope.self_test_passed is False
     text = why_text(envelope, About("run-1", "castle.yaml"), Evidence())
     assert "error: the WebUI answered 500 to txt2img: KeyError: 'x'\n" in text

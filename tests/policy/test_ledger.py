@@ -161,7 +161,7 @@ def crashed() -> dict[str, Any]:
 
 
 def self_tested(excused: bool = False, action: str = "retry") -> dict[str, Any]:
-    return {"event": "call_proven", "call": "1.1", "excused": excused, "action": action}
+    return {"event": "call_self_tested", "call": "1.1", "excused": excused, "action": action}
 
 
 @table(

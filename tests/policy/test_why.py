@@ -278,7 +278,7 @@ RECORDS = [
     {"event": "call_finished", "call": "1.1"},
     {"event": "call_failed", "call": "1.2", "message": "boom", "seconds": 2, "incarnation": 1},
     {"event": "call_failed", "call": "1.2", "message": "boom again", "incarnation": 2},
-    {"event": "call_proven", "call": "1.2", "unwell": "the canary failed"},
+    {"event": "call_self_tested", "call": "1.2", "unhealthy": "the canary failed"},
 ]
 
 
@@ -304,7 +304,7 @@ def test_the_decisions_of_the_gate_are_in_their_order() -> None:
     records = [
         {"event": "call_started", "call": "1.1"},
         {"event": "call_failed", "at": "a", "call": "1.1", "diagnosis": "crash", "decision": "one"},
-        {"event": "call_proven", "at": "b", "call": "1.1", "unwell": "", "decision": "two"},
+        {"event": "call_self_tested", "at": "b", "call": "1.1", "unhealthy": "", "decision": "two"},
     ]
     assert decisions_in(records) == [
         {"at": "a", "call": "1.1", "diagnosis": "crash", "decision": "one"},

@@ -273,8 +273,8 @@ def _calls() -> Iterator[Any]:
         yield outcome.later, *whose, attempts, len(text.splitlines())
     record = {"event": "call_failed", "call": "1.1", "decision": "restart and retry (it may cure)"}
     yield attempt_from(record).action, attempt_from(record).failure
-    proven = {"event": "call_proven", "call": "1.1", "unwell": "it died"}
-    envelope = with_attempts(cancelled_envelope(), [record, proven])
+    tested = {"event": "call_self_tested", "call": "1.1", "unhealthy": "it died"}
+    envelope = with_attempts(cancelled_envelope(), [record, tested])
     yield envelope.self_test_passed, len(envelope.attempts), envelope.blame
 
 
@@ -381,6 +381,6 @@ def _story(run: Path) -> Any:
     gate = [
         (record["event"], record["action"], record["ground"])
         for record in journal(run)
-        if record["event"] in ("call_failed", "call_proven")
+        if record["event"] in ("call_failed", "call_self_tested")
     ]
     return run.parent.name, ended, gate

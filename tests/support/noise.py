@@ -41,7 +41,7 @@ WRITTEN_BY_OTHERS = {
     "policy/privacy/redaction.py": "what stands in place of prompts, and is found again",
     "policy/failure/tracebacks.py": "Python's tracebacks",
     "policy/privacy/common_words.py": "words of WebUIs' logs",
-    "policy/failure/ledger.py": "journals of earlier versions",
+    "policy/failure/earlier_records.py": "journals of earlier versions",
     "simulator": "a WebUI of its own",
 }
 """Modules, or folders, whose literals are held against what others wrote."""

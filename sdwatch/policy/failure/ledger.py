@@ -1,54 +1,20 @@
 """Read from a run's journal which calls are finished and how often each was tried. Pure.
 
 There is one ledger per run; a run that was suspended, stopped or orphaned resumes at its first
-unfinished call. The records are the lines of journal.jsonl, each a mapping with at least `event`.
-
-Versions up to 0.1 wrote a decision of the recovery gate as `ACTION (why)`, and nothing that
-identifies a failure. Runs that they suspended resume, and their WHY.txt says what happened before.
+unfinished call. The records are the lines of journal.jsonl, each a mapping with at least `event`;
+those of earlier versions are renamed when they are read (earlier_records.py).
 """
 
 from __future__ import annotations
 
-import hashlib
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from sdwatch.errors import JournalError
-from sdwatch.policy.failure.recovery import CUT_OFFS, Action, Ground
+from sdwatch.policy.failure.recovery import CUT_OFFS, Action
 from sdwatch.policy.job.calls.oom_ladder import Rung, rung_of
-
-_ACTIONS = {
-    "fail": Action.FAIL,
-    "restart and retry": Action.RESTART,
-    "wait until it answers, then retry": Action.WAIT,
-    "retry": Action.RETRY,
-    "interrupt, then retry": Action.INTERRUPT,
-    "ask the canary": Action.SELF_TEST,
-    "restart, then test again": Action.TEST_AGAIN,
-    "hold": Action.HOLD,
-}
-_TRACED = "two jobs were proven to bring the same failure on themselves"
-
-
-def with_codes(record: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a `call_failed` or `call_proven` record with the codes that it lacks; a record of this
-    version is unchanged."""
-    if "action" in record:
-        return dict(record)
-    words, _, why = str(record.get("decision", "")).partition(" (")
-    why = why.removesuffix(")")
-    message, evidence = str(record.get("message", "")), str(record.get("evidence", ""))
-    return {
-        **record,
-        "action": _ACTIONS.get(words),
-        "ground": Ground.TRACED_BEFORE if _TRACED in why else None,
-        "why": why,
-        "failure": hashlib.sha256(message.encode()).hexdigest()[:16],
-        "repeats": evidence in message,
-    }
-
 
 Record = Mapping[str, Any]
 
@@ -356,7 +322,7 @@ def _check_name(name: object) -> None:
 _CALL_EVENTS = {
     "call_started": _started,
     "call_failed": _failed,
-    "call_proven": _self_tested,
+    "call_self_tested": _self_tested,
     "call_given_up": _given_up,
     "call_finished": _finished,
     "oom_step": _changed,

@@ -106,7 +106,7 @@ class History:
         """Note that it passed a self-test, or generated what a job asked for."""
         if not self.needs_self_test:
             return self, None
-        return replace(self, needs_self_test=False), Record("well", now)
+        return replace(self, needs_self_test=False), Record("self_test_passed", now)
 
     def released(self, now: Instant) -> tuple[History, Record | None]:
         """Note that a person says the WebUI is healthy: jobs that crashed it are to blame."""

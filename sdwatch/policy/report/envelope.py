@@ -10,9 +10,9 @@ from typing import Any, TypeVar
 
 from sdwatch.errors import FileProblems, JobUnfitError, Probes, Problem
 from sdwatch.policy.failure.diagnosis import advice_for, blame_for
+from sdwatch.policy.failure.earlier_records import with_codes
 from sdwatch.policy.failure.facts import Blamed, Diagnosis
 from sdwatch.policy.failure.hold_reason import HoldReason
-from sdwatch.policy.failure.ledger import with_codes
 from sdwatch.policy.failure.recovery import CUT_OFFS, Action, Ground
 from sdwatch.policy.job.job import Stage
 from sdwatch.policy.privacy.printable import printable
@@ -158,7 +158,7 @@ def envelope_of(
     `over` the one by which it failed for good, that or a self-test's. Raises ValueError for a
     diagnosis that sdwatch never writes."""
     diagnosis = Diagnosis(str(failed.get("diagnosis", "")))
-    unhealthy = over.get("unwell") if "well" in over else None
+    unhealthy = over.get("unhealthy") if "self_test_passed" in over else None
     blame = _code(Blamed, over.get("blame")) or _code(Blamed, failed.get("blame"))
     return ErrorEnvelope(
         error=str(failed.get("error", "")),
@@ -247,8 +247,8 @@ def _left_unfinished(
             failed.pop(name, None)
         elif event == "call_failed":
             failed[name] = [*failed.pop(name, []), record]
-        elif event == "call_proven":
-            self_test_failure[name] = str(record.get("unwell") or "")
+        elif event == "call_self_tested":
+            self_test_failure[name] = str(record.get("unhealthy") or "")
     name = call or next(reversed(failed), "")
     why = self_test_failure.get(name, "")
     return failed.get(name, []), False if why else None, why
@@ -261,12 +261,12 @@ def decisions_in(records: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
             "at": record.get("at", ""),
             "call": record.get("call", ""),
             "diagnosis": record.get("diagnosis", "")
-            or f"canary: {record.get('unwell') or 'the WebUI is healthy'}",
+            or f"canary: {record.get('unhealthy') or 'the WebUI is healthy'}",
             "decision": record["decision"],
             **{key: record[key] for key in ("action", "ground") if key in record},
         }
         for record in records
-        if record.get("event") in ("call_failed", "call_proven") and "decision" in record
+        if record.get("event") in ("call_failed", "call_self_tested") and "decision" in record
     ]
 
 

@@ -51,7 +51,7 @@ def _one_of(*codes: Iterable[Any]) -> _Check:
 
 _NUMBERS = (
     *("attempt", "incarnation", "generation", "status", "exit_code", "seconds", "after", "times"),
-    *("counted", "crashed", "first_call", "well", "excused", "repeats", "self_test_passed"),
+    *("counted", "crashed", "first_call", "excused", "repeats", "self_test_passed"),
 )
 _VERSION = _text(r"[A-Za-z]{0,3}\d[\w.+-]{0,60}")
 _EXCEPTION = _text(

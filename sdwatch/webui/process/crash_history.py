@@ -103,7 +103,7 @@ class _Past:
         event = record["event"]
         if event == "stable":
             self.crashes.clear()
-        elif event == "well":
+        elif event in ("self_test_passed", "well"):  # the second: earlier versions
             self.needs_self_test = False
         elif event == "forgiven":
             del self.crashes[max(0, len(self.crashes) - int(record["crashes"])) :]
