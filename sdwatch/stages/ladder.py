@@ -52,12 +52,6 @@ class OomLadder:
                 raise
             return self._climb(call, payload(), error)
 
-    def files_of(self, call: Call) -> list[OtherFile]:
-        """Return the other files of a finished call, or of those that were made instead of it."""
-        ledger = self._run.ledger
-        parts = (part.id for part, _ in parts_instead_of(call, self._run))
-        return [file for id in (call.id, *parts) for file in ledger.call(id).files]
-
     def _climb(self, call: Call, payload: Payload, error: CallFailedError) -> Sequence[Image]:
         images: list[Image] = []
         made, tried = 0, list[str]()
@@ -99,6 +93,12 @@ def parts_instead_of(call: Call, run: Run) -> Iterator[tuple[Call, tuple[Image, 
     """Yield the calls that were made or started instead of this one, with their images."""
     ledger = run.ledger
     return known_parts(call, ledger.call(call.id).rungs, lambda part: ledger.call(part).images)
+
+
+def other_files_of(call: Call, run: Run) -> list[OtherFile]:
+    """Return the other files of a finished call, or of those that were made instead of it."""
+    parts = (part.id for part, _ in parts_instead_of(call, run))
+    return [file for id in (call.id, *parts) for file in run.ledger.call(id).files]
 
 
 def _ran_out(error: CallFailedError) -> bool:

@@ -55,7 +55,7 @@ from sdwatch.stages.ending import (
     Place,
 )
 from sdwatch.stages.finishing import Finishing
-from sdwatch.stages.ladder import OomLadder, changed_facts
+from sdwatch.stages.ladder import OomLadder, changed_facts, other_files_of
 from sdwatch.stages.payloads import Payloads, names_of
 from sdwatch.stages.reading import JobReading
 from sdwatch.stages.results import Results
@@ -294,7 +294,7 @@ class StageRunner:
             made[number] = []
             for call in calls:
                 images = self._images_of(stage, call, place)
-                self._results.add(stages, call, images, self._ladder(stage).files_of(call))
+                self._results.add(stages, call, images, other_files_of(call, self._run))
                 made[number] += images
         self._results.finish_point(stages, list(made.items()))
         return made[len(stages)]
@@ -308,19 +308,15 @@ class StageRunner:
     def _images_of(self, stage: Stage, call: Call, place: Place) -> Sequence[Image]:
         """Return a call's images, made in another way where its job permits that after out of
         memory."""
-        return self._ladder(stage, place).images_of(
-            call, lambda: self._payloads.payload(stage, call)
-        )
-
-    def _ladder(self, stage: Stage, place: Place | None = None) -> OomLadder:
-        return OomLadder(
+        ladder = OomLadder(
             self._run,
             lambda call: self._made_or_kept(stage, call, place),
             self._disk.insist,
             lambda: self._webui.catalogue,
         )
+        return ladder.images_of(call, lambda: self._payloads.payload(stage, call))
 
-    def _made_or_kept(self, stage: Stage, call: Call, place: Place | None) -> Sequence[Image]:
+    def _made_or_kept(self, stage: Stage, call: Call, place: Place) -> Sequence[Image]:
         """Return the images of exactly this call. Recorded ones are kept: a finished call is never
         repeated."""
         if (recorded := self._run.ledger.call(call.id).images) is not None:
@@ -329,7 +325,6 @@ class StageRunner:
             return recorded
         if self._run.ledger.call(call.id).was_cut_off_too_often:
             raise CallFailedError(died_here_envelope(call.id))
-        assert place is not None
         self.place = replace(place, call=call.number)
         self._doing = str(self.place)
         made = self._make(call, self._payloads.payload(stage, call))
