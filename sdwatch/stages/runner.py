@@ -284,11 +284,11 @@ class StageRunner:
         made: dict[int, list[Image]] = {0: []}
         self._results.start_point()
         for number, stage in enumerate(stages, 1):
-            source = taken_from(number, stage)
+            giver = taken_from(number, stage)
             seeds = self._run.seeds_of(point, number, stage)
-            calls = calls_of(number, stage, seeds, names_of(made[source]), point)
+            calls = calls_of(number, stage, seeds, names_of(made[giver]), point)
             if not calls:
-                raise CallFailedError(no_image_envelope(self._run.source, number, stage, source))
+                raise CallFailedError(no_image_envelope(self._run.source, number, stage, giver))
             self._refuse_changed_soon(seen)
             place = Place(number, len(stages), stage.kind, 1, len(calls), *nth)
             made[number] = []

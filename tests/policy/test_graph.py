@@ -102,7 +102,11 @@ def test_a_point_of_a_matrix_goes_through_the_graph() -> None:
     stages = BASE + "- img2img: {input: '${from}', prompt: x}\n"
     job = job_of(stages, more="matrix: {from: [base, castle.png, poses/*.png]}\n")
     linked = [job.stages_of(point, 0)[1].links for point in (1, 2, 3)]
-    assert [(each.source, len(each.inputs)) for each in linked] == [(1, 0), (None, 1), (None, 3)]
+    assert [(each.taken_from, len(each.inputs)) for each in linked] == [
+        (1, 0),
+        (None, 1),
+        (None, 3),
+    ]
 
 
 def test_an_input_may_be_a_list_of_the_matrix_without_a_name() -> None:
@@ -233,7 +237,7 @@ GRAPH = (
 
 def test_the_plan_counts_calls_and_pictures_stage_by_stage() -> None:
     planned = plan_of(job_of(GRAPH).stages)
-    assert [(p.source, p.calls, p.pictures) for p in planned] == [
+    assert [(p.taken_from, p.calls, p.pictures) for p in planned] == [
         (0, 2, 2), (1, 2, 4), (2, 4, 4), (1, 1, 2),
     ]  # fmt: skip
     assert sum(each.calls for each in plan_of(job_of(GRAPH).stages)) == 9

@@ -378,7 +378,7 @@ def test_without_a_word_about_images_none_is_taken_from_the_stage_before() -> No
     data = json.dumps(LOADS).encode()
     for more, taken_from in ((b"", 0), (b", input: base", 1)):
         job = parse_job(text % more, "job", frozenset(["wf.json"]), "job", read=lambda _: data)
-        assert plan_of(job.stages)[1].source == taken_from
+        assert plan_of(job.stages)[1].taken_from == taken_from
 
 
 @table(

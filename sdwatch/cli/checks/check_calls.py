@@ -34,11 +34,11 @@ def _name(planned: PlannedStage) -> str:
 
 def _takes(planned: PlannedStage, others: list[PlannedStage]) -> str:
     """Return which images a stage takes, and whether one at a time."""
-    if not planned.source and not planned.own:
+    if not planned.taken_from and not planned.own:
         return ""
     whose = "the job folder"
-    if planned.source:
-        other = others[planned.source - 1]
+    if planned.taken_from:
+        other = others[planned.taken_from - 1]
         whose = other.stage.links.id or f"stage {other.number}"
     elif planned.own == 1:
         return ", of an image of the job folder"

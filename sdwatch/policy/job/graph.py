@@ -56,13 +56,13 @@ NOT_IN_PAYLOAD = frozenset(
 
 @dataclass(frozen=True)
 class Links:
-    """How a stage is linked to others. `id`: '' without one; `source`: the number of the stage
+    """How a stage is linked to others. `id`: '' without one; `taken_from`: the number of the stage
     whose images it takes, None for the one before it; `inputs`: images of the job folder that its
     `input` names; `fan_out`: one call for each image, None where the job does not say; `payload`:
     fields that are sent as they are."""
 
     id: str = ""
-    source: int | None = None
+    taken_from: int | None = None
     inputs: tuple[str, ...] = ()
     fan_out: bool | None = None
     payload: Mapping[str, Any] = field(default_factory=dict)
@@ -132,14 +132,14 @@ class LinkReader:
         """Return the links of the stage with this number. `given`: its fields, typed."""
         nodes = {key.text: value for key, value in part.entries}
         own = part.kind.image_field
-        source: int | None = None
+        taken_from: int | None = None
         inputs: tuple[str, ...] = ()
         node = nodes.get("input")
         if isinstance(node, Scalar) and not node.is_null:
             if part.gives(own) and not isinstance(nodes[own], document.Mapping):
                 self._fail(node, f'give "input" or "{own}", not both', False)
             else:
-                source, inputs = self._input(node, number)
+                taken_from, inputs = self._input(node, number)
         fan_out = given.get("fan_out")
         if fan_out is False and not part.kind.takes_several:
             message = f"a stage {part.what} works on one image at a time; remove fan_out"
@@ -151,7 +151,7 @@ class LinkReader:
             for place, why in refused(payload, self._rules):
                 self._fail(place, why, False)
         return Links(
-            str(given.get("id", "")), source, inputs, fan_out, dict(given.get("payload", {}))
+            str(given.get("id", "")), taken_from, inputs, fan_out, dict(given.get("payload", {}))
         )
 
     def _input(self, node: Scalar, number: int) -> tuple[int | None, tuple[str, ...]]:
@@ -225,10 +225,3 @@ def refused(payload: document.Mapping, rules: JobRules) -> Iterator[tuple[Node, 
             )
         else:
             yield from beyond_in(key, value, rules)
-
-
-def source_of(number: int, source: int | None, takes_others: bool) -> int:
-    """Return the number of the stage whose images the stage with this number takes; 0 for none."""
-    if not takes_others:
-        return 0
-    return number - 1 if source is None else source

@@ -156,7 +156,7 @@ class WorkflowReader:
         if file is None:
             return None
         stage = _Stage(file, nodes, given, lambda place, why: self._fail(place, why, False))
-        return stage.read(takes_image=bool(links.inputs) or links.source is not None)
+        return stage.read(takes_image=bool(links.inputs) or links.taken_from is not None)
 
     def _file(self, node: Scalar) -> WorkflowFile | None:
         names = self._files.names

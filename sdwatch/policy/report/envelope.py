@@ -378,12 +378,12 @@ def died_here_envelope(call_id: str) -> ErrorEnvelope:
     )
 
 
-def no_image_envelope(file: str, number: int, stage: Stage, source: int) -> ErrorEnvelope:
-    """Return the envelope of a stage that has no image to work on. `number`: its own; `source`:
+def no_image_envelope(file: str, number: int, stage: Stage, giver: int) -> ErrorEnvelope:
+    """Return the envelope of a stage that has no image to work on. `number`: its own; `giver`:
     that of the stage whose images it takes."""
     kind = stage.kind
     column = stage.node.column if stage.node else 1
-    what = f"stage {number} ({kind}) has no image to work on: stage {source} made none"
+    what = f"stage {number} ({kind}) has no image to work on: stage {giver} made none"
     return _bad_request(
         error="NoImage",
         message=Problem(stage.line, column, what).located(printable(file)),

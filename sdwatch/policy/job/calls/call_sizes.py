@@ -68,7 +68,7 @@ def _of_stages(stages: Sequence[Stage], sizes: Mapping[str, Size]) -> Counter[Ca
     made: dict[int, Size | None] = {}  # by each stage
     for planned in plan_of(stages):
         stage, own = planned.stage, own_images(planned.stage)
-        source = sizes.get(own[0]) if own else made.get(planned.source)
+        source = sizes.get(own[0]) if own else made.get(planned.taken_from)
         size = made[planned.number] = _made_of(stage, source)
         steps = _steps_of(stage)
         pictures = planned.pictures // planned.calls if planned.calls else 1

@@ -16,7 +16,6 @@ from typing import Any
 
 from sdwatch.policy.job.calls.catalogue import Catalogue
 from sdwatch.policy.job.conduct import OomStep
-from sdwatch.policy.job.graph import source_of
 from sdwatch.policy.job.job import Stage
 from sdwatch.policy.job.stage.stage_kinds import STAGES
 from sdwatch.policy.kinds.kind import Completion
@@ -160,8 +159,9 @@ def own_images(stage: Stage) -> tuple[str, ...]:
 def taken_from(number: int, stage: Stage) -> int:
     """Return the number of the stage whose images the stage with this number takes; 0 if it takes
     none, or images of the job folder."""
-    takes = works_on_images(stage) and not own_images(stage)
-    return source_of(number, stage.links.source, takes)
+    if own_images(stage) or not works_on_images(stage):
+        return 0
+    return number - 1 if stage.links.taken_from is None else stage.links.taken_from
 
 
 def works_on_images(stage: Stage) -> bool:
@@ -169,7 +169,7 @@ def works_on_images(stage: Stage) -> bool:
     kind = STAGES[stage.kind]
     if not kind.runs_workflow:
         return kind.needs_image
-    return bool(own_images(stage)) or stage.links.source is not None
+    return bool(own_images(stage)) or stage.links.taken_from is not None
 
 
 def takes_of(stage: Stage, inputs: Sequence[str]) -> list[tuple[str, ...]]:

@@ -19,14 +19,14 @@ from sdwatch.policy.workflow.saved_files import pictures_in
 
 @dataclass(frozen=True)
 class PlannedStage:
-    """A stage of one point. `source`: the number of the stage whose images it takes, 0 for none;
-    `own`: how many images of the job folder it takes; `calls` and `pictures`: how many it makes, if
-    each call returns what it asks for; not `is_sure`: its workflow has nodes that may make any
-    number of pictures, and counts as one."""
+    """A stage of one point. `taken_from`: the number of the stage whose images it takes, 0 for
+    none; `own`: how many images of the job folder it takes; `calls` and `pictures`: how many it
+    makes, if each call returns what it asks for; not `is_sure`: its workflow has nodes that may
+    make any number of pictures, and counts as one."""
 
     number: int
     stage: Stage
-    source: int
+    taken_from: int
     own: int
     calls: int
     pictures: int
@@ -37,8 +37,8 @@ def plan_of(stages: Sequence[Stage]) -> list[PlannedStage]:
     """Return the stages of a point with their calls, in order."""
     planned: list[PlannedStage] = []
     for number, stage in enumerate(stages, 1):
-        source, own = taken_from(number, stage), len(own_images(stage))
-        images = planned[source - 1].pictures if source else own
+        giver, own = taken_from(number, stage), len(own_images(stage))
+        images = planned[giver - 1].pictures if giver else own
         n_iter = int(stage.fields.get(STAGES[stage.kind].rounds_field, 1))
         known = pictures_in_call(stage)
         batch = 1 if known is None else known
@@ -49,8 +49,8 @@ def plan_of(stages: Sequence[Stage]) -> list[PlannedStage]:
             times, batch = min(images, 1), images if images > 1 else batch
         calls = min(n_iter * times, _MOST)
         made = min(calls * batch, _MOST)
-        is_sure = known is not None and (not source or planned[source - 1].is_sure)
-        planned.append(PlannedStage(number, stage, source, own, calls, made, is_sure))
+        is_sure = known is not None and (not giver or planned[giver - 1].is_sure)
+        planned.append(PlannedStage(number, stage, giver, own, calls, made, is_sure))
     return planned
 
 
