@@ -22,7 +22,7 @@ import common
 
 from sdwatch.policy.page import page
 from sdwatch.policy.page.overview import Overview, as_json
-from sdwatch.spool.archive import Spool
+from sdwatch.spool.folders import Spool
 from sdwatch.spool.overview_reader import OverviewReader
 from sdwatch.system import disk
 from sdwatch.system.clock import iso

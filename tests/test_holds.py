@@ -11,7 +11,7 @@ import pytest
 from sdwatch.lane.lane import Lane
 from sdwatch.monitor.holds import Holds
 from sdwatch.policy.failure.hold_reason import Held, HoldCode, HoldKey, HoldReason, NoCall
-from sdwatch.spool.archive import Spool
+from sdwatch.spool.folders import Spool
 from sdwatch.system.clock import SystemClock
 
 FULL = NoCall("12 MB free on the spool's disk, less than min_free", HoldKey(HoldCode.NO_ROOM))

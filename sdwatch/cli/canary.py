@@ -22,7 +22,7 @@ from sdwatch.policy.failure.signatures import Signature
 from sdwatch.policy.job.calls.catalogue import Catalogue
 from sdwatch.policy.job.stage.stage_kinds import TXT2IMG
 from sdwatch.policy.privacy.printable import printable_text
-from sdwatch.spool.archive import Spool
+from sdwatch.spool.folders import Spool
 from sdwatch.spool.heartbeat import is_alive_here, read_heartbeats
 from sdwatch.webui.http.canary import SIDE, flaw_in, payload
 from sdwatch.webui.http.found import FoundClient

@@ -25,7 +25,7 @@ from sdwatch.errors import SdwatchError, SpoolError
 from sdwatch.policy.kinds.table import KINDS, PLAYED
 from sdwatch.policy.privacy.printable import printable
 from sdwatch.policy.report.command import quoted, typed
-from sdwatch.spool.archive import Spool
+from sdwatch.spool.folders import Spool
 from sdwatch.system import resources
 
 SIMULATOR = "simulator"

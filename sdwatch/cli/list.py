@@ -23,9 +23,9 @@ from sdwatch.policy.job.calls.payload import point_of
 from sdwatch.policy.page.times import iso
 from sdwatch.policy.privacy.printable import counted, printable
 from sdwatch.policy.report.envelope import Unsent
-from sdwatch.spool.archive import Spool
 from sdwatch.spool.diagnostics import WHY, read_evidence, read_json
 from sdwatch.spool.failed_points import envelope_of, failed_points_in
+from sdwatch.spool.folders import Spool
 from sdwatch.spool.heartbeat import read_heartbeats
 from sdwatch.spool.manifest import MANIFEST
 from sdwatch.spool.run import Run

@@ -20,8 +20,8 @@ from sdwatch.errors import SdwatchError
 from sdwatch.policy.job.stage.confinement import JobRules
 from sdwatch.policy.privacy.printable import printable
 from sdwatch.policy.report.command import quoted, words_on_windows
-from sdwatch.spool import archive, commands
-from sdwatch.spool.archive import Spool
+from sdwatch.spool import back_to_inbox, commands
+from sdwatch.spool.folders import Spool
 from sdwatch.spool.job_file import job_file_in
 from sdwatch.system import disk
 from sdwatch.system.signals import LeftToChild
@@ -75,7 +75,7 @@ def main(args: argparse.Namespace) -> ExitCode:
         if args.edit:
             code = max(code, _edit(run, spool, chosen.config.rules))
         else:
-            print(printable(f"{run.name}: queued again as {archive.retry(run, spool.inbox)}"))
+            print(printable(f"{run.name}: queued again as {back_to_inbox.retry(run, spool.inbox)}"))
     return code
 
 
@@ -96,13 +96,15 @@ def _edit(run: Path, spool: Spool, rules: JobRules) -> ExitCode:
     folder = Path(tempfile.mkdtemp(prefix="sdwatch-edit-"))
     unedited: dict[Path, str] | None = None
     try:
-        copy = archive.copy_of_job(run, folder)
+        copy = back_to_inbox.copy_of_job(run, folder)
         unedited = _contents(folder)
         _open_editor(job_file_in(copy) or copy)
         if check_jobs([copy], rules):
             print("the job has mistakes, so it was not submitted")
             return ExitCode.BAD_JOB
-        print(printable(f"{run.name}: queued again as {archive.retry(run, spool.inbox, copy)}"))
+        print(
+            printable(f"{run.name}: queued again as {back_to_inbox.retry(run, spool.inbox, copy)}")
+        )
         unedited = None
         return ExitCode.OK
     finally:

@@ -20,7 +20,7 @@ from sdwatch.policy.privacy.printable import counted, printable, printable_text
 from sdwatch.policy.report.box_lines import box_lines
 from sdwatch.policy.report.hold_text import config_edited
 from sdwatch.policy.report.status_line import queued_in, status_line, suspended_in
-from sdwatch.spool.archive import Spool
+from sdwatch.spool.folders import Spool
 from sdwatch.spool.heartbeat import (
     INTERVAL,
     QUIET_INTERVAL,

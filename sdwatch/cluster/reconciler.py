@@ -18,7 +18,7 @@ from sdwatch.policy.cluster import names
 from sdwatch.policy.cluster.reconciling import SendAgain, WorkMessage, reconcile
 from sdwatch.policy.cluster.run_log import RunLog, read
 from sdwatch.policy.queue.run_names import is_run_id
-from sdwatch.spool.archive import Spool
+from sdwatch.spool.folders import Spool
 from sdwatch.system import disk
 from sdwatch.system.log_events import LogEvent, about
 

@@ -32,7 +32,8 @@ from sdwatch.policy.cluster.lines import lines_in
 from sdwatch.policy.cluster.run_log import Phase, RunLog, read
 from sdwatch.policy.privacy.printable import printable_text
 from sdwatch.policy.privacy.redaction import Redactor
-from sdwatch.spool.archive import Spool, publish
+from sdwatch.spool.archive import publish
+from sdwatch.spool.folders import Spool
 from sdwatch.spool.lasting_faults import Faults
 from sdwatch.spool.made_files import FILES, IMAGES
 from sdwatch.spool.patient_disk import PatientDisk

@@ -11,7 +11,7 @@ from sdwatch.policy.cluster.entries import BoxOutcome
 from sdwatch.policy.cluster.holding import LocalRun
 from sdwatch.policy.cluster.lines import FORWARDED
 from sdwatch.policy.failure.ledger import Ledger
-from sdwatch.spool.archive import Spool
+from sdwatch.spool.folders import Spool
 from sdwatch.spool.journal import records_from
 from sdwatch.spool.run import JOURNAL
 from sdwatch.system import disk

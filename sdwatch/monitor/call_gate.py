@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from sdwatch.policy.failure.hold_reason import HoldCode, HoldKey, NoCall
-from sdwatch.spool.archive import Spool
+from sdwatch.spool.folders import Spool
 from sdwatch.system import disk
 
 

@@ -11,7 +11,7 @@ from sdwatch.errors import AlreadyRunningError
 from sdwatch.policy.failure.lasting import LastingStates, key_of
 from sdwatch.policy.report.status_line import status_line
 from sdwatch.spool import takeover
-from sdwatch.spool.archive import Spool
+from sdwatch.spool.folders import Spool
 from sdwatch.spool.heartbeat import (
     INTERVAL,
     QUIET_INTERVAL,

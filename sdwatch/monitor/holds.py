@@ -10,7 +10,7 @@ from sdwatch.policy.failure.hold_reason import Held, HoldCode, HoldReason, NoCal
 from sdwatch.policy.failure.lasting import LastingStates
 from sdwatch.policy.report.hold_text import config_edited
 from sdwatch.policy.report.notice import Notice, Topic
-from sdwatch.spool.archive import Spool
+from sdwatch.spool.folders import Spool
 from sdwatch.spool.hold_note import HoldNote
 from sdwatch.system.clock import Clock, iso
 from sdwatch.system.log_events import LogEvent, bound

@@ -17,8 +17,8 @@ from sdwatch.policy.failure.lasting import LastingStates, key_of
 from sdwatch.policy.job.calls.call_sizes import KnownSizes, listed_sizes
 from sdwatch.policy.privacy.printable import printable
 from sdwatch.spool import archive
-from sdwatch.spool.archive import Spool
 from sdwatch.spool.arrival import Arrival
+from sdwatch.spool.folders import Spool
 from sdwatch.spool.inbox import Inbox
 from sdwatch.spool.run import Run
 from sdwatch.spool.watch import InboxWatch

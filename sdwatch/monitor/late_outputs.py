@@ -12,7 +12,7 @@ from sdwatch.monitor.rounds import Rounds
 from sdwatch.policy.failure.lasting import LastingStates
 from sdwatch.policy.job.outputs.result import OutputWish
 from sdwatch.spool import outputs
-from sdwatch.spool.archive import Spool
+from sdwatch.spool.folders import Spool
 from sdwatch.spool.outputs import Outputs, OutputSettings, OutputsRefusedError
 from sdwatch.stages.settings import RunSettings
 from sdwatch.system import disk

@@ -41,8 +41,8 @@ from sdwatch.policy.privacy.printable import counted
 from sdwatch.policy.report.hold_text import config_edited
 from sdwatch.policy.report.notice import Notice
 from sdwatch.spool import after_death, takeover
-from sdwatch.spool.archive import Spool
 from sdwatch.spool.earlier_texts import learn_earlier_texts
+from sdwatch.spool.folders import Spool
 from sdwatch.spool.heartbeat import INTERVAL, STARTING, Heartbeat, give_way
 from sdwatch.stages.ending import Ending
 from sdwatch.system.clock import Clock, SystemClock, iso, wait

@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 from sdwatch.monitor.call_gate import CallGate
 from sdwatch.monitor.work import Parts, Work
-from sdwatch.spool.archive import Spool
+from sdwatch.spool.folders import Spool
 from sdwatch.stages.settings import RunSettings
 from sdwatch.system.clock import Clock
 from sdwatch.system.state_folder import StateFolder

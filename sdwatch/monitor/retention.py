@@ -19,7 +19,7 @@ from sdwatch.policy.failure.lasting import LastingStates, key_of
 from sdwatch.policy.privacy.printable import counted
 from sdwatch.policy.queue.oldest_first import Kept, too_much, too_old
 from sdwatch.policy.queue.run_names import is_run_id
-from sdwatch.spool.archive import Spool
+from sdwatch.spool.folders import Spool
 from sdwatch.spool.heartbeat import HEARTBEAT
 from sdwatch.spool.manifest import MANIFEST
 from sdwatch.spool.run import JOURNAL

@@ -13,7 +13,7 @@ from sdwatch.monitor.runs import was_changed
 from sdwatch.monitor.suspended import REFUSED_FOR, SuspendedRun, SuspendedRuns
 from sdwatch.policy.report.envelope import ErrorEnvelope, Unsent, held_envelope
 from sdwatch.spool import archive
-from sdwatch.spool.archive import Spool
+from sdwatch.spool.folders import Spool
 from sdwatch.spool.run import Run
 from sdwatch.stages.ending import Ending
 from sdwatch.system import disk

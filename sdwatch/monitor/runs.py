@@ -12,7 +12,8 @@ from sdwatch.lane.lane import Lane
 from sdwatch.monitor.suspended import REFUSED_FOR, SuspendedRuns
 from sdwatch.policy.job.job import Job
 from sdwatch.policy.report.envelope import broken_envelope
-from sdwatch.spool.archive import Spool, publish
+from sdwatch.spool.archive import publish
+from sdwatch.spool.folders import Spool
 from sdwatch.spool.patient_disk import PatientDisk
 from sdwatch.spool.recorder import RunRecorder
 from sdwatch.spool.run import Run

@@ -14,7 +14,7 @@ from typing import Any
 from sdwatch.policy.failure.lasting import LastingStates, key_of
 from sdwatch.policy.page import page
 from sdwatch.policy.page.overview import MonitorCard, Overview, Presence, as_json
-from sdwatch.spool.archive import Spool
+from sdwatch.spool.folders import Spool
 from sdwatch.spool.overview_reader import OverviewReader
 from sdwatch.spool.webui_names import NAMES, WebUINames, names_file_of
 from sdwatch.system import disk

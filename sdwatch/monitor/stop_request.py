@@ -10,7 +10,7 @@ from types import FrameType
 from sdwatch import system
 from sdwatch.config import Config
 from sdwatch.monitor.stop_file import StopFile
-from sdwatch.spool.archive import Spool
+from sdwatch.spool.folders import Spool
 from sdwatch.system import signals
 from sdwatch.system.clock import Clock
 

@@ -10,8 +10,9 @@ from pathlib import Path
 
 from sdwatch.policy.failure.ledger import LeftCall
 from sdwatch.spool import cancel_marker
-from sdwatch.spool.archive import Spool, move_out, sweep
+from sdwatch.spool.archive import move_out, sweep
 from sdwatch.spool.fingerprint import DEEPEST
+from sdwatch.spool.folders import Spool
 from sdwatch.spool.run import Run
 from sdwatch.system import EntryKind, disk
 from sdwatch.system.clock import Clock

@@ -10,7 +10,7 @@ from typing import Any
 from sdwatch.policy.failure.ledger import seconds_of
 from sdwatch.policy.job.calls.call_sizes import size_of_record
 from sdwatch.policy.job.calls.estimate import CallTimes, TimedCall
-from sdwatch.spool.archive import Spool, runs_in
+from sdwatch.spool.folders import Spool, runs_in
 from sdwatch.spool.journal import read_journal
 from sdwatch.spool.run import JOURNAL
 

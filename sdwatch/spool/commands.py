@@ -1,5 +1,5 @@
 """What a person asks for by files: cancel, hold, resume, submit, retry some points of a job. (To
-retry all of it: archive.retry.)
+retry all of it: back_to_inbox.retry.)
 
 The command line and the web page call these; each writes what a person could write by hand.
 """
@@ -19,9 +19,10 @@ from sdwatch.policy.job.points.only_points import with_points
 from sdwatch.policy.job.stage.confinement import JobRules
 from sdwatch.policy.queue.control import CANCEL, CANCEL_EXTENSION, FREE, HOLD
 from sdwatch.policy.report.envelope import CUT_SHORT
-from sdwatch.spool.archive import Spool, copy_of_job, put_in, retry
+from sdwatch.spool.back_to_inbox import copy_of_job, put_in, retry
 from sdwatch.spool.candidates import is_temporary
 from sdwatch.spool.failed_points import envelope_of, failed_points_in, unfinished_points
+from sdwatch.spool.folders import Spool
 from sdwatch.spool.hold_note import notes_in
 from sdwatch.spool.job_file import job_file_in
 from sdwatch.spool.new_jobs import job_text_at, read_job_at

@@ -12,7 +12,7 @@ from sdwatch.errors import JobError
 from sdwatch.policy.job.job import Job
 from sdwatch.policy.job.stage.confinement import JobRules
 from sdwatch.policy.privacy.redaction import Redactor
-from sdwatch.spool.archive import Spool, runs_in
+from sdwatch.spool.folders import Spool, runs_in
 from sdwatch.spool.journal import last_records
 from sdwatch.spool.manifest import last_values, read_about
 from sdwatch.spool.run import JOURNAL, Run

@@ -24,7 +24,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from sdwatch import system
 from sdwatch.errors import AlreadyRunningError, RunStoppedError
 from sdwatch.policy.kinds.table import kind_named
-from sdwatch.spool.archive import Spool
+from sdwatch.spool.folders import Spool
 from sdwatch.system import disk, patience
 from sdwatch.system.clock import Clock, join
 

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from sdwatch.policy.page.overview import QueuedJob
-from sdwatch.spool.archive import Spool
 from sdwatch.spool.candidates import candidates
+from sdwatch.spool.folders import Spool
 from sdwatch.system import disk
 from sdwatch.system.clock import Clock
 

@@ -34,9 +34,9 @@ from sdwatch.policy.page.overview import (
     Totals,
 )
 from sdwatch.policy.page.times import wall_of
-from sdwatch.spool.archive import Spool, runs_in
 from sdwatch.spool.call_history import MOST_RUNS
 from sdwatch.spool.ended_runs import EndedRuns
+from sdwatch.spool.folders import Spool, runs_in
 from sdwatch.spool.heartbeat import read_heartbeats
 from sdwatch.spool.inbox_listing import InboxListing
 from sdwatch.spool.presence import PresenceWatch

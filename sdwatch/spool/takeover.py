@@ -18,7 +18,7 @@ from typing import Any
 from sdwatch import system
 from sdwatch.errors import SpoolError
 from sdwatch.policy.naming import nearest
-from sdwatch.spool.archive import Spool
+from sdwatch.spool.folders import Spool
 from sdwatch.spool.heartbeat import refuse_second_monitor
 from sdwatch.spool.outputs import WAITING
 from sdwatch.spool.run import JOURNAL

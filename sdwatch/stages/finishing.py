@@ -12,7 +12,7 @@ from sdwatch.errors import RunCancelledError
 from sdwatch.policy.failure.ledger import Image
 from sdwatch.policy.job.job import Job
 from sdwatch.policy.job.points.contact_sheet import has_matrix, pages_of
-from sdwatch.spool.archive import Spool
+from sdwatch.spool.folders import Spool
 from sdwatch.spool.outputs import (
     Outputs,
     OutputSettings,

@@ -44,7 +44,8 @@ from sdwatch.policy.report.envelope import (
     points_envelope,
     timed_out_envelope,
 )
-from sdwatch.spool.archive import Spool, publish
+from sdwatch.spool.archive import publish
+from sdwatch.spool.folders import Spool
 from sdwatch.spool.recorder import RunRecorder
 from sdwatch.spool.run import Run
 from sdwatch.stages.conduct import RunConduct

@@ -15,8 +15,8 @@ import yaml
 from sdwatch.errors import FileProblems, JobError, Problem, SpoolError
 from sdwatch.policy.job.stage.confinement import DEVICE, JobRules
 from sdwatch.policy.job.text.document import MAX_BYTES
-from sdwatch.spool import archive, commands
-from sdwatch.spool.archive import Spool
+from sdwatch.spool import back_to_inbox, commands
+from sdwatch.spool.folders import Spool
 from sdwatch.spool.job_file import job_file_in
 from sdwatch.spool.new_jobs import read_job_at
 from sdwatch.spool.run import read_source
@@ -55,7 +55,7 @@ def retry(spool: Spool, run_id: str) -> str:
     """Put a run's job back into the inbox. Raises NotFoundError, SpoolError, OSError."""
     run = ended_run(spool, run_id)
     spool.prepare()
-    return f"{run_id}: queued again as {archive.retry(run, spool.inbox).name}"
+    return f"{run_id}: queued again as {back_to_inbox.retry(run, spool.inbox).name}"
 
 
 def retry_failed_points(spool: Spool, run_id: str, rules: JobRules) -> str:
@@ -74,7 +74,7 @@ def job_text_of(spool: Spool, run_id: str) -> tuple[str, str]:
     OSError."""
     run = ended_run(spool, run_id)
     with _own_folder() as folder:
-        file = _file_of(archive.copy_of_job(run, folder))
+        file = _file_of(back_to_inbox.copy_of_job(run, folder))
         try:
             return read_source(run), file.read_bytes()[:MAX_BYTES].decode("utf-8-sig")
         except UnicodeDecodeError as error:
@@ -88,12 +88,12 @@ def retry_edited(spool: Spool, run_id: str, job: str, rules: JobRules) -> str:
     NotFoundError, SpoolError, OSError."""
     run = ended_run(spool, run_id)
     with _own_folder() as folder:
-        copy = archive.copy_of_job(run, folder)
+        copy = back_to_inbox.copy_of_job(run, folder)
         # A browser sends each line end as CR LF.
         _file_of(copy).write_bytes(job.replace("\r\n", "\n").encode("utf-8", "replace"))
         _check(copy, rules)
         spool.prepare()
-        return f"{run_id}: queued again as {archive.retry(run, spool.inbox, copy).name}"
+        return f"{run_id}: queued again as {back_to_inbox.retry(run, spool.inbox, copy).name}"
 
 
 def drop_form(spool: Spool, given: Mapping[str, str], rules: JobRules) -> str:

@@ -22,7 +22,7 @@ from sdwatch.config import Config
 from sdwatch.errors import JobError, NotFoundError, SdwatchError, SpoolError
 from sdwatch.policy.page import page
 from sdwatch.policy.page.overview import Overview, as_json
-from sdwatch.spool.archive import Spool
+from sdwatch.spool.folders import Spool
 from sdwatch.spool.overview_reader import OverviewReader
 from sdwatch.spool.webui_names import read_names
 from sdwatch.system import disk

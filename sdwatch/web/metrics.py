@@ -16,7 +16,7 @@ from sdwatch.policy.failure.lifecycle import State
 from sdwatch.policy.lane.crashes import IdleFailure
 from sdwatch.policy.page.overview import LaneCard, Overview, Presence
 from sdwatch.policy.page.times import wall_of
-from sdwatch.spool.archive import Spool
+from sdwatch.spool.folders import Spool
 from sdwatch.spool.heartbeat import read_heartbeats
 from sdwatch.spool.inbox_listing import InboxListing
 from sdwatch.spool.overview_reader import OverviewReader

@@ -11,7 +11,7 @@ import uvicorn
 
 from sdwatch.config import Config
 from sdwatch.errors import SdwatchError
-from sdwatch.spool.archive import Spool
+from sdwatch.spool.folders import Spool
 from sdwatch.system import disk, listen_alone
 from sdwatch.web.access import Access
 from sdwatch.web.app import WebApp

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from sdwatch.policy.page.buttons import Forms
 from sdwatch.policy.privacy.printable import printable_text
-from sdwatch.spool.archive import Spool
 from sdwatch.spool.diagnostics import ENVELOPE, WHY
 from sdwatch.spool.failed_points import envelope_of, failed_points_in
+from sdwatch.spool.folders import Spool
 from sdwatch.spool.run import read_source
 from sdwatch.system import EntryKind, disk
 from sdwatch.web import pages

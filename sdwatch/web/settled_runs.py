@@ -15,7 +15,7 @@ from sdwatch.policy.failure.facts import Diagnosis
 from sdwatch.policy.job.calls.payload import stage_of
 from sdwatch.policy.job.stage.stage_kinds import STAGES
 from sdwatch.policy.page.times import wall_of
-from sdwatch.spool.archive import Spool
+from sdwatch.spool.folders import Spool
 from sdwatch.spool.manifest import MANIFEST
 from sdwatch.system import EntryKind, disk
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from sdwatch.policy.failure.lasting import LastingStates, key_of
-from sdwatch.spool.archive import Spool
+from sdwatch.spool.folders import Spool
 from sdwatch.spool.overview_reader import OverviewReader
 from sdwatch.system import disk
 from sdwatch.system.clock import SystemClock, wait

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from sdwatch.errors import NotFoundError
 from sdwatch.policy.job.stage.confinement import DEVICE
-from sdwatch.spool.archive import Spool, runs_in
+from sdwatch.spool.folders import Spool, runs_in
 from sdwatch.system import disk
 
 _FOLDERS = ("done", "failed", "working")

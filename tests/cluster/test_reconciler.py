@@ -14,7 +14,7 @@ from sdwatch.cluster.reconciler import Reconciler
 from sdwatch.policy.cluster.entries import Accepted, Closed, Granted
 from sdwatch.policy.cluster.names import Times, text_of, token_of
 from sdwatch.policy.cluster.run_log import RunLog
-from sdwatch.spool.archive import Spool
+from sdwatch.spool.folders import Spool
 from tests.cluster.machines import Cluster, cluster
 from tests.support.helpers import wait_until
 

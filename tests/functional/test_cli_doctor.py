@@ -23,7 +23,7 @@ from sdwatch.cli.checks import check_machine
 from sdwatch.cli.checks.check_machine import clock_skew, network_type
 from sdwatch.cli.checks.findings import Area, DoctorFinding, Examination, Weight, examined, worst_of
 from sdwatch.cli.shared.exit_codes import ExitCode
-from sdwatch.spool.archive import Spool
+from sdwatch.spool.folders import Spool
 from tests.functional.cli import drop, heartbeat, make_spool, only, running, sdwatch
 from tests.functional.installs import home_env
 from tests.notify.receivers import TOKEN, receiver

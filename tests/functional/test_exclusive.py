@@ -9,7 +9,7 @@ import pytest
 
 from sdwatch.cli.shared import exclusive
 from sdwatch.cli.shared.exclusive import exclusive_use
-from sdwatch.spool.archive import Spool
+from sdwatch.spool.folders import Spool
 from tests.spool.spools import made_spool
 
 

@@ -24,7 +24,7 @@ from sdwatch.errors import JobUnfitError, Problem
 from sdwatch.monitor.intake import Intake
 from sdwatch.policy.job.job import parse_job
 from sdwatch.spool import job_reader
-from sdwatch.spool.archive import Spool
+from sdwatch.spool.folders import Spool
 from sdwatch.spool.run import Run
 from sdwatch.spool.watch import InboxWatch
 from sdwatch.system import failpoints

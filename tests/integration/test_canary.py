@@ -11,7 +11,7 @@ import pytest
 
 from sdwatch.policy.failure.recovery import TRACED_BEFORE
 from sdwatch.policy.report.envelope import CANARY_HEALTHY
-from sdwatch.spool import archive
+from sdwatch.spool import back_to_inbox
 from sdwatch.system.clock import SystemClock
 from sdwatch.webui.process.crash_history import CrashHistory
 from tests.support.helpers import wait_until
@@ -275,7 +275,7 @@ def test_three_jobs_in_a_row_that_kill_it_hold_it_and_can_be_put_back(tmp_path: 
         wait_until(lambda: not note.exists(), 30, "the hold is over")
         spool.stop()
         for run in spool.failed():
-            archive.retry(run, spool.inbox)
+            back_to_inbox.retry(run, spool.inbox)
         assert spool.waiting() == ["a.yaml", "b.yaml", "c.yaml"]
 
 

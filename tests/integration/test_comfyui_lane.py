@@ -11,7 +11,7 @@ from PIL import Image
 
 from sdwatch.cli.shared.exit_codes import ExitCode
 from sdwatch.spool import commands
-from sdwatch.spool.archive import Spool
+from sdwatch.spool.folders import Spool
 from tests.functional.cli import sdwatch
 from tests.integration.test_comfyui import comfyui, job, output
 from tests.support.helpers import wait_until

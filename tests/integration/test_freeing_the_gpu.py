@@ -10,7 +10,7 @@ import pytest
 import requests
 
 from sdwatch.spool import commands
-from sdwatch.spool.archive import Spool
+from sdwatch.spool.folders import Spool
 from tests.integration.test_times_of_jobs import SetClock
 from tests.support.helpers import wait_until
 from tests.support.monitored import Monitored, job, journal, monitored

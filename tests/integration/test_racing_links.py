@@ -15,8 +15,8 @@ import pytest
 
 from sdwatch.errors import SdwatchError
 from sdwatch.monitor.once import Result
-from sdwatch.spool import archive, commands
-from sdwatch.spool.archive import Spool
+from sdwatch.spool import back_to_inbox, commands
+from sdwatch.spool.folders import Spool
 from tests.spool.swaps import seen_in
 from tests.support.attacker import can_exchange, swapping
 from tests.support.helpers import wait_until
@@ -157,7 +157,7 @@ def test_a_retry_past_a_racing_link_submits_the_runs_own_job_or_nothing(
                 tried += 1
                 with suppress(OSError, SdwatchError):
                     if submitted < MOST:
-                        archive.retry(run, of_worker.inbox)
+                        back_to_inbox.retry(run, of_worker.inbox)
                         submitted += 1
         assert tried > submitted > 0, "nothing was raced"
         wait_until_all_ended(spool, [bad] * (1 + submitted))

@@ -13,7 +13,7 @@ from sdwatch import system
 from sdwatch.config import RetentionConfig, RunsKept
 from sdwatch.monitor.once import Result
 from sdwatch.monitor.retention import Retention
-from sdwatch.spool.archive import Spool
+from sdwatch.spool.folders import Spool
 from sdwatch.spool.heartbeat import Heartbeat
 from sdwatch.spool.run import new_run_id
 from sdwatch.system import disk

@@ -11,8 +11,8 @@ from pathlib import Path
 from PIL import Image
 
 from sdwatch.policy.job.calls.payload import Call
-from sdwatch.spool.archive import Spool
 from sdwatch.spool.arrival import Arrival
+from sdwatch.spool.folders import Spool
 from sdwatch.spool.inbox import Inbox
 from sdwatch.system import failpoints
 from sdwatch.system.failpoints import Failpoint

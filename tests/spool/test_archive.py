@@ -15,9 +15,9 @@ import pytest
 
 from sdwatch.errors import SpoolError
 from sdwatch.policy.report.envelope import cancelled_envelope
-from sdwatch.spool import after_death, archive
-from sdwatch.spool.archive import Spool
+from sdwatch.spool import after_death, archive, back_to_inbox
 from sdwatch.spool.arrival import Arrival
+from sdwatch.spool.folders import Spool
 from sdwatch.spool.run import JOURNAL, Run
 from sdwatch.system import disk
 from tests.spool.spools import (
@@ -526,7 +526,7 @@ def test_runs_resume_oldest_first(spool: Spool, clock: FakeClock) -> None:
 def test_a_retry_puts_the_job_back_as_it_was_dropped(spool: Spool, clock: FakeClock) -> None:
     run = claimed(spool, clock)
     where = archive.publish(run, spool, "failed", cancelled_envelope())
-    assert archive.retry(where, spool.inbox) == spool.inbox / "castle.yaml"
+    assert back_to_inbox.retry(where, spool.inbox) == spool.inbox / "castle.yaml"
     assert (spool.inbox / "castle.yaml").read_text() == JOB
     assert (where / "job.yaml").read_text() == JOB
 
@@ -537,7 +537,7 @@ def test_a_retry_of_a_folder_job_puts_the_folder_back(spool: Spool, clock: FakeC
     run = archive.claim(arrival, spool, clock)
     assert run is not None
     where = archive.publish(run, spool, "failed", cancelled_envelope())
-    back = archive.retry(where, spool.inbox)
+    back = back_to_inbox.retry(where, spool.inbox)
     assert back == spool.inbox / "my sketch"
     assert {path.name for path in back.iterdir()} == {"job.yaml", "a.png"}
 
@@ -550,26 +550,26 @@ def test_a_retry_does_not_bring_in_what_a_link_leads_to(spool: Spool, tmp_path: 
         run.mkdir(parents=True)
     (whole / "job" / "job.yaml").write_text(JOB)
     (whole / "job" / "a.png").symlink_to(tmp_path / "secret")
-    back = archive.retry(whole, spool.inbox)
+    back = back_to_inbox.retry(whole, spool.inbox)
     assert (back / "a.png").is_symlink()
     (file / "job.yaml").symlink_to(tmp_path / "secret")
     (linked / "job").symlink_to(whole / "job")
     for run in (file, linked):
         with pytest.raises(SpoolError, match="no job in this run"):
-            archive.retry(run, spool.inbox)
+            back_to_inbox.retry(run, spool.inbox)
 
 
 def test_a_retry_of_a_run_without_a_job_is_a_clear_error(spool: Spool) -> None:
     (spool.failed / "empty").mkdir()
     with pytest.raises(SpoolError, match="no job in this run"):
-        archive.retry(spool.failed / "empty", spool.inbox)
+        back_to_inbox.retry(spool.failed / "empty", spool.inbox)
 
 
 def test_putting_a_job_in_never_overwrites_another(spool: Spool) -> None:
     for number in range(3):
         temporary = spool.inbox / f".castle-{number}.tmp"
         temporary.write_text(str(number))
-        archive.put_in(temporary, spool.inbox, "castle", ".yaml")
+        back_to_inbox.put_in(temporary, spool.inbox, "castle", ".yaml")
     found = {path.name: path.read_text() for path in spool.inbox.iterdir()}
     assert found == {"castle.yaml": "0", "castle-2.yaml": "1", "castle-3.yaml": "2"}
 
@@ -581,7 +581,7 @@ def test_a_name_that_is_as_long_as_can_be_is_shortened_for_its_number(
     for number in range(12):
         temporary = spool.inbox / f".{number}.tmp"
         temporary.write_text(str(number))
-        archive.put_in(temporary, spool.inbox, stem, ".yaml")
+        back_to_inbox.put_in(temporary, spool.inbox, stem, ".yaml")
     found = sorted(spool.inbox.iterdir(), key=lambda path: int(path.read_text()))
     assert [path.read_text() for path in found] == [str(number) for number in range(12)]
     assert found[11].name.endswith("-12.yaml")
@@ -603,7 +603,7 @@ def test_a_job_that_cannot_be_put_in_leaves_nothing_in_the_inbox(
         shutil.rmtree(run / "job")
     monkeypatch.setattr(archive.renames, "rename", refuse)
     with pytest.raises(PermissionError):
-        archive.retry(run, spool.inbox)
+        back_to_inbox.retry(run, spool.inbox)
     assert list(spool.inbox.iterdir()) == []
 
 
@@ -630,7 +630,7 @@ def test_a_retry_of_a_folder_with_a_hole_that_would_fill_the_disk_is_refused(
     with open(run / "job" / "hole.png", "wb") as file:
         file.truncate(257 << 20)
     with pytest.raises(SpoolError, match="at most 256 MB in a file"):
-        archive.retry(run, spool.inbox)
+        back_to_inbox.retry(run, spool.inbox)
     assert list(spool.inbox.iterdir()) == []
 
 

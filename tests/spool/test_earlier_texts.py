@@ -9,8 +9,8 @@ from typing import Any
 from sdwatch.policy.job.job import parse_job
 from sdwatch.policy.job.stage.confinement import JobRules
 from sdwatch.policy.privacy.redaction import Redactor
-from sdwatch.spool.archive import Spool
 from sdwatch.spool.earlier_texts import RunTexts, learn_earlier_texts
+from sdwatch.spool.folders import Spool
 from sdwatch.spool.manifest import write_manifest
 
 

@@ -16,7 +16,7 @@ import pytest
 
 from sdwatch.errors import AlreadyRunningError, RunStoppedError
 from sdwatch.monitor.heartbeat_thread import HeartbeatWriter
-from sdwatch.spool.archive import Spool
+from sdwatch.spool.folders import Spool
 from sdwatch.spool.heartbeat import (
     HEARTBEAT,
     INTERVAL,

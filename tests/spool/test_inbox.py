@@ -21,8 +21,8 @@ from sdwatch.policy.job.files.near_miss import why_not_a_job
 from sdwatch.policy.job.job import Job
 from sdwatch.spool import archive
 from sdwatch.spool import inbox as inbox_module
-from sdwatch.spool.archive import Spool
 from sdwatch.spool.fingerprint import DEEPEST
+from sdwatch.spool.folders import Spool
 from sdwatch.spool.inbox import Inbox
 from sdwatch.spool.watch import InboxWatch
 from sdwatch.system import disk, links

@@ -18,8 +18,8 @@ import pytest
 from sdwatch.errors import JobError
 from sdwatch.monitor.once import Result
 from sdwatch.policy.job.job import Job
-from sdwatch.spool import archive, candidates, job_reader
-from sdwatch.spool.archive import Spool
+from sdwatch.spool import archive, back_to_inbox, candidates, job_reader
+from sdwatch.spool.folders import Spool
 from sdwatch.spool.run import read_bounded
 from sdwatch.stages.ending import Ending
 from tests.spool.spools import JOB, folder_job, inbox_of, made_spool, settled
@@ -132,7 +132,7 @@ def test_each_odd_name_had_a_run_of_its_own_and_the_messages_can_be_shown(night:
 def test_a_retry_puts_it_back_under_its_own_name(
     night: Monitored, tmp_path: Path, name: str
 ) -> None:
-    back = archive.retry(run_of(night.failed(), f"bad/{name}"), tmp_path)
+    back = back_to_inbox.retry(run_of(night.failed(), f"bad/{name}"), tmp_path)
     assert back.read_text() == "step: 2\n"
     assert back == tmp_path / "bad" / name
 

@@ -12,7 +12,8 @@ from sdwatch.errors import JobError
 from sdwatch.policy.job.job import Job
 from sdwatch.policy.job.stage.confinement import JobRules
 from sdwatch.spool import inbox as inbox_module
-from sdwatch.spool.archive import Spool, claim
+from sdwatch.spool.archive import claim
+from sdwatch.spool.folders import Spool
 from sdwatch.spool.inbox import Inbox
 from sdwatch.spool.inbox_listing import InboxListing
 from sdwatch.spool.new_jobs import read_job_at

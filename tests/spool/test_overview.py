@@ -16,8 +16,9 @@ from sdwatch.policy.page.expected import RunTimes
 from sdwatch.policy.page.from_status import queue_of, totals_of
 from sdwatch.policy.page.overview import Overview, Presence, as_json
 from sdwatch.spool import ended_runs
-from sdwatch.spool.archive import Spool, claim, publish
+from sdwatch.spool.archive import claim, publish
 from sdwatch.spool.ended_runs import EndedRuns
+from sdwatch.spool.folders import Spool
 from sdwatch.spool.heartbeat import HEARTBEAT, Heartbeat
 from sdwatch.spool.overview_reader import OverviewReader
 from sdwatch.spool.run import Run

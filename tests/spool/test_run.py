@@ -10,7 +10,8 @@ from PIL import Image
 
 from sdwatch.errors import JobError, SpoolError
 from sdwatch.policy.queue.run_names import image_prefix
-from sdwatch.spool.archive import Spool, claim
+from sdwatch.spool.archive import claim
+from sdwatch.spool.folders import Spool
 from sdwatch.spool.run import JOURNAL, Run, new_run_id
 from tests.spool.spools import arrival_of, call, folder_job, inbox_of, made_spool, picture, settled
 from tests.support.helpers import FakeClock

@@ -26,9 +26,9 @@ from sdwatch.policy.failure.hold_reason import Held, HoldReason
 from sdwatch.policy.page import page
 from sdwatch.policy.page.overview import as_json
 from sdwatch.spool import commands
-from sdwatch.spool.archive import Spool
 from sdwatch.spool.bundle import bundle
 from sdwatch.spool.diagnostics import WHY
+from sdwatch.spool.folders import Spool
 from sdwatch.spool.heartbeat import Heartbeat, read_heartbeats
 from sdwatch.spool.hold_note import HoldNote
 from sdwatch.spool.overview_reader import OverviewReader

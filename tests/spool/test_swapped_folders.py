@@ -15,8 +15,8 @@ from sdwatch.config import RetentionConfig
 from sdwatch.errors import SdwatchError
 from sdwatch.monitor.retention import Retention
 from sdwatch.policy.report.envelope import cancelled_envelope
-from sdwatch.spool import after_death, archive, commands, takeover
-from sdwatch.spool.archive import Spool
+from sdwatch.spool import after_death, archive, back_to_inbox, commands, takeover
+from sdwatch.spool.folders import Spool
 from sdwatch.spool.heartbeat import Heartbeat
 from sdwatch.spool.run import Run
 from sdwatch.system import failpoints
@@ -92,7 +92,7 @@ def sweep(scene: Scene) -> Callable[[], object]:
 def retry(scene: Scene) -> Callable[[], object]:
     folder = _published(scene, "job")
     (scene.spool.inbox / "ann").mkdir(exist_ok=True)
-    return lambda: archive.retry(folder, scene.spool.inbox)
+    return lambda: back_to_inbox.retry(folder, scene.spool.inbox)
 
 
 def submit(scene: Scene) -> Callable[[], object]:

@@ -48,7 +48,7 @@ from sdwatch.policy.lane.lane_hold import HoldState
 from sdwatch.policy.report.envelope import attempt_from, cancelled_envelope, with_attempts
 from sdwatch.policy.report.notice import Notice, Topic
 from sdwatch.policy.report.why import About, Evidence, why_text
-from sdwatch.spool.archive import Spool
+from sdwatch.spool.folders import Spool
 from sdwatch.spool.recorder import EvidenceRecorder
 from sdwatch.webui.http.api import WebUIAPI
 from sdwatch.webui.http.checked_reply import ReplyChecks

@@ -15,7 +15,8 @@ from PIL import Image, PngImagePlugin
 from sdwatch.errors import WebUIError, WebUIServerError
 from sdwatch.policy.lane.state import Setup
 from sdwatch.policy.privacy.redaction import Redactor
-from sdwatch.spool.archive import Spool, claim
+from sdwatch.spool.archive import claim
+from sdwatch.spool.folders import Spool
 from sdwatch.spool.inbox import Inbox
 from sdwatch.spool.patient_disk import PatientDisk
 from sdwatch.spool.recorder import RunRecorder

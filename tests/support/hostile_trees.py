@@ -29,10 +29,10 @@ from PIL import Image
 from sdwatch import system
 from sdwatch.errors import JobError, SpoolError
 from sdwatch.policy.job.job import Job
-from sdwatch.spool import archive
-from sdwatch.spool.archive import Spool
+from sdwatch.spool import archive, back_to_inbox
 from sdwatch.spool.arrival import Arrival
 from sdwatch.spool.fingerprint import DEEPEST
+from sdwatch.spool.folders import Spool
 from sdwatch.spool.inbox import Inbox
 from sdwatch.spool.run import Run
 from sdwatch.system import EntryKind, failpoints
@@ -579,7 +579,7 @@ def _claim(tree: Tree, arrival: Arrival, clock: FakeClock) -> str:
         if tree.rng.random() < 0.5:
             swap_one(tree)
         with suppress(SpoolError, OSError):
-            archive.retry(tree.spool.done / run.run_id, tree.inbox)
+            back_to_inbox.retry(tree.spool.done / run.run_id, tree.inbox)
     return arrival.source
 
 

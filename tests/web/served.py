@@ -14,7 +14,7 @@ from typing import Any
 import requests
 
 from sdwatch.config_file import default_config_text, parse_config
-from sdwatch.spool.archive import Spool
+from sdwatch.spool.folders import Spool
 from sdwatch.web.access import Access, token_in
 from sdwatch.web.page_server import WebServer, listen
 from tests.spool.spools import picture

@@ -17,7 +17,7 @@ from sdwatch.lane.restarts import Restarts
 from sdwatch.policy.failure.cooldown import Instant
 from sdwatch.policy.lane.crashes import Record
 from sdwatch.policy.page.overview import LaneCard, MonitorCard, Overview, Presence, Totals
-from sdwatch.spool.archive import Spool
+from sdwatch.spool.folders import Spool
 from sdwatch.spool.overview_reader import OverviewReader
 from sdwatch.web import textfile
 from sdwatch.web.metrics import Metrics

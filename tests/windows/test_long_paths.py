@@ -15,7 +15,7 @@ from sdwatch import system
 from sdwatch.cli.shared.exit_codes import ExitCode
 from sdwatch.errors import SpoolError
 from sdwatch.policy.queue.run_names import LONGEST_IMAGE, LONGEST_RUN_ID, image_prefix, run_id
-from sdwatch.spool.archive import Spool
+from sdwatch.spool.folders import Spool
 from sdwatch.system import disk
 from sdwatch.system.long_paths import LONGEST_FOLDER, extended, too_long, units
 from sdwatch.system.state_folder import StateFolder

@@ -23,7 +23,7 @@ from sdwatch.policy.privacy.printable import printable
 from sdwatch.service.choose import manager_for, usual_scope
 from sdwatch.service.definition import DEFAULT_NAME, service_name
 from sdwatch.service.manager import ServiceState
-from sdwatch.spool.archive import Spool
+from sdwatch.spool.folders import Spool
 from sdwatch.spool.heartbeat import UNREADABLE, is_certainly_here, read_heartbeats
 from sdwatch.system import disk
 from sdwatch.webui.process.host_snapshot import GpuAnswer, gpu_answer

@@ -12,7 +12,7 @@ from sdwatch import system
 from sdwatch.config import Config
 from sdwatch.config_file import default_config_text, load_config, parse_config
 from sdwatch.policy.privacy.printable import printable
-from sdwatch.spool.archive import Spool
+from sdwatch.spool.folders import Spool
 
 CONFIG = "sdwatch.yaml"
 DEFAULT_SPOOL = "sdwatch-spool"

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from sdwatch.config import same_address
-from sdwatch.spool.archive import Spool
+from sdwatch.spool.folders import Spool
 from sdwatch.spool.heartbeat import UNREADABLE, read_heartbeats, watched_for
 from sdwatch.system import disk
 

@@ -9,8 +9,8 @@ from typing import TypeVar
 
 from sdwatch.errors import NotFoundError
 from sdwatch.policy.queue.run_names import NO_NAME, slug_of
-from sdwatch.spool.archive import Spool, runs_in
 from sdwatch.spool.candidates import candidates
+from sdwatch.spool.folders import Spool, runs_in
 from sdwatch.system import disk
 
 T = TypeVar("T")
