@@ -1,8 +1,11 @@
-"""The crash-aware call: one generation, and on failure evidence, a restart and one retry.
+"""The call API of a run: one generation, and on failure evidence, a restart and one retry.
 
-It is the run's side, on the run's thread: what its lane decides is recorded here, and answered. The
-monitor always gives it a lane. Only who calls this API without one gets CallAlone (call_alone.py):
-the same machine then decides, on the caller's thread.
+Nothing here talks HTTP (client.py does) or decides (policy/lane does). On the run's thread it asks
+the lane for a call (WebUIAPI), and until that is answered it does what the lane asks of the run
+(_RunsCall): record the start of a POST, a failure with its evidence, a self-test.
+
+The monitor always gives it a lane. A program that uses WebUIAPI by itself, without one, gets
+CallAlone (call_alone.py): the same machine then decides, on the caller's thread.
 """
 
 from __future__ import annotations
