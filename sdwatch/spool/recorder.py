@@ -120,8 +120,11 @@ class EvidenceRecorder:
         record = self._failure(
             explanation, error, decision, exit_code, crashed, printed, first_call
         )
-        self._attempts.append(attempt_from(record))
+        self._attempts.append(attempt_from(self._recorded(record)))
         self._crash_count += crashed
+
+    def _recorded(self, failure: dict[str, Any]) -> Mapping[str, Any]:
+        return failure
 
     def shared(self, failure: FailureKey, payload: Mapping[str, Any]) -> FailureKey:
         """Return what identifies a failure, without the texts of the job."""
@@ -321,23 +324,10 @@ class RunRecorder(EvidenceRecorder):
     def crash_count(self) -> int:
         return self._run.ledger.call(self._call).crash_count
 
-    def call_failed(
-        self,
-        explanation: Explanation,
-        error: WebUIError,
-        decision: Decision,
-        exit_code: int | None,
-        *,
-        crashed: bool = False,
-        printed: Sequence[str] | None = None,
-        first_call: bool = False,
-    ) -> None:
-        record = self._failure(
-            explanation, error, decision, exit_code, crashed, printed, first_call
-        )
-        record["seconds"] = self.seconds
-        self.disk.insist(lambda: self._run.record("call_failed", call=self._call, **record))
-        self._attempts.append(attempt_from(self._run.failures_of(self._call)[-1]))
+    def _recorded(self, failure: dict[str, Any]) -> Mapping[str, Any]:
+        failure["seconds"] = self.seconds
+        self.disk.insist(lambda: self._run.record("call_failed", call=self._call, **failure))
+        return self._run.failures_of(self._call)[-1]
 
     def self_tested(self, self_test_failure: str, decision: Decision) -> None:
         record = {
