@@ -36,16 +36,6 @@ from tests.spool.spools import (
 from tests.support.helpers import FakeClock
 
 
-@pytest.fixture
-def spool(tmp_path: Path) -> Spool:
-    return made_spool(tmp_path)
-
-
-@pytest.fixture
-def clock() -> FakeClock:
-    return FakeClock()
-
-
 def claimed(spool: Spool, clock: FakeClock, name: str = "castle.yaml") -> Run:
     run = archive.claim(arrival_of(spool, clock, name), spool, clock)
     assert run is not None

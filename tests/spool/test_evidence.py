@@ -58,11 +58,6 @@ def test_each_file_is_bounded(tmp_path: Path) -> None:
     json.loads((tmp_path / "stage_failure_payload.json").read_text())
 
 
-@pytest.fixture
-def clock() -> FakeClock:
-    return FakeClock()
-
-
 def recorder(folder: Path, clock: FakeClock, faults: Faults) -> RunRecorder:
     folder.mkdir()
     made = RunRecorder(Run(folder, clock), Redactor(), clock, faults=faults)

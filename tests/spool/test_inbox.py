@@ -33,22 +33,11 @@ from tests.spool.spools import (
     arrival_of,
     folder_job,
     inbox_of,
-    made_spool,
     picture,
     settled,
 )
 from tests.support.helpers import FakeClock, wait_until
 from tests.support.stage_images import images_named
-
-
-@pytest.fixture
-def spool(tmp_path: Path) -> Spool:
-    return made_spool(tmp_path)
-
-
-@pytest.fixture
-def clock() -> FakeClock:
-    return FakeClock()
 
 
 @pytest.fixture

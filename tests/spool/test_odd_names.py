@@ -22,7 +22,7 @@ from sdwatch.spool import archive, back_to_inbox, candidates, job_reader
 from sdwatch.spool.folders import Spool
 from sdwatch.spool.run import read_bounded
 from sdwatch.stages.ending import Ending
-from tests.spool.spools import JOB, folder_job, inbox_of, made_spool, settled
+from tests.spool.spools import JOB, folder_job, inbox_of, settled
 from tests.support.fakes import PlainClient, Workplace
 from tests.support.helpers import FakeClock
 from tests.support.monitored import Monitored, job, journal, monitored
@@ -47,16 +47,6 @@ if sys.platform == "win32":
 else:
     ODD["not UTF-8"] = os.fsdecode(b"caf\xe9-\xff.yaml")
 SECRET = "prompt: the text of another file\n"
-
-
-@pytest.fixture
-def spool(tmp_path: Path) -> Spool:
-    return made_spool(tmp_path)
-
-
-@pytest.fixture
-def clock() -> FakeClock:
-    return FakeClock()
 
 
 def sources(spool: Spool, clock: FakeClock) -> list[str]:

@@ -23,20 +23,9 @@ from tests.spool.spools import (
     SETTLE,
     UNFINISHED_TIMEOUT,
     folder_job,
-    made_spool,
     settled,
 )
 from tests.support.helpers import FakeClock
-
-
-@pytest.fixture
-def spool(tmp_path: Path) -> Spool:
-    return made_spool(tmp_path)
-
-
-@pytest.fixture
-def clock() -> FakeClock:
-    return FakeClock()
 
 
 @pytest.fixture

@@ -58,11 +58,6 @@ STATUS: dict[str, Any] = {
 }  # fmt: skip
 
 
-@pytest.fixture
-def spool(tmp_path: Path) -> Spool:
-    return made_spool(tmp_path)
-
-
 def finished(spool: Spool, clock: FakeClock, name: str, outcome: str = "done") -> Path:
     """A run that was claimed, made an image in 20 s after a crash of 10 s, and ended."""
     arrival = arrival_of(spool, clock, name)

@@ -13,18 +13,8 @@ from sdwatch.policy.queue.run_names import image_prefix
 from sdwatch.spool.archive import claim
 from sdwatch.spool.folders import Spool
 from sdwatch.spool.run import JOURNAL, Run, new_run_id
-from tests.spool.spools import arrival_of, call, folder_job, inbox_of, made_spool, picture, settled
+from tests.spool.spools import arrival_of, call, folder_job, inbox_of, picture, settled
 from tests.support.helpers import FakeClock
-
-
-@pytest.fixture
-def spool(tmp_path: Path) -> Spool:
-    return made_spool(tmp_path)
-
-
-@pytest.fixture
-def clock() -> FakeClock:
-    return FakeClock()
 
 
 @pytest.fixture
