@@ -45,7 +45,7 @@ def test_the_state_folder_is_for_its_user_alone(tmp_path: Path) -> None:
         run_once(spool, umask=0)
         modes = modes_below(spool.state)
     assert {"webui-sim/identity.json", "sdwatch.log", "lock", "worker"} <= modes.keys()
-    assert any(name.startswith("webui-sim/gen-") for name in modes)
+    assert any(name.startswith("webui-sim/incarnation-") for name in modes)
     loose = {name: oct(mode) for name, mode in modes.items() if mode & 0o077}
     assert loose == {}
 

@@ -27,7 +27,7 @@ from sdwatch.system import EntryKind, disk, renames
 from sdwatch.system.clock import Clock
 from sdwatch.system.log_events import LogEvent, about
 from sdwatch.system.state_folder import StateFolder
-from sdwatch.webui.process.process_identity import old_logs
+from sdwatch.webui.process.process_identity import all_logs, old_logs
 
 log = logging.getLogger("sdwatch.retention")
 
@@ -159,9 +159,10 @@ class Retention:
         """Trim the output of earlier incarnations of WebUIs; that of the current one has its own
         cap."""
         now = self._clock.wall()
-        paths = [path for path in self._state.root.glob("webui-*/gen-*") if path.is_file()]
+        folders = list(self._state.root.glob("webui-*"))
+        paths = [path for folder in folders for path in all_logs(folder) if path.is_file()]
         total = {path: path.stat() for path in paths}
-        old = {path for folder in self._state.root.glob("webui-*") for path in old_logs(folder)}
+        old = {path for folder in folders for path in old_logs(folder)}
         present = sum(status.st_size for path, status in total.items() if path not in old)
         logs = [Kept(str(p), now - s.st_mtime, s.st_size) for p, s in total.items() if p in old]
         # What is present counts, and stays: as the newest of all.

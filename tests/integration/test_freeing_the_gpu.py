@@ -27,7 +27,7 @@ def on_gpu(spool: Monitored) -> Any:
 
 
 def reloads(spool: Monitored) -> int:
-    logs = spool.state.glob("webui-sim/gen-*.log")
+    logs = spool.state.glob("webui-sim/incarnation-*.log")
     return sum(log.read_text(encoding="utf-8").count("/sdapi/v1/reload-checkpoint") for log in logs)
 
 

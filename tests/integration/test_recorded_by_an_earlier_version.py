@@ -79,6 +79,8 @@ def test_a_suspended_run_resumes_after_the_recorded_cool_down(
     started = lines_of(path)[len(before) + 1]
     assert started["event"] == "start"
     assert started["boot"] - last["boot"] > 1.4, "it was started before its cool-down was over"
+    (printed,) = path.parent.glob("incarnation-*.stdout.log")
+    assert printed.name == "incarnation-000004.stdout.log", "after gen-000003, as it was named"
     tried = [line for line in journal(done, "call_started") if line["call"] == "1.2"]
     assert [line["attempt"] for line in tried] == [1, 2]
     assert place.stats()["posts"] == 2
@@ -112,5 +114,6 @@ def test_a_webui_that_runs_is_adopted_and_its_run_resumes(place: Monitored) -> N
             assert place.webui_pid() == webui.pid
             assert place.stats()["starts"] == 1
             assert journal(done, "call_started")[-1]["attempt"] == 1
+            assert not [*state.glob("incarnation-*")], "it still writes where it did"
         finally:
             webui.kill()

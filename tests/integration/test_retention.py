@@ -200,22 +200,21 @@ def test_old_logs_of_all_webuis_share_one_cap_and_the_present_ones_stay(
         (folder / "crashes.jsonl").write_bytes(bytes(9000))
         for incarnation in (1, 2, 3):
             for stream in ("stdout", "stderr"):
-                log = folder / f"gen-{incarnation:06d}.{stream}.log"
+                name = "gen" if incarnation == 1 else "incarnation"  # the first until 0.1.0
+                log = folder / f"{name}-{incarnation:06d}.{stream}.log"
                 log.write_bytes(bytes(10_000))
                 touch(log, 10 - incarnation if webui == "a" else 20 - incarnation)
     retention(spool, logs=60_000).round()
-    assert (
-        sorted(p.relative_to(tmp_path / "state").as_posix()[6:14] for p in logs(tmp_path))
-        == ["a/gen-00"] * 4 + ["b/gen-00"] * 2
-    )
-    assert {p.name[9:10] for p in logs(tmp_path) if p.parent.name == "webui-b"} == {"3"}
+    a, b = sorted(logs(tmp_path, "a")), sorted(logs(tmp_path, "b"))
+    assert a == sorted(["incarnation-000002", "incarnation-000003"] * 2)
+    assert b == ["incarnation-000003"] * 2
     retention(spool, logs=10_000).round()
-    assert {p.name[:10] for p in logs(tmp_path)} == {"gen-000003"}
+    assert {*logs(tmp_path, "a"), *logs(tmp_path, "b")} == {"incarnation-000003"}
     assert len(list(tmp_path.glob("state/webui-*/crashes.jsonl"))) == 2
 
 
-def logs(root: Path) -> list[Path]:
-    return sorted(root.glob("state/webui-*/gen-*"))
+def logs(root: Path, webui: str) -> list[str]:
+    return [path.name.partition(".")[0] for path in root.glob(f"state/webui-{webui}/*.log")]
 
 
 def test_a_monitor_removes_old_runs(tmp_path: Path) -> None:

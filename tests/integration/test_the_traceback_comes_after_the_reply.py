@@ -134,7 +134,7 @@ def test_a_stop_or_cancel_during_the_wait_is_prompt(
 
 
 def log_of(state: Path) -> str:
-    logs = state.glob("webui-sim/gen-*")
+    logs = state.glob("webui-sim/incarnation-*")
     return "".join(path.read_text(encoding="utf-8", errors="replace") for path in logs)
 
 

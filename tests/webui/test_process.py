@@ -52,7 +52,7 @@ def test_a_start_becomes_ready_and_writes_to_two_files(setup: Setup) -> None:
     assert manager.incarnation == 1
     assert manager.is_process_alive()
     stdout, stderr = manager.log_paths()
-    assert stdout.name == "gen-000001.stdout.log"
+    assert stdout.name == "incarnation-000001.stdout.log"
     tails = manager.get_tail_logs()
     assert "booting" in tails["stdout"]
     assert "Running on local URL" in tails["stderr"]
@@ -484,7 +484,7 @@ UNREADABLE = {
 def test_a_record_that_cannot_be_read_is_set_aside(setup: Setup, content: bytes) -> None:
     setup.state_dir.mkdir()
     (setup.state_dir / "identity.json").write_bytes(content)
-    (setup.state_dir / "gen-000041.stderr.log").touch()
+    (setup.state_dir / "incarnation-000041.stderr.log").touch()
     manager = setup.manager()
     assert not manager.adopt()
     manager.start()
@@ -495,7 +495,7 @@ def test_a_record_that_cannot_be_read_is_set_aside(setup: Setup, content: bytes)
 
 def test_a_folder_in_place_of_the_record_is_set_aside(setup: Setup) -> None:
     (setup.state_dir / "identity.json" / "inside").mkdir(parents=True)
-    (setup.state_dir / "gen-000041.stderr.log").touch()
+    (setup.state_dir / "incarnation-000041.stderr.log").touch()
     manager = setup.manager("mute")
     manager.start()
     assert manager.incarnation == 42
@@ -582,7 +582,7 @@ def test_many_restarts_leak_no_thread_and_no_descriptor(setup: Setup) -> None:
     assert restart(25) <= after_few
     assert manager.incarnation == 30
     wait_until(lambda: len(setup.exits) == 29)
-    assert len(list(setup.state_dir.glob("gen-*.stdout.log"))) == 20
+    assert len(list(setup.state_dir.glob("incarnation-*.stdout.log"))) == 20
 
 
 def test_a_log_past_its_cap_is_truncated_in_place(setup: Setup) -> None:

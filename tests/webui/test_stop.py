@@ -159,7 +159,7 @@ def test_a_process_that_leaves_session_environment_and_parent_is_not_found(setup
 
 
 def _printing_to_logs_of(setup: Setup) -> list[int]:
-    paths = list(setup.state_dir.glob("gen-*"))
+    paths = list(setup.state_dir.glob("incarnation-*"))
     return [p.pid for p in psutil.process_iter() if system.prints_to(p, paths) and is_living(p)]
 
 

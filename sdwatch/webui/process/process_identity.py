@@ -92,7 +92,10 @@ def load(state_dir: Path) -> ProcessIdentity | None:
 
 def log_paths(state_dir: Path, incarnation: int) -> tuple[Path, Path]:
     """Return where an incarnation's stdout and stderr go."""
-    stem = f"gen-{incarnation:06d}"
+    stem = f"incarnation-{incarnation:06d}"
+    earlier = f"gen-{incarnation:06d}"  # its name until 0.1.0; who runs may still write there
+    if (state_dir / f"{earlier}.stdout.log").exists():
+        stem = earlier
     return state_dir / f"{stem}.stdout.log", state_dir / f"{stem}.stderr.log"
 
 
@@ -107,6 +110,11 @@ def remove_old_logs(state_dir: Path, incarnation: int, keep: int) -> None:
     for path, number in _logs(state_dir):
         if number <= incarnation - keep:
             disk.remove(path)
+
+
+def all_logs(state_dir: Path) -> list[Path]:
+    """Return the output of all incarnations."""
+    return [path for path, _ in _logs(state_dir)]
 
 
 def old_logs(state_dir: Path) -> list[Path]:
@@ -264,5 +272,8 @@ def _last_incarnation(state_dir: Path) -> int:
 
 
 def _logs(state_dir: Path) -> list[tuple[Path, int]]:
-    matches = ((path, re.match(r"gen-(\d+)\.", path.name)) for path in state_dir.glob("gen-*"))
+    matches = ((path, _LOG_NAME.match(path.name)) for path in state_dir.glob("*.log"))
     return [(path, int(match[1])) for path, match in matches if match]
+
+
+_LOG_NAME = re.compile(r"(?:incarnation|gen)-(\d+)\.")
