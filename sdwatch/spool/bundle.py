@@ -110,8 +110,7 @@ def _journal(run_folder: Path) -> Iterator[dict[str, Any]]:
     """Yield what may be seen of each record; of a very long journal the last."""
     for line in read_evidence(run_folder, JOURNAL, _MOST_BYTES).splitlines()[-MOST_LINES:]:
         try:
-            record = parsed(line)
-            yield fields_of(renamed(record) if isinstance(record, dict) else {}, _signatures())
+            yield fields_of(renamed(parsed(line)), _signatures())
         except ValueError:
             continue
 

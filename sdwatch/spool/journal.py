@@ -64,11 +64,11 @@ def last_records(path: Path, most_bytes: int) -> list[dict[str, Any]]:
 def record_in(line: str | bytes) -> dict[str, Any] | None:
     """Return the record in a line of a journal; None where it is torn, or none."""
     try:
-        record = json.loads(line)
+        record = renamed(json.loads(line))
     except (ValueError, RecursionError):
         return None
     is_one = isinstance(record, dict) and isinstance(record.get("event"), str)
-    return renamed(record) if is_one else None
+    return record if is_one else None
 
 
 _OF_THE_CALL = (

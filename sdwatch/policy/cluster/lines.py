@@ -48,13 +48,12 @@ def text_of(lines: Iterable[Mapping[str, Any]]) -> bytes:
 
 def lines_in(text: bytes) -> list[dict[str, Any]]:
     """Return the lines of an object. Raises ValueError for what no box writes."""
-    lines = []
-    for line in map(json.loads, text.splitlines()):
-        if not isinstance(line, dict) or renamed(line).get("event") not in FORWARDED:
+    lines = [renamed(json.loads(line)) for line in text.splitlines()]
+    for line in lines:
+        if not isinstance(line, dict) or line.get("event") not in FORWARDED:
             raise ValueError("a line that no box forwards")
         if not all(_is_plain(name) for name in _names_in(line)):
             raise ValueError("a line with a name that is none of a file in its folder")
-        lines.append(renamed(line))
     return lines
 
 

@@ -15,9 +15,10 @@ from sdwatch.policy.failure.recovery import Action, Ground
 _SELF_TESTED = {"well": "self_test_passed", "unwell": "unhealthy"}
 
 
-def renamed(record: dict[str, Any]) -> dict[str, Any]:
-    """Return a record with the event and the keys that it has in this version."""
-    if record.get("event") != "call_proven":
+def renamed(record: Any) -> Any:
+    """Return a record with the event and the keys that it has in this version; anything else as it
+    is."""
+    if not isinstance(record, dict) or record.get("event") != "call_proven":
         return record
     known = {_SELF_TESTED.get(key, key): value for key, value in record.items()}
     return known | {"event": "call_self_tested"}
