@@ -48,7 +48,7 @@ from sdwatch.policy.lane.events import (
 )
 from sdwatch.policy.lane.lane_hold import CrashSeen
 from sdwatch.policy.lane.state import NEVER, RecycleLimits, Setup, new_lane
-from tests.lane.history_of import COOLDOWN, SETUP, Told, because, ready, spins
+from tests.lane.history_of import COOLDOWN, SETUP, Told, because, plain_error, ready, spins
 
 HEALTHY = ProbeAnswered(Health.READY)
 FROZEN = ProbeAnswered(Health.FAILED, because("no answer", Cure.TIME), seen="timed out")
@@ -573,7 +573,7 @@ def test_the_exit_code_of_an_idle_crash_is_saved_and_said() -> None:
 
 
 def test_the_exit_code_of_a_crash_under_a_call_is_saved() -> None:
-    history = ready().request().sent().tell(ProcessExited(1, 139)).later(1)
+    history = ready().request().sent().tell(ProcessExited(1, 139)).replied(plain_error())
     assert exit_code_saved(history.captured(Diagnosis.CRASH)) == 139
 
 

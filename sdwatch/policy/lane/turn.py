@@ -17,6 +17,10 @@ from sdwatch.policy.lane.state import CallPhase, LaneCall, LaneState
 EXIT_WAIT = 1.0
 """Seconds by which the end of a process may follow that of its connection, or precede it."""
 
+CONNECT_WAIT = 15.0
+"""Seconds until a POST that was abandoned says whether it ever had a connection; the client does
+not try longer for one."""
+
 READ_WAIT = 60.0
 """Seconds for decoding and checking a reply that was complete when its process ended."""
 
