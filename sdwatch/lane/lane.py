@@ -170,6 +170,7 @@ class Lane:
     def finish_stop(self) -> None:
         """Stop the WebUI, or leave it to be adopted, after all runs have ended."""
         join(self.loop.thread)
+        self._context.crashes.flush()
         if self._context.config.leave_running:
             self.process.close()
         else:
