@@ -31,9 +31,9 @@ _KEPT_LINES = 2000
 
 
 class CrashHistory:
-    """The file of one WebUI's history, written by one thread at a time; `value`: what it said when it was
-    opened. `path` is created if missing; unreadable lines are skipped with a warning. `cooldown`:
-    seconds after each crash in a row."""
+    """The file of one WebUI's history, written by one thread at a time; `value`: what it said when
+    it was opened. `path` is created if missing; unreadable lines are skipped with a warning.
+    `cooldown`: seconds after each crash in a row."""
 
     def __init__(self, path: Path, cooldown: Sequence[float], clock: Clock) -> None:
         self._path = path
