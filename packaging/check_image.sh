@@ -72,7 +72,7 @@ rm "$work/spool/stop"
 start
 drop tower.yaml 50 # a call of ten seconds
 waits "a call is under way" is_calling
-"${engine[@]}" stop --time 70 sdwatch-check >/dev/null
+"${engine[@]}" stop --time 130 sdwatch-check >/dev/null
 ended_with 0
 has 'working/*/*tower*'
 grep -qs call_finished "$work"/spool/working/*/*/journal.jsonl

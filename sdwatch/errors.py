@@ -171,7 +171,7 @@ class WebUIUnreachableError(WebUIError):
 
 
 class WebUINotSentError(WebUIUnreachableError):
-    """The call was given up before anything of it was sent."""
+    """There was no connection, or the call was given up before it had one: nothing was sent."""
 
 
 class WebUIReplyError(WebUIError):

@@ -77,6 +77,9 @@ def test_docker_waits_as_long_as_a_clean_stop_may_take() -> None:
     given = re.fullmatch(r"(\d+)s", str(compose()["stop_grace_period"]))
     assert given is not None
     assert int(given[1]) >= longest_stop(config)
+    told = " ".join((ROOT / "docs" / "services.md").read_text(encoding="utf-8").split())
+    assert f"waits at least {longest_stop(config):g} s with the defaults" in told
+    assert f"must be {longest_stop(config) - config.stop_grace:g} s longer" in told
     assert the_last("STOPSIGNAL") == "SIGTERM"
 
 

@@ -21,7 +21,7 @@ from sdwatch.policy.kinds.unknown import UNKNOWN
 from sdwatch.policy.lane.events import CallsAllowed, Released
 from sdwatch.policy.lane.freeing import waits_for_gpu
 from sdwatch.policy.lane.state import CallPhase, RecycleLimits, Setup
-from sdwatch.policy.lane.turn import INTERRUPT_WAIT
+from sdwatch.policy.lane.turn import INTERRUPT_WAIT, stop_limit
 from sdwatch.spool.lasting_faults import Faults
 from sdwatch.system.clock import join
 from sdwatch.webui.http.api import WebUIAPI
@@ -33,9 +33,6 @@ from sdwatch.webui.process.process import WebUIProcessManager
 
 ACTIVE_RUNS = 2
 """While one run's call is under way, one more may decode, write and publish."""
-
-STOP_MARGIN = 20.0
-"""Seconds that a slow effect gets in a stop, beside the grace time of the WebUI."""
 
 
 _MUST_START = (State.DOWN, State.STARTING, State.COOLING_DOWN)
@@ -170,6 +167,7 @@ class Lane:
     def finish_stop(self) -> None:
         """Stop the WebUI, or leave it to be adopted, after all runs have ended."""
         join(self.loop.thread)
+        self._context.crash_history.flush()
         if self._context.config.leave_running:
             self.process.close()
         else:
@@ -234,7 +232,7 @@ def _setup(context: LaneContext) -> Setup:
         health_failures=config.health.failures,
         stall=config.stall,
         interrupt_wait=min(INTERRUPT_WAIT, config.stall),
-        stop_limit=config.stop_grace + STOP_MARGIN,
+        stop_limit=stop_limit(config.stop_grace),
         recycling=RecycleLimits(config.max_calls, config.max_rss),
     )
 

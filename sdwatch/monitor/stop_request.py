@@ -10,6 +10,7 @@ from types import FrameType
 from sdwatch import system
 from sdwatch.config import Config
 from sdwatch.monitor.stop_file import StopFile
+from sdwatch.policy.lane.turn import longest_end
 from sdwatch.spool.folders import Spool
 from sdwatch.system import signals
 from sdwatch.system.clock import Clock
@@ -22,8 +23,11 @@ _BESIDES_S = 30.0  # for records, for reaping what was killed, for a slow disk
 
 def longest_stop(config: Config) -> float:
     """Return the seconds that a clean stop may take: a service manager should wait that long before
-    it kills. First the calls in flight end, then each WebUI."""
-    return config.stop_grace + sum(webui.stop_grace for webui in config.webuis) + _BESIDES_S
+    it kills. First the calls in flight end, then all lanes at once, then what is left of each
+    WebUI."""
+    graces = [webui.stop_grace for webui in config.webuis]
+    slowest = max(map(longest_end, graces), default=0.0)
+    return config.stop_grace + slowest + sum(graces) + _BESIDES_S
 
 
 class StopRequest:

@@ -270,6 +270,7 @@ def test_a_call_without_a_reply_ends_at_its_limit_as_stuck() -> None:
         client = SDWebUIClient(server.url, call_limit=0.1)
         with pytest.raises(WebUIStuckError, match=r"did not answer within 0\.1 s"):
             client.generate_images("txt2img", PAYLOAD)
+        wait_until(lambda: server.posts, 20, "its server has read it")
         assert len(server.posts) == 1
 
 

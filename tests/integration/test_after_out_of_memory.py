@@ -30,6 +30,12 @@ def manifest(run: Path) -> dict[str, Any]:
     return found
 
 
+def of_job(name: str, runs: list[Path]) -> Path:
+    """Its run; the random digits at the end of another one's id may begin with the same letter."""
+    (run,) = [each for each in runs if f"-{name}-" in each.name]
+    return run
+
+
 def started(run: Path) -> list[str]:
     return [record["call"] for record in journal(run, "call_started")]
 
@@ -54,7 +60,7 @@ def test_smaller_batches_make_all_pictures_with_their_names_and_seeds(
         spool.drop("b.yaml", job("small"))
         spool.start()
         spool.wait_for(done=2)
-        run = next(r for r in spool.done() if "-a" in r.name)
+        run = of_job("a", spool.done())
         assert started(run) == ["1.1", "1.1", "1.1-batch1-1", "1.1-batch1-2"]
         names = sorted(each.name for each in (run / "images").iterdir())
         assert [name.rsplit("_", 1)[1] for name in names] == ["001-01.png", "001-02.png"]
@@ -113,14 +119,14 @@ def test_the_end_of_the_ladder_says_what_was_tried_and_blames_the_job(tmp_path: 
         spool.drop("c.yaml", job("small"))
         spool.start()
         spool.wait_for(done=1, failed=2)
-        run = next(r for r in spool.failed() if "-a" in r.name)
+        run = of_job("a", spool.failed())
         assert started(run) == ["1.1", "1.1", "1.1-batch1-1", "1.1-batch1-1"]
         error = json.loads((run / "error.json").read_bytes())
         assert (error["diagnosis"], error["blame"], error["call"]) == (
             "out of memory", "job", "1.1-batch1-1",
         )  # fmt: skip
         assert "also one picture at a time" in (run / "WHY.txt").read_text()
-        plain = next(r for r in spool.failed() if "-b" in r.name)
+        plain = of_job("b", spool.failed())
         assert started(plain) == ["1.1", "1.1"]  # never without being asked
         assert journal(plain, "oom_step") == []
 

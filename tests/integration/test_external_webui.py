@@ -14,10 +14,11 @@ import pytest
 
 from sdwatch.webui.http.canary import Canary, SelfTestCall, SelfTestFailure
 from tests.support.fakes import FakeClient, on_a_thread
-from tests.support.helpers import wait_until
+from tests.support.helpers import free_port, wait_until
 from tests.support.monitored import EXTERNAL, Monitored, has, job, journal, monitored
 from tests.support.mounts import needs_share, share
-from tests.webui.sim import Simulator, launch
+from tests.support.proxy import limiting
+from tests.webui.sim import Simulator, launch, running
 
 COOLDOWN = 0.5
 WEBUI = {**EXTERNAL, "start_limit": 1, "health": {"interval": 0.5, "timeout": 5, "failures": 100}}
@@ -154,6 +155,47 @@ def test_an_external_webui_killed_during_a_call_and_left_down_makes_the_run_wait
 
         hands.start(*SLOW)
         spool.wait_for(done=1)
+        assert spool.stats()["posts"] == 2
+        spool.stop()
+        hands.assert_left_alone()
+
+
+@pytest.mark.parametrize(("cuts", "end"), [(2, "done"), (3, "failed")])
+def test_a_job_whose_connection_broke_twice_is_blamed_only_if_it_breaks_again(
+    tmp_path: Path, cuts: int, end: str
+) -> None:
+    """Its WebUI is healthy all the time, behind a network that is not."""
+    with monitored(tmp_path, settings={"cooldown": [0.1]}, webui=WEBUI) as spool:
+        port, counted = free_port(), ("--state", str(tmp_path / "simulator.json"))
+        with running(tmp_path, *counted, port=port), limiting(spool.port, port, 60) as proxy:
+            proxy.cuts = cuts
+            spool.drop("castle.yaml", job())
+            spool.start()
+            spool.wait_for(**{end: 1})
+            (run,) = spool.done() + spool.failed()
+            tested = journal(run, "call_self_tested")
+            spool.stop()
+    grounds = ["was-gone", "last-and-healthy"]
+    assert [each["ground"] for each in tested] == grounds[: cuts - 1]
+    assert len(journal(run, "call_failed")) == cuts
+    assert spool.stats()["posts"] == 3 - cuts
+
+
+def test_a_refused_connection_costs_no_attempt(tmp_path: Path) -> None:
+    """Between two of its health checks nothing shows that it is gone."""
+    webui = {**WEBUI, "start_limit": 30, "health": {**WEBUI["health"], "interval": 3600}}
+    with external(tmp_path, **webui) as (spool, hands):
+        hands.start()
+        spool.drop("castle.yaml", job())
+        spool.start()
+        spool.wait_for(done=1)
+        hands.kill()
+        spool.drop("tower.yaml", job())
+        wait_until(lambda: len(spool.events("crash")) == 1, 60, "it is seen to be gone")
+        hands.start()
+        spool.wait_for(done=2)
+        run = next(each for each in spool.done() if "tower" in each.name)
+        assert journal(run, "call_failed") == []
         assert spool.stats()["posts"] == 2
         spool.stop()
         hands.assert_left_alone()

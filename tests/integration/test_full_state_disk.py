@@ -63,3 +63,25 @@ def test_a_crash_that_cannot_be_written_down_is_survived_and_written_later_once(
         assert told == [("start", 1), ("crash", 1), ("start", 2), ("crash", 2), ("start", 3)]
         assert [crash["cooldown"] for crash in spool.events("crash")] == COOLDOWN[:2]
         assert spool.stats()["posts"] == 4
+
+
+def test_a_crash_that_was_refused_is_written_at_a_clean_stop_if_there_is_room_by_then(
+    tmp_path: Path, full: Path
+) -> None:
+    cooldown = [0.1, 0.1, 3600.0]
+    with monitored(tmp_path, settings={"cooldown": cooldown}) as spool:
+        spool.start()
+        for crashes in (1, 2, 3):
+            spool.wait_ready(crashes)
+            if crashes == 3:
+                full.touch()
+            os.kill(spool.webui_pid(), KILL)
+            wait_until(lambda n=crashes: spool.lane()["crashes_in_a_row"] == n, 60, "it crashed")
+        assert len(spool.events("crash")) == 2
+        full.unlink()
+        spool.stop()
+        assert [crash["cooldown"] for crash in spool.events("crash")] == cooldown
+
+        spool.start()
+        wait_until(lambda: spool.lane().get("cooldown_left", 0) > 0, 60, "it cools down")
+        assert spool.lane()["crashes_in_a_row"] == 3

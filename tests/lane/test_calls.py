@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from sdwatch.errors import WebUIBusyError, WebUIUnreachableError
+from sdwatch.errors import WebUIBusyError, WebUINotSentError, WebUIUnreachableError
 from sdwatch.policy.failure.diagnosis import SizeTest
 from sdwatch.policy.failure.facts import Blamed, Diagnosis
 from sdwatch.policy.failure.hold_reason import Cure
@@ -47,6 +47,7 @@ from sdwatch.policy.lane.events import (
     Cancelled,
     Health,
     InterruptRefused,
+    LaneEvent,
     NotNow,
     NotPosted,
     PostStarted,
@@ -70,7 +71,7 @@ from sdwatch.policy.lane.events import (
 )
 from sdwatch.policy.lane.lane_hold import UNTIL_IDLE
 from sdwatch.policy.lane.state import new_lane
-from sdwatch.policy.lane.turn import CAPTURE_WAIT, EXIT_WAIT, READ_WAIT
+from sdwatch.policy.lane.turn import CAPTURE_WAIT, CONNECT_WAIT, EXIT_WAIT, READ_WAIT
 from tests.lane.history_of import (
     COOLDOWN,
     SETUP,
@@ -155,7 +156,7 @@ def test_nothing_starts_before_the_old_process_is_reaped() -> None:
 
 
 def test_what_a_process_left_behind_is_stopped_once_the_evidence_is_collected() -> None:
-    history = calling().tell(ProcessExited(1, -9)).later(1)
+    history = calling().tell(ProcessExited(1, -9)).replied(plain_error())
     assert history.has(CaptureTail)
     assert not history.has(StopTree)
     history.captured(Diagnosis.CRASH)
@@ -169,7 +170,7 @@ def test_what_a_process_left_behind_is_stopped_once_the_evidence_is_collected() 
 @pytest.mark.parametrize("cooldown", [(0.0,), COOLDOWN], ids=["no cool-down", "cool-down"])
 def test_a_record_that_takes_long_spares_no_leftovers(cooldown: tuple[float, ...]) -> None:
     history = Told(new_lane(SETUP, History(cooldown))).ready().request().sent()
-    history.tell(ProcessExited(1, -9)).later(1).captured(Diagnosis.CRASH)
+    history.tell(ProcessExited(1, -9)).replied(plain_error()).captured(Diagnosis.CRASH)
     assert history.one(StopTree) == StopTree()
     assert not history.has(Start)
     history.tell(TreeStopped())
@@ -227,8 +228,8 @@ def test_a_reply_that_was_complete_before_the_exit_counts() -> None:
 
 def test_an_exit_without_a_reply_is_a_crash_after_a_second() -> None:
     history = calling().tell(ProcessExited(1, -9)).later(1)
-    assert history.one(Abandon).call == 1
-    capture = history.one(CaptureTail)
+    assert history.effects == (Abandon(1),)
+    capture = history.replied(plain_error()).one(CaptureTail)
     assert isinstance(capture.error, WebUIUnreachableError)
     assert capture.exited
 
@@ -447,6 +448,29 @@ def test_an_external_webui_that_fails_the_self_test_is_on_hold_at_once() -> None
     history.sent().fails(Diagnosis.SERVER_ERROR).recorded().tell(FAILED)
     assert history.one(RecordSelfTest).decision.action is Action.HOLD
     assert history.state.hold.reason is not None
+
+
+def cut_twice() -> Told:
+    """Both attempts at an external WebUI ended without a reply, and it answers again."""
+    history = calling(managed=False).fails(Diagnosis.CRASH).recorded().later(5).started()
+    history.sent().fails(Diagnosis.CRASH).recorded().later(10).started()
+    history.one(RunSelfTest)
+    return history
+
+
+def test_an_external_webui_that_was_gone_twice_and_is_healthy_again_blames_nobody_yet() -> None:
+    """It may have been its network, or another of its lives: a restart that sdwatch does not
+    see."""
+    decision = cut_twice().tell(PASSED).one(RecordSelfTest).decision
+    assert (decision.action, decision.ground) == (Action.RETRY, Ground.WAS_GONE)
+    assert decision.excuses
+
+
+def test_a_third_outage_between_two_self_tests_that_it_passes_is_the_jobs() -> None:
+    history = cut_twice().tell(PASSED).recorded().sent().fails(Diagnosis.CRASH).recorded()
+    history.later(20).started().tell(PASSED)
+    decision = history.one(RecordSelfTest).decision
+    assert (decision.action, decision.blame) == (Action.FAIL, Blamed.JOB)
 
 
 @pytest.mark.parametrize("end", [SelfTestEnd.INCONCLUSIVE, SelfTestEnd.NOT_RUN])
@@ -772,9 +796,73 @@ def test_a_call_whose_post_had_not_gone_out_when_the_process_ended_is_not_counte
     assert history.sent().state.served.ledger.counted == 0  # type: ignore[union-attr]
 
 
-def test_a_post_that_went_out_in_that_moment_is_part_of_the_crash() -> None:
+def connecting_to_the_dead() -> Told:
+    """Its process ended more than a moment ago, and nothing shows whether its POST went out."""
     history = ready().request().posted().tell(ProcessExited(1, -9), PostStarted(1, 1))
-    assert history.later(EXIT_WAIT).one(CaptureTail).exited
+    assert history.later(EXIT_WAIT).effects == (Abandon(1),), "its thread says it"
+    return history
+
+
+def test_a_post_that_went_out_in_that_moment_is_part_of_the_crash() -> None:
+    assert connecting_to_the_dead().replied(plain_error()).one(CaptureTail).exited
+
+
+def test_a_reply_that_comes_when_it_is_given_up_is_too_late() -> None:
+    """Nobody has checked it."""
+    assert connecting_to_the_dead().replied().one(CaptureTail).exited
+
+
+def test_a_post_that_says_nothing_is_not_waited_for_forever() -> None:
+    history = connecting_to_the_dead().later(CONNECT_WAIT - 1)
+    assert history.effects == ()
+    assert history.later(1).one(CaptureTail).exited
+
+
+def assert_not_counted(history: Told) -> None:
+    assert history.count(NotSent) == 1
+    assert not history.count(CaptureTail)
+    assert history.state.life is State.COOLING_DOWN
+    assert history.state.history.in_a_row == 1
+    if history.has(StopTree):
+        history.tell(TreeStopped())
+    history.later(5).started()
+    assert history.one(BeforePost).number == 1, "it was sent for the first time"
+    assert history.sent().state.served.ledger.counted == 0  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize("says", [NotPosted(1, 1), Replied(1, 1, WebUINotSentError("refused"))])
+def test_a_post_that_never_had_a_connection_to_a_process_that_ended_costs_no_attempt(
+    says: LaneEvent,
+) -> None:
+    assert_not_counted(connecting_to_the_dead().tell(says))
+
+
+@pytest.mark.parametrize("managed", [True, False])
+def test_a_post_without_a_connection_is_a_crash_of_the_webui_that_costs_no_attempt(
+    managed: bool,
+) -> None:
+    history = calling(managed=managed).replied(WebUINotSentError("refused"))
+    assert history.effects == (), "the end of its process may follow"
+    assert_not_counted(history.later(EXIT_WAIT))
+
+
+def test_the_exit_that_explains_why_there_was_no_connection_is_in_the_history() -> None:
+    history = calling().replied(WebUINotSentError("refused")).tell(ProcessExited(1, 139))
+    (crash,) = [e.record for e in history.effects if isinstance(e, SaveCrashHistory)]
+    assert crash.fields["exit_code"] == 139
+    assert_not_counted(history)
+
+
+def test_a_run_that_is_given_up_while_its_post_has_no_connection_ends() -> None:
+    history = calling().replied(WebUINotSentError("refused")).tell(Cancelled(1))
+    assert history.outcome == GivenUp()
+    assert history.state.life is State.COOLING_DOWN
+
+
+def test_without_a_lane_a_post_without_a_connection_counts() -> None:
+    """Else it would be sent forever: nothing waits for the WebUI."""
+    history = alone().request().sent().replied(WebUINotSentError("refused")).later(EXIT_WAIT)
+    assert history.one(CaptureTail)
 
 
 def test_a_post_that_an_internal_error_keeps_back_ends_its_run_and_harms_nobody() -> None:

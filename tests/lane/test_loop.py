@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import urllib3.connection
 
 from sdwatch.errors import LaneError, RunCancelledError
 from sdwatch.lane import loop
@@ -239,6 +240,37 @@ def test_a_call_given_up_before_it_has_a_connection_keeps_both_attempts(
         monkeypatch.setattr(lane.loop, "tell", hears_the_exit_first)
         with making(lane, made, recorder):
             pass
+        assert made[0].ok
+        assert recorder.attempts == ()
+
+
+def test_a_call_that_still_connects_long_after_the_exit_of_the_webui_keeps_both_attempts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Windows takes two seconds to refuse a connection."""
+    monkeypatch.setattr(attempts, "EXIT_WAIT", 0.0)
+    connects, may_connect = threading.Event(), threading.Event()
+    connect = urllib3.connection.HTTPConnection.connect
+
+    def slow(self: urllib3.connection.HTTPConnection) -> None:
+        if threading.current_thread().name.startswith("posts"):
+            connects.set()
+            may_connect.wait(60)
+        connect(self)
+
+    monkeypatch.setattr(urllib3.connection.HTTPConnection, "connect", slow)
+    made: list[Outcome] = []
+    recorder = EvidenceRecorder()
+    with lane_of(simulator(), tmp_path / "state", (0.1,)) as lane:
+        with making(lane, made, recorder):
+            wait_until(connects.is_set)
+            for process in lane.process.family():
+                process.kill()
+            wait_until(lambda: has_seen_exit(lane), why="the lane has seen the exit")
+            handled = lane.loop.state.at
+            lane.loop.tell(DeadlinePassed())
+            wait_until(lambda: lane.loop.state.at != handled)
+            may_connect.set()
         assert made[0].ok
         assert recorder.attempts == ()
 

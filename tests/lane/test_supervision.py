@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
+from sdwatch.config_file import parse_config
+from sdwatch.monitor.stop_request import longest_stop
 from sdwatch.policy.failure.cooldown import Crash, Instant
 from sdwatch.policy.failure.facts import Diagnosis
 from sdwatch.policy.failure.hold_reason import Cure
@@ -32,6 +36,7 @@ from sdwatch.policy.lane.effects import (
 )
 from sdwatch.policy.lane.events import (
     CallsAllowed,
+    Cancelled,
     CleanedUp,
     DeadlinePassed,
     Health,
@@ -48,7 +53,8 @@ from sdwatch.policy.lane.events import (
 )
 from sdwatch.policy.lane.lane_hold import CrashSeen
 from sdwatch.policy.lane.state import NEVER, RecycleLimits, Setup, new_lane
-from tests.lane.history_of import COOLDOWN, SETUP, Told, because, ready, spins
+from sdwatch.policy.lane.turn import stop_limit
+from tests.lane.history_of import COOLDOWN, SETUP, Told, because, plain_error, ready, spins
 
 HEALTHY = ProbeAnswered(Health.READY)
 FROZEN = ProbeAnswered(Health.FAILED, because("no answer", Cure.TIME), seen="timed out")
@@ -469,6 +475,35 @@ def test_a_stop_ends_although_the_tree_cannot_be_stopped() -> None:
     assert history.state.life is State.STOPPED
 
 
+def hung_in_evidence() -> Told:
+    """A call fails in the last moment of its time to end, and its evidence does not come."""
+    history = ready().request().sent().tell(Stop()).fails_slowly()
+    return history.tell(Cancelled(1))
+
+
+def hung_in_its_clean_up() -> Told:
+    """A call succeeds in that moment."""
+    return ready().request().sent().tell(Stop()).replied()
+
+
+@pytest.mark.parametrize("hung", [hung_in_evidence, hung_in_its_clean_up])
+def test_whatever_hangs_a_stop_is_over_before_a_service_manager_kills(
+    hung: Callable[[], Told], tmp_path: Path
+) -> None:
+    webuis = b"webuis: {sim: {command: [sim], url: 'http://127.0.0.1:7860'}}"
+    config = parse_config(b"spool: s\nstate: t\n" + webuis, "it", tmp_path)
+    (webui,) = config.webuis
+    assert SETUP.stop_limit == stop_limit(webui.stop_grace)
+    history = hung()
+    began = history.at
+    while history.state.life is not State.STOPPED:
+        wait = next_deadline(history.state, history.now) - history.at
+        assert wait < NEVER
+        history.later(wait)
+    takes = config.stop_grace + (history.at - began) + webui.stop_grace
+    assert takes <= longest_stop(config)
+
+
 def test_a_call_under_way_in_a_stop_has_its_own_time() -> None:
     history = ready().request().sent().tell(Stop()).later(3600)
     assert history.effects == ()
@@ -573,7 +608,7 @@ def test_the_exit_code_of_an_idle_crash_is_saved_and_said() -> None:
 
 
 def test_the_exit_code_of_a_crash_under_a_call_is_saved() -> None:
-    history = ready().request().sent().tell(ProcessExited(1, 139)).later(1)
+    history = ready().request().sent().tell(ProcessExited(1, 139)).replied(plain_error())
     assert exit_code_saved(history.captured(Diagnosis.CRASH)) == 139
 
 

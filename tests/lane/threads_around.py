@@ -10,7 +10,13 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from sdwatch.errors import WebUIBusyError, WebUIError, WebUIServerError, WebUIUnreachableError
+from sdwatch.errors import (
+    WebUIBusyError,
+    WebUIError,
+    WebUINotSentError,
+    WebUIServerError,
+    WebUIUnreachableError,
+)
 from sdwatch.policy.failure.cooldown import Instant
 from sdwatch.policy.failure.diagnosis import SizeTest
 from sdwatch.policy.failure.facts import Blamed, Diagnosis
@@ -91,7 +97,7 @@ from sdwatch.policy.lane.events import (
 )  # fmt: skip
 from sdwatch.policy.lane.machine import step
 from sdwatch.policy.lane.state import NEVER, Freed, LaneState, Setup, new_lane
-from sdwatch.policy.lane.turn import READ_WAIT
+from sdwatch.policy.lane.turn import CONNECT_WAIT, READ_WAIT
 from sdwatch.webui.process.crash_history import _fields_of, _Past
 from tests.lane.history_of import COOLDOWN, WANTED, because, explained, spins
 
@@ -143,6 +149,7 @@ class Posted:
     number: int
     incarnation: int
     started: bool = False
+    connected: bool = False
     arrived: bool = False
     abandoned: bool = False
     stalled: bool = False
@@ -286,9 +293,11 @@ class World:
         went out."""
         if post is None:
             return
-        assert post.started, "a call that was not sent counts as a crash"
+        waited = self.at - self.delivered_exits[post.incarnation]
+        assert post.connected or waited >= CONNECT_WAIT, (
+            "a call that was not sent counts as a crash"
+        )
         if post.arrived:
-            waited = self.at - self.delivered_exits[post.incarnation]
             assert waited >= READ_WAIT, "a complete reply is thrown away"
 
     def perform_post(self, effect: Post) -> None:
@@ -441,7 +450,8 @@ class World:
             self.put(NotPosted(post.call, post.number))
             return
         post.started = True
-        if (run := self.run_of(post.call)) is not None:
+        post.connected = self.kind or self.draw(6) > 0
+        if post.connected and (run := self.run_of(post.call)) is not None:
             run.posts, run.went_out = run.posts + 1, True
             assert run.posts - run.posts_given_up <= SENT_AT_MOST, "sent too often"
         self.put(PostStarted(post.call, post.number))
@@ -453,6 +463,10 @@ class World:
 
     def replies(self, post: Posted) -> None:
         self.posts.remove(post)
+        if not post.connected:
+            refused = Replied(post.call, post.number, WebUINotSentError("refused"))
+            self.put(NotPosted(post.call, post.number) if post.abandoned else refused)
+            return
         gone = self.setup.managed and not (self.alive and self.incarnation == post.incarnation)
         error: WebUIError | None
         if post.arrived:
@@ -623,6 +637,7 @@ class World:
             if not post.arrived or self.draw(3) == 0:  # decoding takes a while
                 actions.append(lambda post=post: self.replies(post))
             lives = not self.setup.managed or (self.alive and self.incarnation == post.incarnation)
+            lives = lives and post.connected
             if lives and not post.arrived and not post.abandoned and self.draw(2):
                 actions.append(lambda post=post: self.arrives(post))
             if not post.stalled and not post.abandoned and self.draw(4) == 0:

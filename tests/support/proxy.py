@@ -14,7 +14,8 @@ TIMEOUT_PAGE = b"<html>\r\n<head><title>504 Gateway Time-out</title></head>\r\n<
 
 class LimitingProxy(ThreadingHTTPServer):
     """Forwards to 127.0.0.1:`target`; what takes longer than `limit` seconds is answered with
-    `status` and `page`. `given_up`: the paths of these."""
+    `status` and `page`. `given_up`: the paths of these. `cuts`: so many generations of jobs are cut
+    before they arrive."""
 
     daemon_threads = True
 
@@ -24,6 +25,7 @@ class LimitingProxy(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", port), _Handler)
         self.target, self.limit, self.status, self.page = target, limit, status, page
         self.given_up: list[str] = []
+        self.cuts = 0
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -32,6 +34,10 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _forward(self) -> None:
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0)) or None
+        if self.server.cuts and "2img" in self.path and not self.headers["X-Sdwatch-Canary"]:
+            self.server.cuts -= 1
+            self.close_connection = True
+            return
         host = http.client.HTTPConnection(
             "127.0.0.1", self.server.target, timeout=self.server.limit
         )

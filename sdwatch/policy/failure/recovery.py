@@ -106,6 +106,7 @@ class Ground(StrEnum):
     HEALTHY = "healthy"
     HEALTHY_WHEN_FRESH = "healthy-when-fresh"
     WAS_UNUSABLE = "was-unusable"
+    WAS_GONE = "was-gone"
     UNHEALTHY = "unhealthy"
     LAST_AND_HEALTHY = "last-and-healthy"
     LAST_AND_UNHEALTHY = "last-and-unhealthy"
@@ -148,9 +149,10 @@ _GROUNDS = {
         "no other call can have harmed it, so it is the job"
     ),
     Ground.WAS_UNUSABLE: "the WebUI was unusable until its restart, so that attempt does not count",
+    Ground.WAS_GONE: "the WebUI was gone, and is healthy again, so that attempt does not count",
     Ground.UNHEALTHY: "the WebUI fails its self-test: {unhealthy}",
     Ground.LAST_AND_HEALTHY: (
-        "this was its last attempt; the WebUI passed its self-test after another restart"
+        "this was its last attempt; the WebUI passed its self-test before it, and again after it"
     ),
     Ground.LAST_AND_UNHEALTHY: (
         "this was its last attempt; the WebUI passed its self-test before it and fails it now: "
@@ -257,8 +259,12 @@ class SelfTestResult(Enum):
 
     PASSED = "on the incarnation on which the call failed"
     PASSED_AFTER_RESTART = "on a fresh one; that of the failed call was gone or failed the test"
+    PASSED_AFTER_OUTAGE = "on an external WebUI, which was gone after the failed call"
     FAILED = "the WebUI can be restarted and tested again"
     HELD = "failed on a fresh incarnation or on an external WebUI: the lane is on hold"
+
+
+_PASSED = (SelfTestResult.PASSED_AFTER_RESTART, SelfTestResult.PASSED_AFTER_OUTAGE)
 
 
 def after_self_test(
@@ -273,7 +279,7 @@ def after_self_test(
     if result is SelfTestResult.PASSED:
         return Decision(Action.FAIL, Ground.HEALTHY, Blamed.JOB)
     if excused >= EXCUSED_ATTEMPTS:
-        is_healthy = result is SelfTestResult.PASSED_AFTER_RESTART
+        is_healthy = result in _PASSED
         ground = Ground.LAST_AND_HEALTHY if is_healthy else Ground.LAST_AND_UNHEALTHY
         return Decision(Action.FAIL, ground, Blamed.JOB, unhealthy=unhealthy)
     if result is SelfTestResult.FAILED:
@@ -284,4 +290,6 @@ def after_self_test(
         return Decision(Action.FAIL, Ground.SENT_TOO_OFTEN, Blamed.WEBUI, times=sent)
     if result is SelfTestResult.PASSED_AFTER_RESTART:
         return Decision(Action.RETRY, Ground.WAS_UNUSABLE, excuses=True)
+    if result is SelfTestResult.PASSED_AFTER_OUTAGE:
+        return Decision(Action.RETRY, Ground.WAS_GONE, excuses=True)
     return Decision(Action.HOLD, Ground.UNHEALTHY, unhealthy=unhealthy, excuses=True)

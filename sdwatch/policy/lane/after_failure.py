@@ -241,15 +241,26 @@ def on_tested(turn: Turn, call: LaneCall, event: LaneEvent) -> None:
     if call.given_up or turn.state.stopping:
         turn.answer(call, GivenUp())
     elif event.end is SelfTestEnd.PASSED:
-        same = call.ledger.attempts[-1].incarnation == turn.state.incarnation
-        passed = SelfTestResult.PASSED if same else SelfTestResult.PASSED_AFTER_RESTART
-        _decide_after_test(turn, call, passed)
+        _decide_after_test(turn, call, _passed(turn, call.ledger.attempts[-1]))
     elif event.end is SelfTestEnd.FAILED:
         again = turn.state.may_test_again
         result = SelfTestResult.FAILED if again else SelfTestResult.HELD
         _decide_after_test(turn, call, result, event.reason.cause)
     else:
         leave(turn, replace(call, end=Later()))
+
+
+def _passed(turn: Turn, last: Attempt) -> SelfTestResult:
+    """Return what a self-test that is passed shows of the last attempt. Each outage of an external
+    WebUI may have been the end of a life that nobody saw, or of the network alone."""
+    if last.incarnation != turn.state.incarnation:
+        return SelfTestResult.PASSED_AFTER_RESTART
+    is_external = not turn.state.setup.managed
+    return (
+        SelfTestResult.PASSED_AFTER_OUTAGE
+        if is_external and last.crashed
+        else SelfTestResult.PASSED
+    )
 
 
 def _decide_after_test(

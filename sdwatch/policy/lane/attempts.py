@@ -4,7 +4,13 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from sdwatch.errors import WebUIBusyError, WebUIStuckError, WebUIUnreachableError
+from sdwatch.errors import (
+    WebUIBusyError,
+    WebUINotSentError,
+    WebUIStuckError,
+    WebUIUnreachableError,
+)
+from sdwatch.policy.failure.facts import Diagnosis
 from sdwatch.policy.failure.lifecycle import State
 from sdwatch.policy.failure.tracebacks import may_follow
 from sdwatch.policy.lane.effects import (
@@ -34,10 +40,12 @@ from sdwatch.policy.lane.events import (
     ReplyArrived,
     Stalled,
 )
+from sdwatch.policy.lane.not_ready import mark_crashed
 from sdwatch.policy.lane.state import CallPhase, LaneCall
 from sdwatch.policy.lane.turn import (
     AFTER_ANSWER,
     CAPTURE_WAIT,
+    CONNECT_WAIT,
     EXIT_WAIT,
     READ_WAIT,
     TRACEBACK_WAIT,
@@ -144,7 +152,11 @@ def on_not_posted(turn: Turn, call: LaneCall, event: LaneEvent) -> None:
     call = turn.put(replace(call, in_flight=False))
     if event.why:
         turn.answer(call, Broken(why=event.why))
-        return
+    else:
+        _not_sent(turn, call)
+
+
+def _not_sent(turn: Turn, call: LaneCall) -> None:
     turn.do(NotSent(call.id, call.number))
     turn.move(call, CallPhase.WAITING, ledger=replace(call.ledger, sent=call.number - 1))
 
@@ -161,11 +173,12 @@ def on_reply(turn: Turn, call: LaneCall, event: LaneEvent) -> None:
     assert isinstance(event, Replied)
     if event.number != call.number:
         return
+    is_unchecked = not call.in_flight  # it was abandoned a moment ago
     call = turn.put(replace(call, in_flight=False))
-    if event.error is None:
+    if call.exited is not None and (event.error is not None or is_unchecked):
+        _ended(turn, replace(call, error=event.error))
+    elif event.error is None:
         succeeded(turn, call, event)
-    elif call.exited is not None:
-        on_no_reply_after_exit(turn, call, event)
     elif may_follow(event.error):
         turn.move(call, CallPhase.SETTLING, TRACEBACK_WAIT, error=event.error)
         turn.do(AwaitTraceback(call.id, event.error))
@@ -212,9 +225,21 @@ def _await_reply(turn: Turn, call: LaneCall) -> None:
 
 
 def on_no_reply_after_exit(turn: Turn, call: LaneCall, _: LaneEvent) -> None:
-    """The end of its process explains it: nothing came in time, or an error."""
+    """Nothing came in time. Its thread is asked to end, and says whether the POST ever had a
+    connection; of a reply that is still decoded, that is known."""
+    if call.in_flight and not call.arrived:
+        turn.move(abandoned(turn, call), CallPhase.SENT, CONNECT_WAIT)
+    else:
+        _ended(turn, abandoned(turn, call))
+
+
+def _ended(turn: Turn, call: LaneCall) -> None:
+    """The end of its process explains it, whatever the error is."""
+    if isinstance(call.error, WebUINotSentError):
+        _not_sent(turn, call)
+        return
     error = WebUIUnreachableError("the WebUI's process ended", stage=call.request.stage)
-    capture(turn, replace(abandoned(turn, call), error=error))
+    capture(turn, replace(call, error=error))
 
 
 def on_stall(turn: Turn, call: LaneCall, event: LaneEvent) -> None:
@@ -260,7 +285,20 @@ def on_settled(turn: Turn, call: LaneCall, event: LaneEvent) -> None:
         call = replace(call, exited=event)
     if isinstance(event, Cancelled):
         call = replace(call, given_up=True)
-    capture(turn, call)
+    if isinstance(call.error, WebUINotSentError) and turn.state.setup.supervised:
+        _never_connected(turn, call)
+    else:
+        capture(turn, call)
+
+
+def _never_connected(turn: Turn, call: LaneCall) -> None:
+    """Nobody was there, which is no failure of the call: it waits until the WebUI is back."""
+    if call.exited is None:
+        mark_crashed(turn, Diagnosis.CRASH, str(call.error))
+    if call.given_up:
+        turn.answer(call, GivenUp())
+    else:
+        _not_sent(turn, call)
 
 
 def capture(turn: Turn, call: LaneCall) -> None:

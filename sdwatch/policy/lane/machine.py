@@ -95,6 +95,7 @@ def _on_cleaned(turn: Turn, call: LaneCall, event: LaneEvent) -> None:
         turn.put(replace(call, end=replace(call.end, findings=event.findings)))
 
 
+_SETTLED = (P.CAPTURING, P.WAITING)
 _AFTER_REPLY = (P.LEAVING, P.SETTLING, P.CAPTURING)
 _RECORDED = (P.DECIDED, P.LEAVING, P.ANSWERED)
 _TESTED = (P.RECORDING_TEST, P.LEAVING, P.ANSWERED)
@@ -112,16 +113,16 @@ CALL_TRANSITIONS: dict[tuple[CallPhase, type[LaneEvent]], Row] = {
     (P.SENT, PostStarted): Row(attempts.on_post_started, (P.SENT,)),
     (P.SENT, NotPosted): Row(attempts.on_not_posted, (P.WAITING, P.ANSWERED, P.SENT)),
     (P.SENT, ReplyArrived): Row(attempts.on_reply_arrived, (P.SENT,)),
-    (P.SENT, Replied): Row(attempts.on_reply, (*_AFTER_REPLY, P.SENT)),
+    (P.SENT, Replied): Row(attempts.on_reply, (*_AFTER_REPLY, P.WAITING, P.SENT)),
     (P.SENT, ProcessExited): Row(attempts.on_exit_while_sent, (P.SENT,)),
-    (P.SENT, DeadlinePassed): Row(attempts.on_no_reply_after_exit, (P.CAPTURING,)),
+    (P.SENT, DeadlinePassed): Row(attempts.on_no_reply_after_exit, (P.CAPTURING, P.SENT)),
     (P.SENT, Stalled): Row(attempts.on_stall, (P.CAPTURING, P.SENT)),
     (P.SENT, Cancelled): Row(attempts.on_given_up, (P.ANSWERED,)),
     (P.SETTLING, TracebackComplete): Row(attempts.on_settled, (P.CAPTURING,)),
-    (P.SETTLING, ProcessExited): Row(attempts.on_settled, (P.CAPTURING, P.SETTLING)),
-    (P.SETTLING, DeadlinePassed): Row(attempts.on_settled, (P.CAPTURING,)),
-    (P.SETTLING, Stop): Row(attempts.on_settled, (P.CAPTURING,)),
-    (P.SETTLING, Cancelled): Row(attempts.on_settled, (P.CAPTURING,)),
+    (P.SETTLING, ProcessExited): Row(attempts.on_settled, (*_SETTLED, P.SETTLING)),
+    (P.SETTLING, DeadlinePassed): Row(attempts.on_settled, _SETTLED),
+    (P.SETTLING, Stop): Row(attempts.on_settled, _SETTLED),
+    (P.SETTLING, Cancelled): Row(attempts.on_settled, (P.CAPTURING, P.ANSWERED)),
     (P.CAPTURING, TailCaptured): Row(after_failure.on_captured, (P.INTERRUPTING, P.RECORDING)),
     (P.CAPTURING, Replied): Row(attempts.on_reply_after_all, (P.CAPTURING, P.LEAVING)),
     (P.CAPTURING, Cancelled): Row(attempts.on_given_up_later, (P.CAPTURING,)),

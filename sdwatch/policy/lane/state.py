@@ -191,9 +191,9 @@ class LaneCall:
     which it went, and whether no other call went there before. `started`: the POST went out;
     `arrived`: its whole reply is here. `deadline`: of the phase, on the boot clock. `exited`: its
     process ended. `lost`: an external WebUI may still generate it. `in_flight`: the POST has no
-    reply yet. `without_log`: what the WebUI printed of its failure could not be read in time.
-    `tail`: its last failure, None before. `crash_count`: of the WebUI, by this call and not
-    excused. `given_up`: it ends at the next point where that is safe.
+    reply yet, and is waited for. `without_log`: what the WebUI printed of its failure could not be
+    read in time. `tail`: its last failure, None before. `crash_count`: of the WebUI, by this call
+    and not excused. `given_up`: it ends at the next point where that is safe.
     """
 
     request: CallRequested

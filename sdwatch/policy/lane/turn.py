@@ -17,6 +17,10 @@ from sdwatch.policy.lane.state import CallPhase, LaneCall, LaneState
 EXIT_WAIT = 1.0
 """Seconds by which the end of a process may follow that of its connection, or precede it."""
 
+CONNECT_WAIT = 15.0
+"""Seconds until a POST that was abandoned says whether it ever had a connection; the client does
+not try longer for one."""
+
 READ_WAIT = 60.0
 """Seconds for decoding and checking a reply that was complete when its process ended."""
 
@@ -30,8 +34,22 @@ CAPTURE_WAIT = 15.0
 """Seconds for the evidence of a failure, which takes one or two; then it is written without what
 the WebUI printed. Longer than a log that hangs is waited for, so that the rest is not lost, too."""
 
+STOP_MARGIN = 20.0
+"""Seconds that a slow effect gets in a stop, beside the grace time of the WebUI."""
+
 AFTER_ANSWER = 2.0
 """Seconds until the first health check after a call or a start, which has just shown the health."""
+
+
+def stop_limit(grace: float) -> float:
+    """Return how long a slow effect is waited for in a stop. `grace`: of its WebUI, to exit."""
+    return grace + STOP_MARGIN
+
+
+def longest_end(grace: float) -> float:
+    """Return the seconds in which a lane ends once its calls have no more time, whatever hangs: the
+    evidence of a call, with and then without its log, or what it left; then its process."""
+    return max(2 * CAPTURE_WAIT, stop_limit(grace)) + stop_limit(grace)
 
 
 class Turn:

@@ -181,7 +181,7 @@ class CallLoop:
         with bound(**handle.facts):
             result = result_of(generate, call.stage)
         sent.is_under_way = False
-        if isinstance(result, WebUINotSentError):
+        if sent.given_up and isinstance(result, WebUINotSentError):
             self.tell(NotPosted(handle.id, sent.number))
         elif isinstance(result, WebUIError):
             self.tell(Replied(handle.id, sent.number, result))

@@ -11,13 +11,13 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from sdwatch.errors import WebUIError, WebUINotSentError, WebUIUnreachableError
+from sdwatch.errors import WebUIError
 from sdwatch.policy.failure.generation_info import named_in
 from sdwatch.policy.job.stage.stage_kinds import STAGES
 from sdwatch.policy.kinds.kind import Dialect
 from sdwatch.system.failpoints import failpoint
 from sdwatch.system.log_events import LogEvent, about, bound_facts
-from sdwatch.webui.http.connections import GivenUpError, Request
+from sdwatch.webui.http.connections import Request
 from sdwatch.webui.http.reply import (
     MAX_REPLY_BYTES,
     Reply,
@@ -27,7 +27,6 @@ from sdwatch.webui.http.reply import (
     receive,
 )
 from sdwatch.webui.http.reply_stream import Arrived
-from sdwatch.webui.http.request_failures import innermost
 from sdwatch.webui.http.transport import CHUNK, Transport, as_webui_errors
 
 log = logging.getLogger("sdwatch.webui")
@@ -83,7 +82,7 @@ class SDWebUIClient(Transport):
         again = self._last_failed == (stage, payload)
         self._attempt = self._attempt + 1 if again else 1
         try:
-            body = self._posted(stage, payload, given_up, canary)
+            body = self._post(stage, payload, given_up, canary)
             arrived()
             reply = read_reply(stage, body)
         except WebUIError as error:
@@ -182,16 +181,6 @@ class SDWebUIClient(Transport):
             return self._ask("POST", path, timeout)[0] in (200, 204)
         except WebUIError:
             return False
-
-    def _posted(
-        self, stage: str, payload: Mapping[str, Any], given_up: Callable[[], bool], canary: bool
-    ) -> Arrived:
-        try:
-            return self._post(stage, payload, given_up, canary)
-        except WebUIUnreachableError as error:
-            if isinstance(innermost(error), GivenUpError):
-                raise WebUINotSentError(str(error), stage=stage) from error
-            raise
 
     def _post(
         self, stage: str, payload: Mapping[str, Any], given_up: Callable[[], bool], canary: bool

@@ -228,7 +228,7 @@ class ComfyUIClient(ComfyUIQuestions):
         before ComfyUI ended; None for nothing. Raises WebUIError for a failure that nobody saw."""
         result = self.result_of(sent.id)
         if result is None and self.is_queued(sent.id):
-            with self._watching(sent.id) as watched:
+            with self._watching(sent.id) as watched, _was_sent():
                 result = self._end_of(watched, given_up)
         elif result is None:
             result = self.result_of(sent.id)
@@ -265,7 +265,8 @@ class ComfyUIClient(ComfyUIQuestions):
             except WebUIBadRequestError:
                 self._workflows.take_back(folder_of(prompt.id))
                 raise
-            result = self._end_of(watched, given_up)
+            with _was_sent():
+                result = self._end_of(watched, given_up)
         self._workflows.take_back(folder_of(prompt.id))
         if result is None:
             words = "ComfyUI no longer knows this prompt: it was restarted, or its queue cleared"
@@ -277,7 +278,8 @@ class ComfyUIClient(ComfyUIQuestions):
         self._fetches = True
         wanted = result if canary else taken(payload, result)
         is_plain = canary and call_in(payload) is None and has_no_model(payload)
-        reply = reply_from(self, stage, payload, prompt.id, wanted, is_plain=is_plain)
+        with _was_sent():
+            reply = reply_from(self, stage, payload, prompt.id, wanted, is_plain=is_plain)
         if any(reply.one_colour) and not is_plain:
             # NaNs: another attempt would get the same picture from the cache (0.33.0, 0.3 s).
             self.forget_cache(self.answer_limit)
@@ -403,6 +405,16 @@ class ComfyUIClient(ComfyUIQuestions):
         if (watched := self._watched) is not None:
             watched.progress.cut()
         super().abandon()
+
+
+@contextmanager
+def _was_sent() -> Iterator[None]:
+    """Surround the questions about a prompt that is in the queue: where nobody is there any more,
+    the prompt was sent all the same."""
+    try:
+        yield
+    except WebUINotSentError as error:
+        raise WebUIUnreachableError(str(error), stage=error.stage) from error
 
 
 def version_in(system: Mapping[str, Any]) -> str:

@@ -27,11 +27,13 @@ class GivenUpError(ConnectionAbortedError):
 @dataclass(eq=False)
 class Request:
     """One request that is under way. `expired`: it was cut because its time was over. `cut`: it was
-    cut for any reason. `answered`: the head of its answer has come. `connection`: what it was sent
-    on, None before that."""
+    cut for any reason. `connected`: it had a connection, so that something may have been sent.
+    `answered`: the head of its answer has come. `connection`: what it is sent on, None before that
+    and after it."""
 
     expired: bool = False
     cut: bool = False
+    connected: bool = False
     answered: bool = False
     connection: socket.socket | None = None
 
@@ -97,7 +99,7 @@ class Connections:
             if request is None:
                 connection.close()
                 raise GivenUpError("given up before it was sent")
-            request.connection = connection
+            request.connection, request.connected = connection, True
 
     def _expire(self, request: Request) -> None:
         with self._lock:

@@ -13,7 +13,12 @@ from urllib.parse import urlsplit
 import requests
 import urllib3
 
-from sdwatch.errors import WebUIReplyError, WebUIStuckError, WebUIUnreachableError
+from sdwatch.errors import (
+    WebUINotSentError,
+    WebUIReplyError,
+    WebUIStuckError,
+    WebUIUnreachableError,
+)
 from sdwatch.system.scratch import Arriving
 from sdwatch.webui.http.connections import Connections, Request
 from sdwatch.webui.http.reply import bounded, error_for, join_bounded, parse_json
@@ -122,7 +127,8 @@ def as_webui_errors(
             raise WebUIStuckError(f"{described} ({url})", stage=stage) from error
         # Else a header that cannot be decoded: there was an answer.
         lost = isinstance(error, OSError | urllib3.exceptions.HTTPError)
-        kind = WebUIUnreachableError if lost else WebUIReplyError
+        without_reply = WebUIUnreachableError if request.connected else WebUINotSentError
+        kind = without_reply if lost else WebUIReplyError
         if way.before_request:  # whatever would have been asked: it may be another kind
             parts = urlsplit(url)
             url = f"{parts.scheme}://{parts.netloc}"

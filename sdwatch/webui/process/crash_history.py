@@ -31,9 +31,9 @@ _KEPT_LINES = 2000
 
 
 class CrashHistory:
-    """The file of one WebUI's history, written by one thread; `value`: what it said when it was
-    opened. `path` is created if missing; unreadable lines are skipped with a warning. `cooldown`:
-    seconds after each crash in a row."""
+    """The file of one WebUI's history, written by one thread at a time; `value`: what it said when
+    it was opened. `path` is created if missing; unreadable lines are skipped with a warning.
+    `cooldown`: seconds after each crash in a row."""
 
     def __init__(self, path: Path, cooldown: Sequence[float], clock: Clock) -> None:
         self._path = path
@@ -53,6 +53,12 @@ class CrashHistory:
         """Write a record, after those that the disk refused before. A full disk must not keep a
         crashed WebUI down: until the monitor ends, the history in memory is enough."""
         self._unwritten.append(json.dumps(_fields_of(record)).encode())
+        self.flush()
+
+    def flush(self) -> None:
+        """Write what the disk refused before."""
+        if not self._unwritten:
+            return
         try:
             fd = disk.open_lines(self._path)
             try:
