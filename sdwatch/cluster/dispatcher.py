@@ -37,6 +37,7 @@ from sdwatch.webui.http.run_control import RunControl
 log = logging.getLogger("sdwatch.cluster")
 
 _PAUSE = 1.0  # seconds between two looks at the boxes
+_AT_ONCE = 0.1  # seconds for what is there
 _OBJECTS = "closing"
 
 
@@ -52,6 +53,7 @@ class Dispatcher:
         self._lane_of: dict[str, str] = {}  # of a box, by run
         self._loaded: dict[str, tuple[int, str]] = {}  # by lane: as its box said it last
         self._stop = threading.Event()
+        self._looked_after: dict[str, float] = {}  # when, by box
         self._closes_more = False  # logs of runs that have ended
         self._store = ""
         self._up_since = 0.0
@@ -250,8 +252,7 @@ class Dispatcher:
             self._store, self._up_since = self._broker.store, now
         if self._boxes.look(self._board):
             self._around.wake()
-        for box in {remote.box for remote in list(self._remote.values())}:
-            self._look_after(box, now)
+        self._look_after_boxes(now)
         if now - self._reconciled_at >= self._times.stuck / 2:
             self._reconciled_at = now
             out = {run: remote.log for run, remote in list(self._remote.items())}
@@ -284,13 +285,24 @@ class Dispatcher:
                 places[lane.box] += lane.shown.places
         return {box for box, free in places.items() if accepted[box] < free}
 
+    def _look_after_boxes(self, now: float) -> None:
+        """Look after the boxes that have runs, for a second, those first that waited longest: while
+        many are silent, the others must not seem so."""
+        boxes = {remote.box for remote in list(self._remote.values())}
+        self._looked_after = {box: self._looked_after.get(box, 0.0) for box in boxes}
+        for box in sorted(boxes, key=self._looked_after.__getitem__):
+            if self._around.clock.monotonic() - now >= _PAUSE:
+                return
+            self._look_after(box, now)
+            self._looked_after[box] = now
+
     def _look_after(self, box: str, now: float) -> None:
         """Take back what a silent box no longer has a lease for."""
         seen = self._boxes.seen.get(box)
         silent = now - max(self._up_since, seen.at if seen else 0.0)
         if silent < self._times.silent:
             return
-        for lease in self._broker.lease(box, 10, _PAUSE):
+        for lease in self._broker.lease(box, 10, _AT_ONCE):
             if (remote := self._remote.get(lease.run)) is not None:
                 remote.take_back(TakenFor.LEASE_LOST)
             else:

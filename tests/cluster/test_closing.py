@@ -59,3 +59,22 @@ def test_boxes_are_looked_at_while_the_logs_of_many_runs_are_closed(
         assert len(closed) == count
     assert not dispatcher._close_logs()
     assert sorted(closed) == runs
+
+
+def test_boxes_are_looked_at_while_many_of_them_are_silent(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock, looked_after = FakeClock(), list[str]()
+    dispatcher = Dispatcher("nats://127.0.0.1:9")
+    around: Any = SimpleNamespace(clock=clock)
+    remote: Any = {f"run-{n}": SimpleNamespace(box=f"box-{n}") for n in range(10)}
+    dispatcher._around, dispatcher._remote = around, remote
+
+    def look_after(box: str, now: float) -> None:
+        del now
+        clock.advance(0.25)
+        looked_after.append(box)
+
+    monkeypatch.setattr(dispatcher, "_look_after", look_after)
+    for count in (4, 8, 12):
+        dispatcher._look_after_boxes(clock.monotonic())
+        assert len(looked_after) == count
+    assert len({*looked_after}) == 10, "each has its turn"
