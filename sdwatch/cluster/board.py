@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections import defaultdict
+from collections.abc import Iterable
 from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any
@@ -15,11 +17,36 @@ from sdwatch.policy.cluster import names
 from sdwatch.policy.cluster.cards import BoxOrder, BoxShown, card_of, order_of, shown_in
 
 
+class _Bucket:
+    """What was read of a bucket. `seq`: of the last value that was read; `values`: by key, each
+    with its sequence."""
+
+    def __init__(self) -> None:
+        self.seq = 0
+        self.values: dict[str, tuple[int, dict[str, Any]]] = {}
+
+    def note(self, subject: str, seq: int, data: bytes) -> None:
+        """Note a value. What cannot be read is none."""
+        self.seq = seq
+        key = subject.rpartition(".")[2]
+        self.values.pop(key, None)
+        with suppress(ValueError):
+            if isinstance(value := json.loads(data), dict):
+                self.values[key] = (seq, value)
+
+    def keep_only(self, subjects: Iterable[str]) -> None:
+        """Forget the keys that are no longer there."""
+        there = {subject.rpartition(".")[2] for subject in subjects}
+        self.values = {key: value for key, value in self.values.items() if key in there}
+
+
 class Board:
     """The board of one broker. All methods raise BrokerGoneError."""
 
     def __init__(self, broker: Broker) -> None:
         self._broker = broker
+        self._store = ""  # of the broker, where `_buckets` was read
+        self._buckets: defaultdict[str, _Bucket] = defaultdict(_Bucket)
 
     def show(self, box: str, shown: BoxShown) -> None:
         """Show what a box has."""
@@ -82,23 +109,27 @@ class Board:
         return message.data or b""
 
     def _put(self, bucket: str, key: str, data: bytes) -> None:
-        async def put(js: JetStreamContext) -> None:
-            await (await js.key_value(bucket)).put(key, data)
-
-        self._broker.ask(put)
+        subject = names.key_subject(bucket, key)
+        self._broker.ask(lambda js: js.publish(subject, data, stream=f"KV_{bucket}"))
 
     def _all(self, bucket: str) -> dict[str, tuple[int, dict[str, Any]]]:
-        async def get(js: JetStreamContext) -> dict[str, tuple[int, bytes]]:
-            info = await js.stream_info(f"KV_{bucket}", subjects_filter=">")
-            found = {}
-            for subject in info.state.subjects or {}:
-                message = await js.get_msg(f"KV_{bucket}", subject=subject)
-                found[subject.rpartition(".")[2]] = (int(message.seq or 0), message.data or b"")
-            return found
+        """Return all values of a bucket. Only those that are new since the last call are read:
+        a thousand boxes show themselves two hundred times a second."""
+        if self._store != self._broker.store:
+            self._store = self._broker.store
+            self._buckets.clear()
+        known = self._buckets[bucket]
 
-        read = {}
-        for key, (seq, data) in self._broker.ask(get).items():
-            with suppress(ValueError):
-                if isinstance(value := json.loads(data), dict):
-                    read[key] = (seq, value)
-        return read
+        async def get(js: JetStreamContext) -> None:
+            stream = f"KV_{bucket}"
+            info = await js.stream_info(stream, subjects_filter=">")
+            known.seq = min(known.seq, info.state.last_seq)
+            with suppress(NotFoundError):
+                while known.seq < info.state.last_seq:
+                    start = known.seq + 1
+                    message = await js.get_msg(stream, seq=start, subject=">", next=True)
+                    known.note(message.subject or "", int(message.seq or 0), message.data or b"")
+            known.keep_only(info.state.subjects or {})
+
+        self._broker.ask(get)
+        return dict(known.values)

@@ -26,7 +26,7 @@ from sdwatch.cluster.run_files import evidence_in, fetch_run, store_files
 from sdwatch.cluster.showing import Showing
 from sdwatch.errors import RunStoppedError
 from sdwatch.monitor.partner import Surroundings
-from sdwatch.policy.cluster import holding
+from sdwatch.policy.cluster import holding, names
 from sdwatch.policy.cluster.entries import (
     MOST_INLINE,
     Accepted,
@@ -50,10 +50,11 @@ from sdwatch.system.log_events import LogEvent, about
 log = logging.getLogger("sdwatch.cluster")
 
 _UNFIT = re.compile("[^A-Za-z0-9_-]")
-_PAUSE = 0.3  # seconds between two rounds
+PAUSE = 0.3  # seconds between two rounds
 _SOON = 1.0  # seconds at least between two times that the box shows itself
 _AGAIN = 5.0  # seconds between two looks of a call that waits for the broker
 _NOT_AGAIN = "the broker is gone; a call that was sent before is sent again once it answers"
+LOOKS_FOR = 1.0  # seconds in which a box asks for runs and reads logs, after something was said
 _HANGS_AFTER = 60.0  # seconds without a round of the monitor: then no lease is renewed
 
 
@@ -84,7 +85,8 @@ class Box:
         self._given_back: frozenset[str] = frozenset()  # runs that no WebUI here may continue
         self._answers = True  # the broker, when it was asked last
         self._round_at = 0.0  # the monitor's last, on the monotonic clock
-        self._shown_at = self._renewed_at = -1e9
+        self._shown_at = self._renewed_at = self._looked_at = -1e9
+        self._heard_at = -1e9  # when something was said of runs for this box
         self._thread = threading.Thread(target=self._live, name="cluster-box", daemon=True)
 
     # -- called by the monitor
@@ -102,7 +104,11 @@ class Box:
             copy = RunCopy(surroundings.spool, run)
             self._held[run] = _Held(run, Lease(run), copy, adopted=True)
         surroundings.parts.runs.witness = self
-        self._broker.listen(*self._showing.subjects)
+        self._broker.listen(
+            *self._showing.subjects,
+            names.look_subject(self.name),
+            names.work_subject(self.name, "*"),
+        )
         self._broker.open()
         self._thread.start()
 
@@ -134,7 +140,12 @@ class Box:
         return False
 
     def _hinted(self, subject: str) -> None:
-        self._showing.hear(subject)
+        """Note what was said; '': the broker answers again."""
+        of_runs = subject.startswith(("sdwatch.look.", "sdwatch.work."))
+        if of_runs or not subject:
+            self._heard_at = self._around.clock.monotonic()
+        if not of_runs:
+            self._showing.hear(subject)
 
     def close(self) -> None:
         """Stop; what is held stays in its folders, and its leases run out if nobody returns."""
@@ -203,7 +214,7 @@ class Box:
             except Exception:
                 # The thread's outer edge: what is held is kept, and asked about again.
                 log.exception("internal error", extra=about(LogEvent.INTERNAL_ERROR))
-            self._around.clock.wait(self._stop, _PAUSE)
+            self._around.clock.wait(self._stop, PAUSE)
 
     def _round(self) -> None:
         now = self._around.clock.monotonic()
@@ -217,10 +228,14 @@ class Box:
             for held in self._held.values():
                 self._broker.renew(held.lease)
             self._renewed_at = now
-        self._receive()
+        # What is said is said before it is stored, and may be lost.
+        looks = now - self._heard_at < LOOKS_FOR or now - self._looked_at >= self._times.beat
+        if looks:
+            self._receive()
+            self._looked_at = now
         for held in list(self._held.values()):
             with held.lock:
-                self._continue(held)
+                self._continue(held, read_first=looks or not held.log.seq)
         self._answers = True
 
     def _receive(self) -> None:
@@ -232,7 +247,7 @@ class Box:
         free = self._showing.places - len(self._held)
         if free + without <= 0:
             return
-        for lease in self._broker.lease(self.name, max(1, min(free + without, 10)), _PAUSE):
+        for lease in self._broker.lease(self.name, max(1, min(free + without, 10)), PAUSE):
             if not is_run_id(lease.run):
                 self._broker.acknowledge(lease)
             elif (held := self._held.get(lease.run)) is not None:

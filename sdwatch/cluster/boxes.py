@@ -96,8 +96,9 @@ class Boxes:
 
     # -- the watching thread
 
-    def look(self, board: Board) -> None:
-        """Read what the boxes show. Raises BrokerGoneError."""
+    def look(self, board: Board) -> bool:
+        """Read what the boxes show; return whether something has changed that placement depends
+        on. Raises BrokerGoneError."""
         now, orders, seen = self.now(), board.orders(), {}
         for name, (number, shown) in board.boxes().items():
             before = self.seen.get(name)
@@ -114,7 +115,9 @@ class Boxes:
             for name, box in sorted(seen.items())
             for lane in box.shown.lanes
         )
+        changed = _for_placement(self.seen) != _for_placement(seen)
         self.seen = seen
+        return changed
 
     def _read_lists(self, board: Board, seen: Mapping[str, SeenBox]) -> None:
         """Read the lists that are new. Those that were read again are another object then, as those
@@ -171,6 +174,10 @@ class Boxes:
             )
             for name, seen in sorted(self.seen.items())
         }
+
+
+def _for_placement(seen: Mapping[str, SeenBox]) -> list[object]:
+    return [(name, box.shown.lanes, box.shown.paused, box.order) for name, box in seen.items()]
 
 
 def box_status(

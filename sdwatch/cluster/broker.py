@@ -11,6 +11,7 @@ import json
 import logging
 import threading
 from collections.abc import Callable, Coroutine
+from concurrent.futures import CancelledError
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
@@ -35,6 +36,7 @@ from sdwatch.system.log_events import LogEvent, about
 
 log = logging.getLogger("sdwatch.cluster")
 
+_PAGE = 30.0  # seconds for one answer that names up to 100,000 subjects
 _WRONG_LAST_SEQUENCE = 10071
 _SUBJECT_IS_FULL = 10077
 
@@ -106,8 +108,12 @@ class Broker:
 
     def _live(self) -> None:
         asyncio.set_event_loop(self._loop)
-        self._loop.create_task(self._connect())
+        tasks = {self._loop.create_task(self._connect())}
         self._loop.run_forever()
+        tasks |= asyncio.all_tasks(self._loop)  # what nobody waits for any longer
+        for task in tasks:
+            task.cancel()
+        self._loop.run_until_complete(asyncio.gather(*tasks, return_exceptions=True))
 
     async def _close(self) -> None:
         await self._nc.close()
@@ -185,12 +191,31 @@ class Broker:
             if error.err_code == _WRONG_LAST_SEQUENCE:
                 raise LogMovedError("somebody else appended to this log") from error
             raise BrokerGoneError(f"the broker refuses: {error}") from error
-        except (NatsError, OSError, TimeoutError) as error:
+        except (NatsError, OSError, TimeoutError, CancelledError) as error:
             raise BrokerGoneError(f"the broker does not answer: {disk.in_words(error)}") from error
 
     def say(self, subject: str) -> None:
         """Say something to whoever listens now. Raises BrokerGoneError."""
         self.ask(lambda _: self._nc.publish(subject, b""))
+
+    def subjects(self, stream: str, wanted: str) -> dict[str, int]:
+        """Return the subjects of a stream that match `wanted` and have messages, with how many. The
+        broker names 100,000 in one answer. Raises BrokerGoneError."""
+
+        async def get(_: JetStreamContext) -> dict[str, int]:
+            found: dict[str, int] = {}
+            while True:
+                asked = json.dumps({"subjects_filter": wanted, "offset": len(found)}).encode()
+                reply = await self._nc.request(f"$JS.API.STREAM.INFO.{stream}", asked, _PAGE)
+                said = json.loads(reply.data)
+                if "error" in said:
+                    raise APIError.from_error(said["error"])
+                page = said["state"].get("subjects") or {}
+                found.update(page)
+                if not page or len(found) >= said.get("total", 0):
+                    return found
+
+        return self.ask(get, 10 * _PAGE)
 
     # -- logs
 

@@ -20,7 +20,7 @@ from sdwatch.policy.cluster import dispatching, names
 from sdwatch.policy.cluster.dispatching import HandOver, Wish, dispatcher_step
 from sdwatch.policy.cluster.entries import Closed, TakenBack, TakenFor
 from sdwatch.policy.cluster.names import Times
-from sdwatch.policy.cluster.run_log import Phase, RunLog
+from sdwatch.policy.cluster.run_log import Phase, RunLog, read
 from sdwatch.policy.job.job import Job
 from sdwatch.policy.privacy.redaction import Redactor
 from sdwatch.policy.queue.affinity import left_loaded, needed_first
@@ -37,6 +37,7 @@ from sdwatch.webui.http.run_control import RunControl
 log = logging.getLogger("sdwatch.cluster")
 
 _PAUSE = 1.0  # seconds between two looks at the boxes
+_AT_ONCE = 0.1  # seconds for what is there
 _OBJECTS = "closing"
 
 
@@ -48,9 +49,12 @@ class Dispatcher:
         self._broker = Broker(url, "dispatcher", times, self._hinted)
         self._board = Board(self._broker)
         self._remote: dict[str, RemoteRun] = {}
+        self._ended: dict[str, RunLog] = {}  # as they were read last
         self._lane_of: dict[str, str] = {}  # of a box, by run
         self._loaded: dict[str, tuple[int, str]] = {}  # by lane: as its box said it last
         self._stop = threading.Event()
+        self._looked_after: dict[str, float] = {}  # when, by box
+        self._closes_more = False  # logs of runs that have ended
         self._store = ""
         self._up_since = 0.0
         self._reconciled_at = -1e9
@@ -76,7 +80,7 @@ class Dispatcher:
             lambda run, box, why: around.parts.placement.note_refusal(f"working/{run}", box, why),
         )
         around.parts.placement.remote = lambda: self._boxes.lanes
-        self._broker.listen("sdwatch.run.>", names.key_subject(names.BOXES, ">"))
+        self._broker.listen(names.run_subject("") + ">")
         self._broker.open()
         self._thread.start()
 
@@ -84,7 +88,10 @@ class Dispatcher:
         """Follow the runs that are out, and give each lane of each box runs until it has `most`, or
         as many as it takes."""
         parts = self._around.parts
-        self._remote = {run: r for run, r in self._remote.items() if run in parts.runs.ids}
+        there = parts.runs.ids
+        for run in self._remote.keys() - there:
+            self._ended[run] = self._remote[run].log
+        self._remote = {run: r for run, r in self._remote.items() if run in there}
         for suspended in parts.suspended.due():
             if box := suspended.out_on:
                 self._start(suspended, box)
@@ -215,14 +222,15 @@ class Dispatcher:
     # -- the thread that watches the boxes
 
     def _hinted(self, subject: str) -> None:
-        for run, remote in list(self._remote.items()):
-            if subject in ("", names.run_subject(run)):
+        if not subject:
+            for remote in list(self._remote.values()):
                 remote.hint.set()
-        if subject.startswith("$KV"):
-            self._around.wake()
+        elif followed := self._remote.get(names.text_of(subject.rpartition(".")[2])):
+            followed.hint.set()
 
     def _live(self) -> None:
         while not self._stop.is_set():
+            self._closes_more = False
             try:
                 if self._broker.is_up:
                     self._watch()
@@ -236,23 +244,32 @@ class Dispatcher:
             except Exception:
                 # The thread's outer edge: the next round looks again.
                 log.exception("internal error", extra=about(LogEvent.INTERNAL_ERROR))
-            self._around.clock.wait(self._stop, _PAUSE)
+            self._around.clock.wait(self._stop, 0.0 if self._closes_more else _PAUSE)
 
     def _watch(self) -> None:
         now = self._around.clock.monotonic()
         if self._store != self._broker.store:  # it was away: nobody could show himself
             self._store, self._up_since = self._broker.store, now
-        self._boxes.look(self._board)
-        for box in {remote.box for remote in list(self._remote.values())}:
-            self._look_after(box, now)
+        if self._boxes.look(self._board):
+            self._around.wake()
+        self._look_after_boxes(now)
         if now - self._reconciled_at >= self._times.stuck / 2:
             self._reconciled_at = now
             out = {run: remote.log for run, remote in list(self._remote.items())}
-            self._reconciler.look(now, out, self._takers(out), self._copies())
-        if not self._around.spool.is_gone:
-            for entry in disk.entries(self._closing):
-                if is_run_id(entry.name) and entry.name not in self._remote:
-                    self._close_log(entry.name)
+            takers, copies = self._takers(out), self._copies()
+            self._reconciler.look(now, out, takers, copies, self._boxes.seen.keys())
+        self._closes_more = not self._around.spool.is_gone and self._close_logs()
+
+    def _close_logs(self) -> bool:
+        """Close the logs of runs that have ended, for a second: then the boxes are looked at again.
+        Return whether some are left."""
+        began = self._around.clock.monotonic()
+        for entry in disk.entries(self._closing):
+            if self._around.clock.monotonic() - began >= _PAUSE:
+                return True
+            if is_run_id(entry.name) and entry.name not in self._remote:
+                self._close_log(entry.name)
+        return False
 
     def _copies(self) -> set[str]:
         """Return the runs that boxes show as theirs."""
@@ -268,13 +285,24 @@ class Dispatcher:
                 places[lane.box] += lane.shown.places
         return {box for box, free in places.items() if accepted[box] < free}
 
+    def _look_after_boxes(self, now: float) -> None:
+        """Look after the boxes that have runs, for a second, those first that waited longest: while
+        many are silent, the others must not seem so."""
+        boxes = {remote.box for remote in list(self._remote.values())}
+        self._looked_after = {box: self._looked_after.get(box, 0.0) for box in boxes}
+        for box in sorted(boxes, key=self._looked_after.__getitem__):
+            if self._around.clock.monotonic() - now >= _PAUSE:
+                return
+            self._look_after(box, now)
+            self._looked_after[box] = now
+
     def _look_after(self, box: str, now: float) -> None:
         """Take back what a silent box no longer has a lease for."""
         seen = self._boxes.seen.get(box)
         silent = now - max(self._up_since, seen.at if seen else 0.0)
         if silent < self._times.silent:
             return
-        for lease in self._broker.lease(box, 10, _PAUSE):
+        for lease in self._broker.lease(box, 10, _AT_ONCE):
             if (remote := self._remote.get(lease.run)) is not None:
                 remote.take_back(TakenFor.LEASE_LOST)
             else:
@@ -294,15 +322,19 @@ class Dispatcher:
         if not look.is_published(run) and look.is_at_work(run):
             return
         journal = HandOver(self._epoch_of(run))
+        found = self._ended.pop(run, None) or look.log_of(run)
+        entry: TakenBack | Closed
         for _ in range(10):
-            found = look.log_of(run)
             action = dispatcher_step(found, journal, Wish(published=True))
             if isinstance(action, dispatching.TakeBack):
-                self._broker.append(run, TakenBack(action.epoch, action.because), found.seq)
+                entry = TakenBack(action.epoch, action.because)
             elif isinstance(action, dispatching.Close):
-                self._broker.append(run, Closed(action.epoch), found.seq)
+                entry = Closed(action.epoch)
             else:
                 break
+            found, _counts = read(found, self._broker.append(run, entry, found.seq), entry)
+            if found.box:
+                self._broker.say(names.look_subject(found.box))
         if found.box:
             self._broker.withdraw_offer(found.box, run)
         self._broker.objects.remove(run)

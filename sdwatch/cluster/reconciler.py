@@ -10,7 +10,6 @@ from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
-from nats.js.client import JetStreamContext
 from nats.js.errors import NotFoundError
 
 from sdwatch.cluster.broker import Broker
@@ -24,6 +23,9 @@ from sdwatch.system.log_events import LogEvent, about
 
 log = logging.getLogger("sdwatch.cluster")
 
+_UNKNOWN_FOR = 600.0
+"""Seconds after which the lists of a box that does not show itself are removed."""
+
 
 class Reconciler:
     """Of one dispatcher. A run that has a file in the folder `closing` may have something at the
@@ -36,6 +38,8 @@ class Reconciler:
         self._closing = closing
         self._stuck_after = stuck_after
         self._waits: dict[int, float] = {}  # since when a message waits, by its sequence
+        self._listed = False
+        self._unknown: dict[str, float] = {}  # boxes with lists: since when nobody knows them
 
     def look(
         self,
@@ -43,15 +47,18 @@ class Reconciler:
         out: Mapping[str, RunLog],
         takers: Collection[str],
         copies: Collection[str] = (),
+        boxes: Collection[str] | None = None,
     ) -> None:
         """Heal what is found. `now` in seconds on the monotonic clock; `out`: the logs of the runs
         that this dispatcher follows; `takers`: boxes that answer and have a free place; `copies`:
-        of runs, that boxes have. Raises BrokerGoneError, OSError."""
-        known = self._broker.ask(_known)
-        for run in (known.runs | set(copies)) - out.keys():
+        of runs, that boxes have; `boxes`: all that are known, None where that is not known. Raises
+        BrokerGoneError, OSError."""
+        if boxes is not None:
+            self._forget_boxes(now, boxes)
+        for run in (self._known() | set(copies)) - out.keys():
             if self.is_published(run):
                 disk.touch(self._closing / run)
-        messages = [self._with_wait(now, message, takers) for message in known.messages]
+        messages = [self._with_wait(now, message, takers) for message in self._messages()]
         there = {message.seq for message in messages}
         self._waits = {seq: at for seq, at in self._waits.items() if seq in there}
         logs = dict(out)
@@ -69,6 +76,51 @@ class Reconciler:
         for run in out.keys() - {message.run for message in messages}:
             if out[run].is_held:
                 self._broker.offer(out[run].box, run, out[run].epoch)
+
+    def _known(self) -> set[str]:
+        """Return the runs that the broker has objects of, and the first time those that have a log
+        of more than one entry, which is not closed: of closed ones there may be a million, which
+        takes the broker a minute."""
+        kept = [(names.FILES, f"{names.OBJECTS}.", 0)]
+        if not self._listed:
+            kept.append((names.RUNS, names.run_subject(""), 1))
+        tokens = {
+            subject.removeprefix(start).partition(".")[0]
+            for stream, start, most in kept
+            for subject, count in self._broker.subjects(stream, f"{start}>").items()
+            if count > most
+        }
+        self._listed = True
+        return set(filter(is_run_id, map(names.text_of, tokens)))
+
+    def _messages(self) -> list[WorkMessage]:
+        found = []
+        for subject in self._broker.subjects(names.WORK, names.work_subject("*", "*")):
+            with suppress(NotFoundError, ValueError, KeyError, TypeError):
+                message = self._broker.ask(
+                    lambda js, s=subject: js.get_msg(names.WORK, subject=s)  # type: ignore[misc]
+                )
+                said = json.loads(message.data or b"")
+                run, box, seq = str(said["run"]), subject.split(".")[2], int(message.seq or 0)
+                if is_run_id(run):
+                    found.append(WorkMessage(seq, box, run, int(said["epoch"])))
+        return found
+
+    def _forget_boxes(self, now: float, boxes: Collection[str]) -> None:
+        """Remove the lists of boxes that nobody knows any more, and their consumer. A box stores
+        its lists before it shows itself for the first time."""
+        stream, start = f"KV_{names.LISTS}", names.key_subject(names.LISTS, "")
+        kept = self._broker.subjects(stream, f"{start}>")
+        stored = {subject.removeprefix(start).partition(".")[0] for subject in kept}
+        unknown = stored - set(boxes)
+        self._unknown = {box: self._unknown.get(box, now) for box in unknown}
+        for box in [box for box in unknown if now - self._unknown[box] >= _UNKNOWN_FOR]:
+            subject = f"{start}{box}.>"
+            self._broker.ask(lambda js, s=subject: js.purge_stream(stream, subject=s))  # type: ignore[misc]
+            with suppress(NotFoundError):
+                consumer = names.consumer_of(box)
+                self._broker.ask(lambda js, c=consumer: js.delete_consumer(names.WORK, c))  # type: ignore[misc]
+            log.info("%s: forgotten", box, extra=about(LogEvent.MESSAGE_HEALED))
 
     def _with_wait(self, now: float, message: WorkMessage, takers: Collection[str]) -> WorkMessage:
         if message.box not in takers:
@@ -92,36 +144,3 @@ class Reconciler:
         """Return whether any worker has a run in working/. Raises OSError."""
         workers = disk.folders_in(self._spool.working.parent)
         return any(disk.exists(worker / run) for worker in workers)
-
-
-class _Known:
-    """What the broker has. `runs`: with objects, or a log of more than one entry: a closed one has
-    one."""
-
-    def __init__(self) -> None:
-        self.runs: set[str] = set()
-        self.messages: list[WorkMessage] = []
-
-
-async def _known(js: JetStreamContext) -> _Known:
-    known = _Known()
-    kept = ((names.RUNS, "sdwatch.run.", 1), (names.FILES, f"{names.OBJECTS}.", 0))
-    for stream, start, most in kept:
-        for subject, count in (await _subjects(js, stream, f"{start}>")).items():
-            if count > most:
-                known.runs.add(names.text_of(subject.removeprefix(start).partition(".")[0]))
-    known.runs = set(filter(is_run_id, known.runs))
-    for subject in await _subjects(js, names.WORK, "sdwatch.work.>"):
-        with suppress(NotFoundError, ValueError, KeyError, TypeError):
-            message = await js.get_msg(names.WORK, subject=subject)
-            said = json.loads(message.data or b"")
-            run, box, seq = str(said["run"]), subject.split(".")[2], int(message.seq or 0)
-            if is_run_id(run):
-                known.messages.append(WorkMessage(seq, box, run, int(said["epoch"])))
-    return known
-
-
-async def _subjects(js: JetStreamContext, stream: str, subjects: str) -> dict[str, int]:
-    """Return the subjects that have messages, with how many."""
-    info = await js.stream_info(stream, subjects_filter=subjects)
-    return dict(info.state.subjects or {})

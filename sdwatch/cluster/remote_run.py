@@ -17,10 +17,11 @@ from sdwatch.cluster.objects import MissingObjectError
 from sdwatch.cluster.run_files import store_run, too_large, write_file
 from sdwatch.errors import FileProblems, RunCancelledError, RunStoppedError, SdwatchError
 from sdwatch.monitor.placement import ANY_BOX
-from sdwatch.policy.cluster import dispatching
+from sdwatch.policy.cluster import dispatching, names
 from sdwatch.policy.cluster.dispatching import HandOver, Wish, dispatcher_step
 from sdwatch.policy.cluster.entries import (
     BoxOutcome,
+    Closed,
     Ended,
     Granted,
     LinesStored,
@@ -50,7 +51,10 @@ from sdwatch.webui.http.run_control import RunControl
 
 log = logging.getLogger("sdwatch.cluster")
 
-_LOOK = 1.0  # seconds between two looks at the log, if nobody hints
+_LOOK = 15.0  # seconds between two looks at the log, if nobody hints
+_SOON = 0.2  # seconds, while an entry is expected: a hint comes before it is stored
+_EXPECTED_FOR = 1.0  # seconds after a hint
+_AGAIN = 1.0  # seconds, while the broker is gone
 _LONGEST_REFUSAL = 2000
 
 
@@ -136,7 +140,15 @@ class RemoteRun:
                 log.warning("%s: %s", self._run.run_id, why, extra=about(LogEvent.RUN_NOT_RESUMED))
                 self._with.refused(self._run.run_id, ANY_BOX, why)
                 return Ending.STOPPED
+        with self._control.while_calling(self.hint.set):
+            return self._follow(spool)
+
+    def _follow(self, spool: Spool) -> Ending:
+        clock, expected_until = self._with.clock, 0.0
         while True:
+            seq, pause = self._log.seq, _LOOK
+            if self.hint.is_set():
+                expected_until = clock.monotonic() + _EXPECTED_FOR
             self.hint.clear()
             try:
                 self._control.raise_if_given_up()
@@ -150,12 +162,15 @@ class RemoteRun:
                     return ending
             except BrokerGoneError:
                 self.doing = f"is on {self.box}; the broker is gone, and sdwatch keeps trying"
+                pause = _AGAIN
             except LogMovedError:
                 continue
             except (MissingObjectError, ValueError) as error:
                 log.warning("%s: %s", self._run.run_id, error, extra=about(LogEvent.RUN_TAKEN_BACK))
                 self._reads_lines, self._take_back = False, TakenFor.LOG_LOST
-            self._with.clock.wait(self.hint, _LOOK)
+            if self._log.seq != seq:
+                expected_until = 0.0
+            clock.wait(self.hint, _SOON if clock.monotonic() < expected_until else pause)
 
     def _plan(self) -> bool:
         """Read the job and draw its seeds; return False where the job is at fault."""
@@ -226,12 +241,16 @@ class RemoteRun:
             if self._log.ended is not None:
                 self._refused_with = self._log.ended.files
             broker.append(run_id, TakenBack(action.epoch, action.because), seq)
+            broker.say(names.look_subject(self.box))
             self.hint.set()
         elif isinstance(action, dispatching.NoteTakenBack):
             return self._taken_back(spool, action)
         elif isinstance(action, dispatching.Finish):
             self._fetch(action.ended.files)
-            return self._finish(spool, action.ended)
+            ending = self._finish(spool, action.ended)
+            if ending not in (Ending.STOPPED, Ending.GONE):
+                self._close_log()
+            return ending
         elif self._take_back is not None and not journal.is_out:
             return self._after_taken_back(spool)
         return None
@@ -310,6 +329,15 @@ class RemoteRun:
             return ending
         except NotDecidedError as error:
             return self._end_undecided(spool, ended, error)
+
+    def _close_log(self) -> None:
+        """Say that the run is published: then its place on the box is free. Where that fails, the
+        dispatcher's own thread does it, which also removes what the broker has."""
+        closed = Closed(self._log.epoch)
+        with suppress(BrokerGoneError, LogMovedError):
+            seq = self._broker.append(self._run.run_id, closed, self._log.seq)
+            self._log, _ = read(self._log, seq, closed)
+            self._broker.say(names.look_subject(self.box))
 
     def _end_undecided(self, spool: Spool, ended: Ended | None, why: NotDecidedError) -> Ending:
         """End a run that failed on the box for a reason of its own, such as the job's `timeout`:

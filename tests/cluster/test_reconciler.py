@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from nats.js.api import StorageType, StreamConfig
+from nats.js.client import JetStreamContext
 
-from sdwatch.cluster.broker import Broker
+from sdwatch.cluster.board import Board
+from sdwatch.cluster.broker import Broker, BrokerGoneError
 from sdwatch.cluster.objects import MissingObjectError
 from sdwatch.cluster.reconciler import Reconciler
 from sdwatch.policy.cluster.entries import Accepted, Closed, Granted
-from sdwatch.policy.cluster.names import Times, text_of, token_of
+from sdwatch.policy.cluster.names import WORK, Times, text_of, token_of
 from sdwatch.policy.cluster.run_log import RunLog
 from sdwatch.spool.folders import Spool
 from tests.cluster.machines import Cluster, cluster
@@ -67,6 +71,38 @@ def test_a_message_that_its_box_is_not_given_is_sent_again(site: Site) -> None:
         assert site.leased() == [], "it waited for less than a minute while the box had a place"
     look.look(161.5, {RUN: log}, {"a"})
     assert site.leased() == [RUN]
+
+
+def test_of_more_subjects_than_the_broker_names_at_once_all_are_found(site: Site) -> None:
+    async def fill(js: JetStreamContext) -> None:
+        await js.add_stream(
+            StreamConfig(name="MANY", subjects=["many.>"], storage=StorageType.MEMORY)
+        )
+        for number in range(100_001):
+            await js.publish_async(f"many.{number}", b"")
+        await js.publish_async_completed()
+
+    site.broker.ask(fill, 120.0)
+    assert len(site.broker.subjects("MANY", "many.>")) == 100_001
+
+
+def test_nothing_stays_at_the_broker_of_a_box_that_nobody_knows_any_more(site: Site) -> None:
+    board = Board(site.broker)
+    for box in ("a", "b"):
+        board.show_lists(box, "my gpu", b"lists")
+        site.broker.lease(box, 1, 0.1)
+    look = site.reconciler()
+    for now in (0, 599):
+        look.look(now, {}, (), (), {"a"})
+        assert board.lists("b", "my gpu"), "it may be about to show itself"
+    look.look(600, {}, (), (), {"a"})
+    assert board.lists("a", "my gpu")
+    assert not board.lists("b", "my gpu")
+    consumers = site.broker.ask(lambda js: js.consumers_info(WORK))
+    assert [info.name for info in consumers] == ["box-a"]
+    with suppress(BrokerGoneError):
+        site.broker.lease("b", 1, 0.1)
+    assert site.broker.lease("b", 1, 0.1) == [], "if it comes back, it has a new consumer"
 
 
 def test_a_message_that_is_lost_is_sent_again_and_one_for_nothing_removed(site: Site) -> None:

@@ -73,7 +73,7 @@ def test_a_silent_box_is_seen_everywhere() -> None:
     assert "#24gb" in page
     assert "&lt;b&gt; is loaded" in page
     lines = list(box_lines("render1", SILENT))
-    assert lines[0] == "render1: has not shown itself for 340 s, 1 of 2 places taken"
+    assert lines[0] == "render1: gone: has not shown itself for 6 min, 1 of 2 places taken"
     assert lines[1].endswith("tags: 24gb; loaded: <b>; checkpoints: a, b and 7 more")
 
 

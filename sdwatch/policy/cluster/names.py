@@ -32,14 +32,15 @@ class Times:
     """Seconds. `lease`: how long the broker keeps a message for a box that does not renew it;
     `renew`: how often the box does; `beat`: how often it shows what it has; `silent`: after how
     long without that the dispatcher asks the broker whether the box's leases are over; `closed`:
-    how long the broker keeps the last entry of a run that was published; `stuck`: for how long a
+    how long the broker keeps the last entry of a run that was published (a box that was away for
+    longer shows its copy, and the run is closed again); `stuck`: for how long a
     message may lie there while its box answers and has a place; `request`: for one answer."""
 
     lease: float = 120.0
     renew: float = 15.0
     beat: float = 5.0
     silent: float = 30.0
-    closed: float = 7 * 24 * 3600.0
+    closed: float = 24 * 3600.0
     stuck: float = 60.0
     request: float = 5.0
 
@@ -61,6 +62,11 @@ def _coded(sign: str) -> str:
 def ask_subject(box: str) -> str:
     """Return the subject on which a box is asked to read its lists again."""
     return f"sdwatch.ask.{box}"
+
+
+def look_subject(box: str) -> str:
+    """Return the subject on which a box hears that a log of one of its runs has news."""
+    return f"sdwatch.look.{box}"
 
 
 def key_subject(bucket: str, key: str) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from sdwatch.policy.failure.lasting import in_words
 from sdwatch.policy.kinds.table import title_of
 from sdwatch.policy.privacy.printable import counted
 
@@ -15,7 +16,7 @@ _NAMED = 3
 def box_state(box: Mapping[str, Any]) -> str:
     """Return in a few words whether a box takes jobs."""
     if not box["answers"]:
-        return f"has not shown itself for {box['seconds_ago']:.0f} s"
+        return f"gone: has not shown itself for {in_words(box['seconds_ago'])}"
     if box["held"]:
         return "held"
     if box["drained"]:
