@@ -143,3 +143,26 @@ def test_a_box_that_fails_its_self_test_costs_no_job(cluster: Cluster) -> None:
 def held_lane(dispatcher: Machine, box: Machine) -> dict[str, Any] | None:
     (lane,) = boxes(dispatcher)[box.name]["lanes"]
     return lane if lane["hold"] else None
+
+
+def test_a_box_that_is_started_while_the_broker_is_gone_remembers_its_hold(
+    cluster: Cluster,
+) -> None:
+    with shown(cluster):
+        dispatcher = cluster.machine("dispatcher", "dispatcher")
+        box = cluster.machine("a", "box")
+        wait_until(lambda: takes_jobs(dispatcher, box), 60)
+        order(dispatcher, "hold", box.name)
+        wait_until(lambda: "sdwatch hold" in str(beat(box).get("hold")), 30)
+        cluster.stop_broker()
+        box.kill()
+        (box.site.inbox / "own.yaml").write_text(job("a castle"))
+        box.start()
+        wait_until(lambda: beat(box).get("pid") == box.process.pid, 60)
+        box.site.two_more_beats()
+        assert "sdwatch hold" in str(beat(box)["hold"])
+        assert box.site.stats()["posts"] == 0
+        cluster.start_broker()
+        wait_until(lambda: boxes(dispatcher)[box.name]["held"], 60)
+        order(dispatcher, "resume", box.name)
+        wait_until(lambda: box.runs("done"), 60, "the order is the broker's")
