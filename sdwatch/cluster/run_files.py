@@ -16,6 +16,7 @@ from sdwatch.spool.fingerprint import folder_files
 from sdwatch.spool.made_files import FILES, IMAGES
 from sdwatch.spool.run import JOB_FILE, JOB_FOLDER, JOURNAL, Run
 from sdwatch.system import EntryKind, disk
+from sdwatch.system.reading import read_at_most
 
 _LIMIT = f"what has more than {MOST_BYTES >> 20} MB cannot be handed over to another machine"
 _NOT_EVIDENCE = frozenset({JOB_FILE, JOURNAL, "run.json"})
@@ -58,7 +59,7 @@ def too_large(run: Run) -> str:
 
 def _read(path: Path) -> bytes:
     with disk.open_file(path) as file:
-        data = file.read(MOST_BYTES + 1)
+        data = read_at_most(file, MOST_BYTES + 1)
     if len(data) > MOST_BYTES:
         raise OSError(errno.EFBIG, _LIMIT, str(path))
     return data

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from sdwatch.system import disk
+from sdwatch.system.reading import read_at_most
 
 _LONGEST_LINE = 16 << 20  # bytes
 _MOST_BYTES = 1 << 30
@@ -46,7 +47,7 @@ def records_from(path: Path, offset: int) -> tuple[list[dict[str, Any]], int]:
     after them. Raises OSError."""
     with disk.open_file(path) as file:
         file.seek(offset)
-        data = file.read(_MOST_BYTES)
+        data = read_at_most(file, _MOST_BYTES)
     whole = data[: data.rfind(b"\n") + 1]
     return list(filter(None, map(_record, whole.splitlines()))), offset + len(whole)
 
