@@ -312,7 +312,18 @@ class Box:
         temporary = spool.working / f".{held.run}.fetch"
         if disk.exists(temporary):
             disk.remove_tree(temporary)
-        fetch_run(self._broker, held.run, action.manifest, temporary)
+        try:
+            fetch_run(self._broker, held.run, action.manifest, temporary)
+        except (MissingObjectError, ValueError) as error:
+            log.warning("%s: %s", held.run, error, extra=about(LogEvent.RUN_NOT_RESUMED))
+            # What is gone or damaged is stored again for whoever gets the run next.
+            gone = isinstance(error, MissingObjectError)
+            outcome = BoxOutcome.GIVEN_BACK if gone else BoxOutcome.REFUSED
+            self._append(held, Accepted(action.epoch))
+            self._append(held, Ended(action.epoch, outcome, 0, (), {"box": self.name}))
+            if disk.exists(temporary):
+                disk.remove_tree(temporary)
+            return
         run = Run(temporary, self._around.clock)
         run.record("received", epoch=action.epoch)
         run.close()

@@ -25,6 +25,8 @@ MOST_INLINE = 64 << 10
 """Bytes of lines that an entry may have in it."""
 
 _SHA256 = re.compile("[0-9a-f]{64}")
+_DEVICE = re.compile(r"(?i:con|prn|aux|nul|conin\$|conout\$|(com|lpt)[0-9¹²³])")
+"""What Windows takes for a device, with any ending."""
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,62}")
 
 
@@ -171,6 +173,8 @@ def is_plain_path(name: str) -> bool:
 
 def _is_plain_part(part: str) -> bool:
     if part in ("", ".", "..") or part != part.strip() or part.endswith("."):
+        return False
+    if _DEVICE.fullmatch(part.partition(".")[0].rstrip()):
         return False
     return not any(sign in '\\:*?"<>|' or ord(sign) < 32 for sign in part) and not _is_torn(part)
 
