@@ -14,6 +14,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from sdwatch.cluster.box_notices import ContactLines
 from sdwatch.cluster.broker import (
     Broker,
     BrokerGoneError,
@@ -94,6 +95,7 @@ class Box:
         self._around = surroundings
         self.name = _UNFIT.sub("-", surroundings.state.worker)[:63]
         self._broker = Broker(self._url, f"box {self.name}", self._times, self._hinted)
+        self._contact = ContactLines(self._broker, surroundings.parts.reports.line)
         self._showing = Showing(surroundings, self._broker, self.name)
         surroundings.gate.ordered = self._showing.why_paused
         self._notes = surroundings.state.root / "cluster"
@@ -109,6 +111,7 @@ class Box:
     def give_work(self, most: int, *, may_call: bool) -> None:
         """Hand the monitor the runs that arrived, and note what this machine has."""
         del most
+        self._contact.look()
         parts = self._around.parts
         with suppress(queue.Empty):
             while True:

@@ -35,6 +35,7 @@ from sdwatch.system.log_events import LogEvent, about
 
 log = logging.getLogger("sdwatch.cluster")
 
+NOT_REACHED = "it was not reached yet"
 _WRONG_LAST_SEQUENCE = 10071
 _SUBJECT_IS_FULL = 10077
 
@@ -65,7 +66,7 @@ class Broker:
     def __init__(
         self, url: str, name: str, times: Times, changed: Callable[[str], None] = lambda _: None
     ) -> None:
-        self.why_down = "it was not reached yet"
+        self.why_down = NOT_REACHED
         self.store = ""  # which store of the broker this is: another one after it lost its disk
         self._url = url
         self._name = name
@@ -93,6 +94,12 @@ class Broker:
             asyncio.run_coroutine_threadsafe(self._close(), self._loop).result(2.0)
         self._loop.call_soon_threadsafe(self._loop.stop)
         join(self._thread, 2.0)
+
+    @property
+    def place(self) -> str:
+        """Return where it is, without its token."""
+        servers = [server.rpartition("@")[2] for server in self._url.split(",")]
+        return ", ".join(server.rpartition("://")[2] for server in servers)
 
     @property
     def is_up(self) -> bool:
