@@ -6,9 +6,8 @@ from __future__ import annotations
 import hashlib
 import logging
 import queue
-import re
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -50,7 +49,6 @@ from sdwatch.system.log_events import LogEvent, about
 
 log = logging.getLogger("sdwatch.cluster")
 
-_UNFIT = re.compile("[^A-Za-z0-9_-]")
 _PAUSE = 0.3  # seconds between two rounds
 _SOON = 1.0  # seconds at least between two times that the box shows itself
 _AGAIN = 5.0  # seconds between two looks of a call that waits for the broker
@@ -86,14 +84,17 @@ class Box:
         self._answers = True  # the broker, when it was asked last
         self._round_at = 0.0  # the monitor's last, on the monotonic clock
         self._shown_at = self._renewed_at = -1e9
-        self._thread = threading.Thread(target=self._live, name="cluster-box", daemon=True)
+        self._threads = [
+            threading.Thread(target=self._live, args=(do,), name=f"cluster-{name}", daemon=True)
+            for name, do in (("box", self._round), ("beat", self._beat))
+        ]
 
     # -- called by the monitor
 
     def open(self, surroundings: Surroundings) -> None:
         """Start. What was held before is found again."""
         self._around = surroundings
-        self.name = _UNFIT.sub("-", surroundings.state.worker)[:63]
+        self.name = surroundings.state.worker.strip("-") or "box"  # a subject's part: no `-` first
         self._broker = Broker(self._url, f"box {self.name}", self._times, self._hinted)
         self._contact = ContactLines(self._broker, surroundings.parts.reports.line)
         self._showing = Showing(surroundings, self._broker, self.name)
@@ -106,7 +107,8 @@ class Box:
         surroundings.parts.runs.witness = self
         self._broker.listen(*self._showing.subjects)
         self._broker.open()
-        self._thread.start()
+        for thread in self._threads:
+            thread.start()
 
     def give_work(self, most: int, *, may_call: bool) -> None:
         """Hand the monitor the runs that arrived, and note what this machine has."""
@@ -142,7 +144,8 @@ class Box:
     def close(self) -> None:
         """Stop; what is held stays in its folders, and its leases run out if nobody returns."""
         self._stop.set()
-        join(self._thread, 5.0)
+        for thread in self._threads:
+            join(thread, 5.0)
         self._broker.close()
 
     def status(self) -> dict[str, Any]:
@@ -191,35 +194,40 @@ class Box:
         """Return in how many seconds a run that was stopped may resume."""
         return 0.0 if self._is_heard or run_id not in self._held else _AGAIN
 
-    # -- its thread
+    # -- its threads: one shows the box and renews its leases, also while the other is busy with
+    #    files for longer than a lease
 
-    def _live(self) -> None:
+    def _live(self, do: Callable[[], None]) -> None:
         while not self._stop.is_set():
             try:
-                if self._broker.is_up and self._round_at:
-                    self._round()
+                if self._broker.is_up and self._round_at and not self._hangs:
+                    do()
             except BrokerGoneError as error:
                 self._answers = False
                 log.info("%s", error, extra=about(LogEvent.BROKER_LOST))
             except OSError as error:
                 log.warning("%s", disk.in_words(error), extra=about(LogEvent.DISK_REFUSES))
             except Exception:
-                # The thread's outer edge: what is held is kept, and asked about again.
+                # The threads' outer edge: what is held is kept, and asked about again.
                 log.exception("internal error", extra=about(LogEvent.INTERNAL_ERROR))
             self._around.clock.wait(self._stop, _PAUSE)
 
-    def _round(self) -> None:
+    @property
+    def _hangs(self) -> bool:
+        return self._around.clock.monotonic() - self._round_at > _HANGS_AFTER
+
+    def _beat(self) -> None:
         now = self._around.clock.monotonic()
-        if now - self._round_at > _HANGS_AFTER:
-            return
         since = now - self._shown_at
         if since >= self._times.beat or (since >= _SOON and self._showing.has_news):
             self._showing.show()
             self._shown_at = now
         if now - self._renewed_at >= self._times.renew:
-            for held in self._held.values():
+            for held in list(self._held.values()):
                 self._broker.renew(held.lease)
             self._renewed_at = now
+
+    def _round(self) -> None:
         self._receive()
         for held in list(self._held.values()):
             with held.lock:

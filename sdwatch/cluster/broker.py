@@ -19,6 +19,7 @@ import nats
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.errors import Error as NatsError
+from nats.errors import MsgAlreadyAckdError
 from nats.js import api
 from nats.js.client import JetStreamContext
 from nats.js.errors import APIError, NotFoundError
@@ -295,7 +296,12 @@ class Broker:
     def renew(self, lease: Lease) -> None:
         """Renew a lease. Raises BrokerGoneError."""
         if (message := lease.message) is not None:
-            self.ask(lambda _: message.in_progress())
+
+            async def renew(_: JetStreamContext) -> None:
+                with suppress(MsgAlreadyAckdError):  # by another thread
+                    await message.in_progress()
+
+            self.ask(renew)
 
     def acknowledge(self, lease: Lease) -> None:
         """Remove the message: its run has ended here. Raises BrokerGoneError."""

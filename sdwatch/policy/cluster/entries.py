@@ -207,10 +207,15 @@ def _inline(value: object) -> str:
     return value
 
 
+def is_box_name(value: str) -> bool:
+    """Return whether a box may have this name: letters, digits, `-` and `_`, at most 63 of them,
+    since it is a part of subjects."""
+    return _NAME.fullmatch(value) is not None
+
+
 def box_name(value: object) -> str:
-    """Return a box's name. Raises ValueError for what is none: letters, digits, `-` and `_`, at
-    most 63 of them, since it is a part of subjects."""
-    if not isinstance(value, str) or not _NAME.fullmatch(value):
+    """Return a box's name. Raises ValueError for what is none."""
+    if not isinstance(value, str) or not is_box_name(value):
         raise ValueError(f"no name of a box: {value!r}")
     return value
 
@@ -236,7 +241,9 @@ def _files(given: object) -> tuple[StoredFile, ...]:
 def _webui(given: object) -> Mapping[str, Any] | None:
     if given is not None and not isinstance(given, dict):
         raise ValueError("not what a WebUI is")
-    return given
+    if given is None:
+        return None
+    return {key: said for key, said in given.items() if isinstance(said, str | int | float)}
 
 
 _READ: dict[str, Any] = {
