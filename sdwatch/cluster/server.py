@@ -117,10 +117,9 @@ def _must_be_free(settings: ServerSettings) -> None:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         listen_alone(found[0], str(found[4][0]), port).close()
     except (OSError, OverflowError) as error:
-        why = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
         raise SdwatchError(
-            f"the broker cannot listen on {host}, port {port}: {why}. Stop what uses it, or give "
-            "another --port"
+            f"the broker cannot listen on {host}, port {port}: {disk.in_words(error)}. Stop what "
+            "uses it, or give another --port"
         ) from error
 
 

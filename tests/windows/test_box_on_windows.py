@@ -106,17 +106,17 @@ def box(cluster: Cluster) -> Iterator[WineBox]:
         made.kill()
 
 
-def box_that_drew(run: Path) -> str:
+def box_of(run: Path) -> str:
     return str(json.loads((run / "run.json").read_text())["webui"]["box"])
 
 
-def test_a_box_on_windows_draws_and_resumes(cluster: Cluster, box: WineBox) -> None:
+def test_a_box_on_windows_generates_and_resumes(cluster: Cluster, box: WineBox) -> None:
     with shown(cluster):
         dispatcher: Machine = cluster.machine("dispatcher", "dispatcher")
         box.start()
         (dispatcher.site.inbox / "tower.yaml").write_text(job("a tower"))
         tower = check_once(dispatcher, 1)
-        assert box_that_drew(tower) == box.name
+        assert box_of(tower) == box.name
         shutil.rmtree(tower)
 
         (dispatcher.site.inbox / "castle.yaml").write_text(FIVE)
@@ -125,9 +125,9 @@ def test_a_box_on_windows_draws_and_resumes(cluster: Cluster, box: WineBox) -> N
         box.kill()
         box.start()
         published = check_once(dispatcher)
-        assert box_that_drew(published) == box.name
+        assert box_of(published) == box.name
         for call in before:
-            assert box.log.count(f"{run.name}: {call}: sent") == 1, "it was drawn again"
+            assert box.log.count(f"{run.name}: {call}: sent") == 1, "it was made again"
         posts = json.loads((box.root / "simulator.json").read_text())["posts"]
         assert posts <= 1 + 5 + 1, "one call was cut off"
         working = box.root / "spool" / "working"
