@@ -55,7 +55,7 @@ def bomb() -> bytes:
 
 
 class HostileBox:
-    """Shows a lane, is handed runs, and appends what it is told to."""
+    """Shows a lane, is handed runs, and appends what the test wants."""
 
     def __init__(self, broker: Broker) -> None:
         self._broker, self._board = broker, Board(broker)
