@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 from sdwatch.cli.shared.chosen_config import add_config_argument, choose_config
 from sdwatch.cli.shared.exit_codes import ExitCode
@@ -32,6 +33,8 @@ OWN_BROKER = "own"
 
 _ANSWERS_WITHIN = 10.0  # seconds
 _LONGEST_URL = 2000
+_SELF = {"0.0.0.0": "127.0.0.1", "::": "::1"}
+"""Where this machine reaches a server that listens everywhere."""
 _SHOWS_ITSELF = 30.0  # seconds within which a box that works has shown itself again
 
 
@@ -143,9 +146,17 @@ def url_of(given: str) -> str:
             url = disk.read(Path(given))[:_LONGEST_URL].decode("utf-8-sig").strip()
         except (OSError, UnicodeDecodeError) as error:
             raise SdwatchError(f"{given}: neither a URL nor a readable file with one") from error
-    if url.partition("://")[0] not in ("nats", "tls") or any(sign.isspace() for sign in url):
+    if any(sign.isspace() for sign in url) or not all(map(_is_server, url.split(","))):
         raise SdwatchError("the broker's URL must be nats://TOKEN@HOST:PORT, or tls:// with TLS")
     return url
+
+
+def _is_server(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+        return parts.scheme in ("nats", "tls") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        return False
 
 
 def _without_extra(error: ModuleNotFoundError) -> SdwatchError:
@@ -155,27 +166,30 @@ def _without_extra(error: ModuleNotFoundError) -> SdwatchError:
 
 
 def _up(args: argparse.Namespace, folder: Path) -> ExitCode:
-    from sdwatch.cluster.server import Server, ServerSettings, program, token_in
+    from sdwatch.cluster.server import Server, ServerSettings, alone, program, token_in
 
     if (args.tls_cert is None) != (args.tls_key is None):
         raise SdwatchError("--tls-cert and --tls-key belong together: give both or none")
     program()
     tls = args.tls_cert and args.tls_cert.absolute(), args.tls_key and args.tls_key.absolute()
     settings = ServerSettings(folder, args.host, args.port, *tls)
-    token = token_in(folder)
-    remember_broker(folder.parent, _url(settings, "127.0.0.1", token))
-    stop = threading.Event()
-    signals.catch(lambda *_: stop.set())
-    server = Server(settings, SystemClock(), stop, lambda line: print(line, file=sys.stderr))
-    announcing = threading.Thread(target=_announce, args=(settings, token, stop), daemon=True)
-    announcing.start()
-    server.run()
+    with alone(settings):
+        token = token_in(folder)
+        here = _SELF.get(settings.host, settings.host)
+        remember_broker(folder.parent, _url(settings, here, token))
+        stop = threading.Event()
+        signals.catch(lambda *_: stop.set())
+        server = Server(settings, SystemClock(), stop, lambda line: print(line, file=sys.stderr))
+        announcing = threading.Thread(target=_announce, args=(settings, token, stop), daemon=True)
+        announcing.start()
+        server.run()
     return ExitCode.OK
 
 
 def _url(settings: ServerSettings, host: str, token: str) -> str:
     scheme = "tls" if settings.certificate else "nats"
-    return f"{scheme}://{token}@{host}:{settings.port}"
+    shown = f"[{host}]" if ":" in host else host
+    return f"{scheme}://{token}@{shown}:{settings.port}"
 
 
 def _announce(settings: ServerSettings, token: str, stop: threading.Event) -> None:
@@ -199,7 +213,7 @@ def _announce(settings: ServerSettings, token: str, stop: threading.Event) -> No
 
 
 def _listens(settings: ServerSettings) -> bool:
-    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(settings.host, settings.host)
+    host = _SELF.get(settings.host, settings.host)
     try:
         socket.create_connection((host, settings.port), timeout=1).close()
     except OSError:
@@ -227,8 +241,7 @@ def _connected(url: str) -> Broker:
     broker.open()
     if not wait(answered, _ANSWERS_WITHIN):
         broker.close()
-        place = url.rpartition("@")[2]
-        raise SdwatchError(f"the broker at {place} does not answer: {broker.why_down}")
+        raise SdwatchError(f"the broker at {broker.place} does not answer: {broker.why_down}")
     return broker
 
 

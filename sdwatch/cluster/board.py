@@ -15,6 +15,7 @@ from nats.js.errors import NotFoundError
 from sdwatch.cluster.broker import Broker
 from sdwatch.policy.cluster import names
 from sdwatch.policy.cluster.cards import BoxOrder, BoxShown, card_of, order_of, shown_in
+from sdwatch.policy.cluster.entries import is_box_name
 
 
 class _Bucket:
@@ -54,7 +55,11 @@ class Board:
 
     def boxes(self) -> dict[str, tuple[int, BoxShown]]:
         """Return what each box shows, with a number that grows each time."""
-        return {name: (seq, shown_in(card)) for name, (seq, card) in self._all(names.BOXES).items()}
+        return {
+            name: (seq, shown_in(card))
+            for name, (seq, card) in self._all(names.BOXES).items()
+            if is_box_name(name)
+        }
 
     def ages(self) -> dict[str, float]:
         """Return the seconds since each box showed itself, by the broker's clock."""

@@ -6,14 +6,14 @@ from __future__ import annotations
 import hashlib
 import logging
 import queue
-import re
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from sdwatch.cluster.box_notices import ContactLines
 from sdwatch.cluster.broker import (
     Broker,
     BrokerGoneError,
@@ -49,7 +49,6 @@ from sdwatch.system.log_events import LogEvent, about
 
 log = logging.getLogger("sdwatch.cluster")
 
-_UNFIT = re.compile("[^A-Za-z0-9_-]")
 PAUSE = 0.3  # seconds between two rounds
 _SOON = 1.0  # seconds at least between two times that the box shows itself
 _AGAIN = 5.0  # seconds between two looks of a call that waits for the broker
@@ -87,15 +86,19 @@ class Box:
         self._round_at = 0.0  # the monitor's last, on the monotonic clock
         self._shown_at = self._renewed_at = self._looked_at = -1e9
         self._heard_at = -1e9  # when something was said of runs for this box
-        self._thread = threading.Thread(target=self._live, name="cluster-box", daemon=True)
+        self._threads = [
+            threading.Thread(target=self._live, args=(do,), name=f"cluster-{name}", daemon=True)
+            for name, do in (("box", self._round), ("beat", self._beat))
+        ]
 
     # -- called by the monitor
 
     def open(self, surroundings: Surroundings) -> None:
         """Start. What was held before is found again."""
         self._around = surroundings
-        self.name = _UNFIT.sub("-", surroundings.state.worker)[:63]
+        self.name = surroundings.state.worker.strip("-") or "box"  # a subject's part: no `-` first
         self._broker = Broker(self._url, f"box {self.name}", self._times, self._hinted)
+        self._contact = ContactLines(self._broker, surroundings.parts.reports.line)
         self._showing = Showing(surroundings, self._broker, self.name)
         surroundings.gate.ordered = self._showing.persons_hold
         self._notes = surroundings.state.root / "cluster"
@@ -110,11 +113,13 @@ class Box:
             names.work_subject(self.name, "*"),
         )
         self._broker.open()
-        self._thread.start()
+        for thread in self._threads:
+            thread.start()
 
     def give_work(self, most: int, *, may_call: bool) -> None:
         """Hand the monitor the runs that arrived, and note what this machine has."""
         del most
+        self._contact.look()
         parts = self._around.parts
         with suppress(queue.Empty):
             while True:
@@ -150,7 +155,8 @@ class Box:
     def close(self) -> None:
         """Stop; what is held stays in its folders, and its leases run out if nobody returns."""
         self._stop.set()
-        join(self._thread, 5.0)
+        for thread in self._threads:
+            join(thread, 5.0)
         self._broker.close()
 
     def status(self) -> dict[str, Any]:
@@ -199,36 +205,42 @@ class Box:
         """Return in how many seconds a run that was stopped may resume."""
         return 0.0 if self._is_heard or run_id not in self._held else _AGAIN
 
-    # -- its thread
+    # -- its threads: one shows the box and renews its leases, also while the other is busy with
+    #    files for longer than a lease
 
-    def _live(self) -> None:
+    def _live(self, do: Callable[[], None]) -> None:
         while not self._stop.is_set():
             try:
-                if self._broker.is_up and self._round_at:
-                    self._round()
+                if self._broker.is_up and self._round_at and not self._hangs:
+                    do()
             except BrokerGoneError as error:
                 self._answers = False
                 log.info("%s", error, extra=about(LogEvent.BROKER_LOST))
             except OSError as error:
                 log.warning("%s", disk.in_words(error), extra=about(LogEvent.DISK_REFUSES))
             except Exception:
-                # The thread's outer edge: what is held is kept, and asked about again.
+                # The threads' outer edge: what is held is kept, and asked about again.
                 log.exception("internal error", extra=about(LogEvent.INTERNAL_ERROR))
             self._around.clock.wait(self._stop, PAUSE)
 
-    def _round(self) -> None:
+    @property
+    def _hangs(self) -> bool:
+        return self._around.clock.monotonic() - self._round_at > _HANGS_AFTER
+
+    def _beat(self) -> None:
         now = self._around.clock.monotonic()
-        if now - self._round_at > _HANGS_AFTER:
-            return
         since = now - self._shown_at
         if since >= self._times.beat or (since >= _SOON and self._showing.has_news):
             self._showing.show()
             self._shown_at = now
         if now - self._renewed_at >= self._times.renew:
-            for held in self._held.values():
+            for held in list(self._held.values()):
                 self._broker.renew(held.lease)
             self._renewed_at = now
+
+    def _round(self) -> None:
         # What is said is said before it is stored, and may be lost.
+        now = self._around.clock.monotonic()
         looks = now - self._heard_at < LOOKS_FOR or now - self._looked_at >= self._times.beat
         if looks:
             self._receive()
@@ -327,7 +339,18 @@ class Box:
         temporary = spool.working / f".{held.run}.fetch"
         if disk.exists(temporary):
             disk.remove_tree(temporary)
-        fetch_run(self._broker, held.run, action.manifest, temporary)
+        try:
+            fetch_run(self._broker, held.run, action.manifest, temporary)
+        except (MissingObjectError, ValueError) as error:
+            log.warning("%s: %s", held.run, error, extra=about(LogEvent.RUN_NOT_RESUMED))
+            # What is gone or damaged is stored again for whoever gets the run next.
+            gone = isinstance(error, MissingObjectError)
+            outcome = BoxOutcome.GIVEN_BACK if gone else BoxOutcome.REFUSED
+            self._append(held, Accepted(action.epoch))
+            self._append(held, Ended(action.epoch, outcome, 0, (), {"box": self.name}))
+            if disk.exists(temporary):
+                disk.remove_tree(temporary)
+            return
         run = Run(temporary, self._around.clock)
         run.record("received", epoch=action.epoch)
         run.close()

@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from sdwatch.cluster.boxes import Boxes
+from sdwatch.cluster.broker import NOT_REACHED, Broker
 from sdwatch.policy.failure.hold_reason import HoldKey
 from sdwatch.policy.failure.lasting import LastingStates
 from sdwatch.policy.naming import some_of
@@ -17,6 +18,29 @@ WAITS_FOR_TAGS = 600.0
 only be off."""
 
 
+class ContactLines:
+    """Reports that the broker does not answer, once, and that it answers then. Used by the main
+    thread. `report`: gets lines for people."""
+
+    def __init__(self, broker: Broker, report: Callable[[str], None]) -> None:
+        self._broker = broker
+        self._report = report
+        self._was_up: bool | None = None
+
+    def look(self) -> None:
+        """Report what has changed."""
+        broker = self._broker
+        is_up = broker.is_up
+        if is_up is self._was_up or (not is_up and broker.why_down == NOT_REACHED):
+            return
+        if not is_up:
+            why = f"does not answer: {broker.why_down}; sdwatch keeps trying"
+            self._report(f"the broker at {broker.place} {why}")
+        elif self._was_up is False:
+            self._report(f"the broker at {broker.place} answers")
+        self._was_up = is_up
+
+
 class BoxNotices:
     """Used by the main thread. `report`: gets notices for people."""
 
@@ -25,7 +49,7 @@ class BoxNotices:
         self._clock = clock
         self._lasting = LastingStates()
         self._alive: set[str] = set()  # boxes that have answered since the start
-        self._was_up = False
+        self._was_asked = False
         self._waits_since: float | None = None
 
     def report(
@@ -33,9 +57,9 @@ class BoxNotices:
     ) -> None:
         """Report what has changed. `broker_down`: why it does not answer, '' where it does;
         `waiting`: jobs with the tags that no machine has."""
-        self._was_up = self._was_up or not broker_down
+        self._was_asked = self._was_asked or broker_down != NOT_REACHED
         down = f"the broker does not answer: {broker_down}" if broker_down else ""
-        self._say("broker", down if self._was_up else "")
+        self._say("broker", down if self._was_asked else "")
         self._alive |= {name for name in boxes.seen if boxes.answers(name)}
         for name in sorted(self._alive & boxes.seen.keys()):
             gone = "" if boxes.answers(name) else "it has not shown itself; its runs go elsewhere"

@@ -20,6 +20,7 @@ import nats
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.errors import Error as NatsError
+from nats.errors import MsgAlreadyAckdError
 from nats.js import api
 from nats.js.client import JetStreamContext
 from nats.js.errors import APIError, NotFoundError
@@ -37,6 +38,7 @@ from sdwatch.system.log_events import LogEvent, about
 log = logging.getLogger("sdwatch.cluster")
 
 _PAGE = 30.0  # seconds for one answer that names up to 100,000 subjects
+NOT_REACHED = "it was not reached yet"
 _WRONG_LAST_SEQUENCE = 10071
 _SUBJECT_IS_FULL = 10077
 
@@ -67,7 +69,7 @@ class Broker:
     def __init__(
         self, url: str, name: str, times: Times, changed: Callable[[str], None] = lambda _: None
     ) -> None:
-        self.why_down = "it was not reached yet"
+        self.why_down = NOT_REACHED
         self.store = ""  # which store of the broker this is: another one after it lost its disk
         self._url = url
         self._name = name
@@ -95,6 +97,12 @@ class Broker:
             asyncio.run_coroutine_threadsafe(self._close(), self._loop).result(2.0)
         self._loop.call_soon_threadsafe(self._loop.stop)
         join(self._thread, 2.0)
+
+    @property
+    def place(self) -> str:
+        """Return where it is, without its token."""
+        servers = [server.rpartition("@")[2] for server in self._url.split(",")]
+        return ", ".join(server.rpartition("://")[2] for server in servers)
 
     @property
     def is_up(self) -> bool:
@@ -313,7 +321,12 @@ class Broker:
     def renew(self, lease: Lease) -> None:
         """Renew a lease. Raises BrokerGoneError."""
         if (message := lease.message) is not None:
-            self.ask(lambda _: message.in_progress())
+
+            async def renew(_: JetStreamContext) -> None:
+                with suppress(MsgAlreadyAckdError):  # by another thread
+                    await message.in_progress()
+
+            self.ask(renew)
 
     def acknowledge(self, lease: Lease) -> None:
         """Remove the message: its run has ended here. Raises BrokerGoneError."""

@@ -56,26 +56,40 @@ class Objects:
         self._ask = ask
 
     def store(self, run: str, data: bytes) -> str:
-        """Store bytes with a run, and return their sha256."""
+        """Store bytes with a run, and return their sha256. What is there already is read and
+        compared: a part may be damaged, or gone."""
         digest = hashlib.sha256(data).hexdigest()
-        count = max(1, -(-len(data) // _PART))
-        if count > 1 and self._part(run, digest, 0) is not None:
+        if len(data) <= _PART and self._put(run, digest, 0, data, 1):
             return digest
-        for part in reversed(range(count)):  # the first part says that all are there
-            self._put(run, digest, part, data[part * _PART : (part + 1) * _PART], count)
+        if not self._is_whole(run, digest):
+            self._purge(names.object_subject(run, digest, "*"))
+            count = max(1, -(-len(data) // _PART))
+            for part in reversed(range(count)):  # the first part says that all are there
+                self._put(run, digest, part, data[part * _PART : (part + 1) * _PART], count)
         return digest
 
-    def _put(self, run: str, digest: str, part: int, data: bytes, count: int) -> None:
+    def _is_whole(self, run: str, digest: str) -> bool:
+        try:
+            self.read(run, digest)
+        except MissingObjectError:
+            return False
+        return True
+
+    def _put(self, run: str, digest: str, part: int, data: bytes, count: int) -> bool:
+        """Store a part; return False where one is there."""
         subject, headers = names.object_subject(run, digest, part), {_PARTS: str(count)}
 
-        async def put(js: JetStreamContext) -> None:
+        async def put(js: JetStreamContext) -> bool:
             try:
                 await js.publish(subject, data, stream=names.FILES, headers=headers)
             except APIError as error:
                 if error.err_code != _SUBJECT_IS_FULL:
                     raise
+                return False
+            return True
 
-        self._ask(put, _WAIT)
+        was_free: bool = self._ask(put, _WAIT)
+        return was_free
 
     def read(self, run: str, sha256: str) -> bytes:
         """Return the bytes. Raises MissingObjectError."""
@@ -106,5 +120,7 @@ class Objects:
 
     def remove(self, run: str) -> None:
         """Remove all objects of a run."""
-        subject = names.objects_of(run)
+        self._purge(names.objects_of(run))
+
+    def _purge(self, subject: str) -> None:
         self._ask(lambda js: js.purge_stream(names.FILES, subject=subject), _WAIT)

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 import threading
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -14,7 +15,7 @@ from typing import Any
 
 from sdwatch.cluster.broker import Broker, BrokerGoneError, LogMovedError
 from sdwatch.cluster.objects import MissingObjectError
-from sdwatch.cluster.run_files import store_run, too_large, write_file
+from sdwatch.cluster.run_files import store_run, why_not, write_file
 from sdwatch.errors import FileProblems, RunCancelledError, RunStoppedError, SdwatchError
 from sdwatch.monitor.placement import ANY_BOX
 from sdwatch.policy.cluster import dispatching, names
@@ -56,6 +57,7 @@ _SOON = 0.2  # seconds, while an entry is expected: a hint comes before it is st
 _EXPECTED_FOR = 1.0  # seconds after a hint
 _AGAIN = 1.0  # seconds, while the broker is gone
 _LONGEST_REFUSAL = 2000
+_EVIDENCE = re.compile("[A-Za-z0-9_][A-Za-z0-9_.-]*")
 
 
 class NotDecidedError(SdwatchError):
@@ -136,7 +138,7 @@ class RemoteRun:
         if not self._run.ledger.handed_over.is_out:
             if not self._plan():
                 return self._finish(spool, None)
-            if why := too_large(self._run):
+            if why := why_not(self._run):
                 log.warning("%s: %s", self._run.run_id, why, extra=about(LogEvent.RUN_NOT_RESUMED))
                 self._with.refused(self._run.run_id, ANY_BOX, why)
                 return Ending.STOPPED
@@ -206,7 +208,7 @@ class RemoteRun:
             raise ValueError(f"{len(lines)} lines where {entry.count} were announced")
         self._fetch(entry.images)
         for line in lines[max(0, known.lines - entry.first) :]:
-            self._run.record(**line)
+            self._run.record(line["event"], **line)
         finished = sum(call.images is not None for call in self._run.ledger.calls.values())
         self.doing = f"is on {self.box}: {finished} calls finished"
 
@@ -356,9 +358,10 @@ class RemoteRun:
 
 
 def _may_be_written(name: str) -> bool:
-    """Return whether a box may write this file: what a call made, or evidence."""
+    """Return whether a box may write this file: what a call made, or evidence. Some disks take
+    `Journal.jsonl` and `JOURNA~1.JSO` for the journal."""
     parts = name.split("/")
     if len(parts) == 2:
         return parts[0] in (IMAGES, FILES)
     reserved = (JOB_FILE, JOURNAL, "job", "used", IMAGES, FILES, "run.json")
-    return len(parts) == 1 and not name.startswith(".") and name not in reserved
+    return _EVIDENCE.fullmatch(name) is not None and name.casefold() not in reserved

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from sdwatch.errors import JournalError
+from sdwatch.errors import JobUnfitError, JournalError
 from sdwatch.policy.cluster.entries import BoxOutcome
 from sdwatch.policy.cluster.holding import LocalRun
 from sdwatch.policy.cluster.lines import FORWARDED
 from sdwatch.policy.failure.ledger import Ledger
+from sdwatch.spool.diagnostics import ENVELOPE
 from sdwatch.spool.folders import Spool
 from sdwatch.spool.journal import records_from
 from sdwatch.spool.run import JOURNAL
@@ -53,7 +56,7 @@ class RunCopy:
                 break
             handed_over = self._ledger.handed_over
             if handed_over.received:
-                ended = None if parent == spool.working else _outcome(self._ledger)
+                ended = None if parent == spool.working else _outcome(self._ledger, folder)
                 return LocalRun(handed_over.epoch, self._first + len(self._kept), ended)
         self.folder = None
         return None
@@ -85,10 +88,21 @@ class RunCopy:
         return list(self._kept)
 
 
-def _outcome(ledger: Ledger) -> BoxOutcome:
-    if ledger.ended == BoxOutcome.FAILED and not any(c.sent for c in ledger.calls.values()):
+def _outcome(ledger: Ledger, folder: Path) -> BoxOutcome:
+    if ledger.ended == BoxOutcome.FAILED and _is_refused(ledger, folder):
         return BoxOutcome.REFUSED
     try:
         return BoxOutcome(ledger.ended)
     except ValueError:
         return BoxOutcome.FAILED
+
+
+def _is_refused(ledger: Ledger, folder: Path) -> bool:
+    """Return whether it failed because of what this box is, so that another one may do it: before
+    any call was sent, or after calls that others finished."""
+    if not any(call.sent for call in ledger.calls.values()):
+        return True
+    with suppress(FileNotFoundError, ValueError, TypeError, KeyError, RecursionError):
+        said = json.loads(disk.read(folder / ENVELOPE))
+        return bool(said["error"] == JobUnfitError.__name__)
+    return False

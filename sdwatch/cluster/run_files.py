@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -10,14 +11,19 @@ from pathlib import Path
 from sdwatch import system
 from sdwatch.cluster.broker import Broker
 from sdwatch.cluster.objects import MOST_BYTES
-from sdwatch.policy.cluster.entries import StoredFile, files_of, files_to_bytes
+from sdwatch.policy.cluster.entries import StoredFile, files_of, files_to_bytes, is_plain_path
+from sdwatch.policy.privacy.printable import printable
 from sdwatch.policy.queue.control import is_cancel
 from sdwatch.spool.fingerprint import folder_files
 from sdwatch.spool.made_files import FILES, IMAGES
 from sdwatch.spool.run import JOB_FILE, JOB_FOLDER, JOURNAL, Run
 from sdwatch.system import EntryKind, disk
+from sdwatch.system.reading import read_at_most
 
 _LIMIT = f"what has more than {MOST_BYTES >> 20} MB cannot be handed over to another machine"
+_ON_ALL_SYSTEMS = (
+    "what has a name that some system does not take cannot be handed over to another machine"
+)
 _NOT_EVIDENCE = frozenset({JOB_FILE, JOURNAL, "run.json"})
 
 
@@ -43,10 +49,12 @@ def store_run(broker: Broker, run: Run) -> str:
     return broker.objects.store(run.run_id, files_to_bytes(stored))
 
 
-def too_large(run: Run) -> str:
-    """Return why a run cannot be handed over because of a file's size; '' if it can. Raises
-    OSError."""
+def why_not(run: Run) -> str:
+    """Return why a run cannot be handed over because of a file's size or name; '' if it can.
+    Raises OSError."""
     for name in _names_of(run):
+        if not is_plain_path(name):
+            return f"{printable(name)}: {_ON_ALL_SYSTEMS}"
         try:
             size = disk.look_at(run.folder / name).st_size
         except FileNotFoundError:
@@ -58,7 +66,7 @@ def too_large(run: Run) -> str:
 
 def _read(path: Path) -> bytes:
     with disk.open_file(path) as file:
-        data = file.read(MOST_BYTES + 1)
+        data = read_at_most(file, MOST_BYTES + 1)
     if len(data) > MOST_BYTES:
         raise OSError(errno.EFBIG, _LIMIT, str(path))
     return data
@@ -95,7 +103,7 @@ def write_file(broker: Broker, run: str, file: StoredFile, folder: Path) -> None
     """Write one stored file to its place below `folder`, unless it is there. Raises OSError,
     MissingObjectError, BrokerGoneError."""
     path = folder / file.name
-    if file.name.startswith((f"{IMAGES}/", f"{FILES}/")) and _has(path, file.size):
+    if file.name.startswith((f"{IMAGES}/", f"{FILES}/")) and _has(path, file):
         return
     disk.ensure_folder(path.parent)
     disk.write(path, broker.objects.read(run, file.sha256))
@@ -103,9 +111,13 @@ def write_file(broker: Broker, run: str, file: StoredFile, folder: Path) -> None
         os.utime(system.long_path(path), ns=(file.mtime_ns, file.mtime_ns))
 
 
-def _has(path: Path, size: int) -> bool:
+def _has(path: Path, file: StoredFile) -> bool:
+    """Return whether it is there already. Another box may have made the same call before, whose
+    image has the same name, and may have the same size."""
     try:
-        return disk.look_at(path).st_size == size
+        if disk.look_at(path).st_size != file.size:
+            return False
+        return hashlib.sha256(_read(path)).hexdigest() == file.sha256
     except FileNotFoundError:
         return False
 
@@ -119,6 +131,7 @@ def evidence_in(folder: Path) -> list[str]:
         if entry.kind is EntryKind.FILE
         and entry.name not in _NOT_EVIDENCE
         and not entry.name.startswith(".")
+        and is_plain_path(entry.name)
         and not is_cancel(entry.name)
         and disk.look_at(folder / entry.name).st_size <= MOST_BYTES
     ]

@@ -10,18 +10,23 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from http import HTTPStatus
 from pathlib import Path
 
+import psutil
 import requests
+from filelock import FileLock, Timeout
 
 from sdwatch.errors import SdwatchError
 from sdwatch.system import disk
 from sdwatch.system.clock import Clock
+from sdwatch.system.listening import listen_alone
 
 PORT = 4222
+CONFIG = "nats.conf"
 _STOPS_WITHIN = 10.0  # seconds
 _PAUSES = (1.0, 2.0, 5.0, 10.0, 30.0)  # seconds before it is started again
 _STEADY = 60.0  # seconds after which a server counts as one that works
@@ -73,6 +78,49 @@ def token_in(folder: Path) -> str:
         disk.keep_private(folder)
         disk.write(file, secrets.token_hex(16).encode())
     return disk.read(file).decode("ascii").strip()
+
+
+@contextmanager
+def alone(settings: ServerSettings) -> Iterator[None]:
+    """Be the only one who runs this broker. A server that an earlier one left behind, killed
+    without a chance to stop it, is ended. Raises SdwatchError where somebody else runs it, or has
+    its port; OSError."""
+    disk.ensure_folder(settings.folder)
+    lock = FileLock(settings.folder / "lock", mode=0o600)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise SdwatchError(f"`sdwatch cluster up` already runs on {settings.folder}") from None
+    with lock:
+        _end_leftover(settings.folder / CONFIG)
+        _must_be_free(settings)
+        yield
+
+
+def _end_leftover(config: Path) -> None:
+    for process in psutil.process_iter():
+        with suppress(psutil.Error):
+            command = process.cmdline()
+            is_server = "nats-server" in Path(command[0] if command else "").name
+            if is_server and str(config) in command:
+                process.terminate()
+                try:
+                    process.wait(_STOPS_WITHIN)
+                except psutil.TimeoutExpired:
+                    process.kill()
+                    process.wait(_STOPS_WITHIN)
+
+
+def _must_be_free(settings: ServerSettings) -> None:
+    host, port = settings.host, settings.port
+    try:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        listen_alone(found[0], str(found[4][0]), port).close()
+    except (OSError, OverflowError) as error:
+        raise SdwatchError(
+            f"the broker cannot listen on {host}, port {port}: {disk.in_words(error)}. Stop what "
+            "uses it, or give another --port"
+        ) from error
 
 
 _SIZE = "max_file_store: 100TB"
@@ -153,7 +201,7 @@ class Server:
     def run(self) -> None:
         """Start it, and again when it ends. Raises SdwatchError, OSError."""
         folder = self._settings.folder
-        file = folder / "nats.conf"
+        file = folder / CONFIG
         server, token = program(), token_in(folder)
         failed = 0
         while not self._stop.is_set():

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import threading
 from collections.abc import Collection
-from dataclasses import replace
+from contextlib import suppress
+from dataclasses import asdict, replace
 
 from sdwatch.cluster.board import Board
 from sdwatch.cluster.broker import Broker
 from sdwatch.lane.lane import ACTIVE_RUNS, Lane
 from sdwatch.monitor.partner import Surroundings
 from sdwatch.policy.cluster import names
-from sdwatch.policy.cluster.cards import BoxOrder, BoxShown, LaneShown
+from sdwatch.policy.cluster.cards import BoxOrder, BoxShown, LaneShown, order_of
 from sdwatch.policy.cluster.lists import lists_to_bytes
 from sdwatch.policy.failure.hold_reason import HoldCode, HoldKey, NoCall
 from sdwatch.policy.job.calls.catalogue import CHANGING, Catalogue
+from sdwatch.system import disk
 
 
 class Showing:
@@ -28,7 +31,8 @@ class Showing:
         self._board = Board(broker)
         self._box = box
         self._shown = self._was_shown = BoxShown()
-        self._order = BoxOrder()
+        self._order_file = around.state.root / "cluster" / "order.json"
+        self._order = self._last_order()
         self._ordered = threading.Event()  # the order is to be read
         self._asked = threading.Event()  # lists are to be read again
         self._times_asked = 0
@@ -117,8 +121,7 @@ class Showing:
             self._ordered.set()
         if self._ordered.is_set():
             self._ordered.clear()
-            self._order = self._board.order_for(self._box)
-            self._around.wake()
+            self._obey(self._board.order_for(self._box))
         shown = self._shown
         for lane in shown.lanes:
             known = self._digests.get(lane.name)
@@ -127,3 +130,17 @@ class Showing:
                 self._stored[lane.name] = known[1]
         self._board.show(self._box, shown)
         self._was_shown = shown
+
+    def _obey(self, order: BoxOrder) -> None:
+        """Note an order, for the next start too: the broker may be gone then."""
+        if order == self._order:
+            return
+        self._order = order
+        self._around.wake()
+        disk.write(self._order_file, json.dumps(asdict(order)).encode())
+
+    def _last_order(self) -> BoxOrder:
+        with suppress(FileNotFoundError, ValueError, RecursionError):
+            if isinstance(value := json.loads(disk.read(self._order_file)), dict):
+                return order_of(value)
+        return BoxOrder()

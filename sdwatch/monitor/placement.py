@@ -11,7 +11,7 @@ can do it; where none can, to any lane, because the calls that are left may be p
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Container, Iterable, Sequence
+from collections.abc import Callable, Collection, Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
@@ -42,6 +42,8 @@ class Candidate(Protocol):
     def alike(self) -> str: ...
     @property
     def catalogue(self) -> Catalogue | None: ...
+    @property
+    def incarnation(self) -> int: ...
 
     def read_again(self, routes: Collection[str]) -> None: ...
 
@@ -64,8 +66,6 @@ class RemoteLane(Candidate, Protocol):
     none."""
 
     @property
-    def incarnation(self) -> int: ...
-    @property
     def serves(self) -> bool: ...
     @property
     def is_idle(self) -> bool: ...
@@ -80,6 +80,18 @@ class _Fit:
     catalogue: Catalogue
     problems: tuple[Problem, ...]
     waits: bool
+
+
+@dataclass(frozen=True, slots=True)
+class _Refusal:
+    """Why a box refused a job; `lanes`: its lanes as they were then."""
+
+    problem: Problem
+    lanes: Mapping[str, tuple[int, str]]
+
+
+def _as_now(lane: Candidate) -> tuple[int, str]:
+    return lane.incarnation, lane.alike
 
 
 class Placement:
@@ -98,7 +110,7 @@ class Placement:
         self._fits: dict[str, dict[str, _Fit]] = {}  # by lanes that are alike, and source
         self._asked: list[tuple[Catalogue | None, str]] = []
         self._lacks: dict[str, tuple[str, ...]] = {}  # tags that no lane has, by source
-        self._refused: dict[tuple[str, str], Problem] = {}  # by source and box
+        self._refused: dict[tuple[str, str], _Refusal] = {}  # by source and box
         self.remote: Callable[[], Sequence[RemoteLane] | None] | None = None
         """Returns the lanes of other machines, of those that are off too; None while nobody knows
         them. Set where jobs are given to other machines."""
@@ -118,8 +130,10 @@ class Placement:
         return () if self.remote is None else self.remote()
 
     def note_refusal(self, source: str, box: str, why: str) -> None:
-        """Note that a box, or ANY_BOX, refused a job, which is not offered to it again."""
-        self._refused[source, box] = Problem(0, 0, why)
+        """Note that a box, or ANY_BOX, refused a job. It is offered to none of that box's lanes
+        until its WebUI is another one, or has other lists."""
+        lanes = {o.name: _as_now(o) for o in self.elsewhere or () if o.box == box}
+        self._refused[source, box] = _Refusal(Problem(0, 0, why), lanes)
 
     def can_do(self, lane: Candidate, offered: WaitingJob) -> bool:
         """Return whether this lane can do it, as far as is known."""
@@ -206,8 +220,12 @@ class Placement:
     def _was_refused(self, lane: Candidate, offered: WaitingJob) -> Problem | None:
         if not self._refused or not lane.box:
             return None
-        source = offered.source
-        return self._refused.get((source, lane.box)) or self._refused.get((source, ANY_BOX))
+        if (everywhere := self._refused.get((offered.source, ANY_BOX))) is not None:
+            return everywhere.problem
+        refusal = self._refused.get((offered.source, lane.box))
+        if refusal is None or refusal.lanes.get(lane.name) != _as_now(lane):
+            return None
+        return refusal.problem
 
     def _answer(self, lane: Candidate, offered: WaitingJob) -> _Fit | None:
         """Return what is known of a job on a lane, where its machine has refused it too."""

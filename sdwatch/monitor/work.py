@@ -155,8 +155,7 @@ class Work:
             return True
         if (elsewhere := placement.elsewhere) is None:
             return False
-        others = [other for other in self._parts.lanes if other is not lane]
-        return placement.is_refused_by([*others, *elsewhere], suspended)
+        return placement.is_refused_by([*self._parts.lanes, *elsewhere], suspended)
 
     def next_for(self, lane: Lane | RemoteLane) -> Chosen[Arrival] | None:
         """Return the job of the inbox that this lane gets next."""
@@ -179,11 +178,12 @@ class Work:
         yield from islice(there, _MOST_OTHERS)
 
     def _opened(self, chosen: SuspendedRun | Arrival) -> Run | None:
-        """Resume or claim it; None where that is not possible now, or it was refused."""
+        """Resume or claim it; None where that is not possible now, or it was refused. What came
+        from another machine is refused whatever it has finished: others may be able to do it."""
         if isinstance(chosen, Arrival):
             return self._parts.intake.claim(chosen)
         run = self._parts.ends.resume(chosen)
-        if run is not None and not run.ledger.calls:
+        if run is not None and (not run.ledger.calls or run.ledger.handed_over.received):
             return self._unless_refused(run, chosen)
         return run
 

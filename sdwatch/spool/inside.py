@@ -19,6 +19,7 @@ from sdwatch.policy.job.outputs.picture import (
     size_of,
 )
 from sdwatch.system import links, patience
+from sdwatch.system.reading import read_at_most
 
 MAX_PICTURE_BYTES = 256 << 20
 """The limit for one image, and for all images of one call."""
@@ -88,7 +89,7 @@ def read_picture(folder: Path, name: str, most_pixels: int) -> bytes:
     """Return the bytes of a whole image. Raises SpoolError if it is not one or leads outside,
     OSError."""
     with open_plain(folder, name) as file:
-        data = file.read(MAX_PICTURE_BYTES + 1)
+        data = read_at_most(file, MAX_PICTURE_BYTES + 1)
     if len(data) > MAX_PICTURE_BYTES:
         raise SpoolError(f"has more than {MAX_PICTURE_BYTES >> 20} MB")
     try:

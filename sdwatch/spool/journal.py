@@ -11,6 +11,7 @@ from typing import Any
 
 from sdwatch.policy.failure.earlier_records import renamed
 from sdwatch.system import disk
+from sdwatch.system.reading import read_at_most
 
 _LONGEST_LINE = 16 << 20  # bytes
 _MOST_BYTES = 1 << 30
@@ -47,7 +48,7 @@ def records_from(path: Path, offset: int) -> tuple[list[dict[str, Any]], int]:
     after them. Raises OSError."""
     with disk.open_file(path) as file:
         file.seek(offset)
-        data = file.read(_MOST_BYTES)
+        data = read_at_most(file, _MOST_BYTES)
     whole = data[: data.rfind(b"\n") + 1]
     return list(filter(None, map(record_in, whole.splitlines()))), offset + len(whole)
 

@@ -35,6 +35,7 @@ from sdwatch.spool.made_files import FILES, IMAGES
 from sdwatch.spool.run import Run
 from sdwatch.system import disk, links, new_files
 from sdwatch.system.clock import Clock
+from sdwatch.system.reading import read_at_most
 
 WAITING = ".outputs"
 """Ending of a file in working/ with the name of a run whose outputs are still to be made."""
@@ -279,7 +280,7 @@ def _file_of(run: Run, image: str, format: Format | None) -> _File | None:
         return _File(path, ending, None) if disk.is_file(path) else None
     try:
         with open_plain(run.folder, f"{IMAGES}/{image}") as file:
-            data = file.read(MAX_PICTURE_BYTES + 1)
+            data = read_at_most(file, MAX_PICTURE_BYTES + 1)
         made, ending = converted(data, format)
     except (FileNotFoundError, SpoolError):
         return None

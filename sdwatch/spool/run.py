@@ -104,7 +104,7 @@ class Run:
         """Return the time in the form of the journal."""
         return iso(self._clock.wall())
 
-    def record(self, event: str, **data: Any) -> None:
+    def record(self, event: str, /, **data: Any) -> None:
         """Append one line to the journal, synced. Raises OSError."""
         line = {"at": self.now(), "event": event, **data}
         path = self.folder / JOURNAL

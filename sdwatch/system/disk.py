@@ -22,6 +22,7 @@ from sdwatch.system import Entry, EntryKind, links
 from sdwatch.system.failpoints import failpoint
 from sdwatch.system.long_paths import plain, too_long
 from sdwatch.system.patience import is_held_now, patiently
+from sdwatch.system.reading import read_at_most
 
 _ERROR_DIR_NOT_EMPTY = 145
 
@@ -88,7 +89,7 @@ def read(path: Path) -> bytes:
     """Return the bytes of a plain file. Raises OSError, also for one that is too large to be
     ours."""
     with open_file(path) as file:
-        data = file.read(MOST_BYTES + 1)
+        data = read_at_most(file, MOST_BYTES + 1)
     if len(data) > MOST_BYTES:
         raise OSError(errno.EFBIG, f"has more than {MOST_BYTES >> 20} MB", str(path))
     return data

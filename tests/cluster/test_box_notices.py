@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from sdwatch.cluster.box_notices import WAITS_FOR_TAGS, BoxNotices
 from sdwatch.cluster.boxes import Boxes, SeenBox
+from sdwatch.cluster.broker import NOT_REACHED
 from sdwatch.policy.cluster.cards import BoxOrder, BoxShown
 from sdwatch.policy.cluster.names import Times
 from sdwatch.policy.report.notice import Notice, Topic
@@ -24,7 +25,7 @@ def test_each_change_is_said_once() -> None:
         notices.report(boxes, down, waiting)
         return [(notice.topic, notice.subject) for notice in said]
 
-    assert hear("not reached yet") == [], "before it was there once nobody misses it"
+    assert hear(NOT_REACHED) == [], "it was not asked yet"
     assert hear() == [], "a box that was off at the start is no news"
     clock.now += 31
     assert hear() == [(Topic.ON_HOLD, "box a")]

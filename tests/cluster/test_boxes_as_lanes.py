@@ -7,6 +7,7 @@ import json
 from typing import Any
 
 from tests.cluster.machines import Cluster, Machine, cluster, shown
+from tests.cluster.test_cluster import check_once, events_in, first_image
 from tests.functional.cli import sdwatch
 from tests.support.helpers import wait_until
 from tests.support.monitored import job
@@ -143,3 +144,48 @@ def test_a_box_that_fails_its_self_test_costs_no_job(cluster: Cluster) -> None:
 def held_lane(dispatcher: Machine, box: Machine) -> dict[str, Any] | None:
     (lane,) = boxes(dispatcher)[box.name]["lanes"]
     return lane if lane["hold"] else None
+
+
+def test_a_box_that_is_started_while_the_broker_is_gone_remembers_its_hold(
+    cluster: Cluster,
+) -> None:
+    with shown(cluster):
+        dispatcher = cluster.machine("dispatcher", "dispatcher")
+        box = cluster.machine("a", "box")
+        wait_until(lambda: takes_jobs(dispatcher, box), 60)
+        order(dispatcher, "hold", box.name)
+        wait_until(lambda: "sdwatch hold" in str(beat(box).get("hold")), 30)
+        cluster.stop_broker()
+        box.kill()
+        (box.site.inbox / "own.yaml").write_text(job("a castle"))
+        box.start()
+        wait_until(lambda: beat(box).get("pid") == box.process.pid, 60)
+        box.site.two_more_beats()
+        assert "sdwatch hold" in str(beat(box)["hold"])
+        assert box.site.stats()["posts"] == 0
+        cluster.start_broker()
+        wait_until(lambda: boxes(dispatcher)[box.name]["held"], 60)
+        order(dispatcher, "resume", box.name)
+        wait_until(lambda: box.runs("done"), 60, "the order is the broker's")
+
+
+def test_a_box_that_is_held_while_it_works_keeps_its_run(cluster: Cluster) -> None:
+    with shown(cluster):
+        dispatcher = cluster.machine("dispatcher", "dispatcher")
+        box = cluster.machine("a", "box", flags=("--step-time", "0.3"))
+        wait_until(lambda: takes_jobs(dispatcher, box), 60)
+        drop(dispatcher, "castle", job("a castle", n_iter=5))
+        run = first_image(dispatcher)
+        order(dispatcher, "hold", box.name)
+        wait_until(lambda: "sdwatch hold" in boxes(dispatcher)[box.name]["paused"], 30)
+        wait_until(lambda: not box.site.lane().get("busy"), 30, "it finishes its call")
+        sent = box.site.stats()["posts"]
+        box.site.two_more_beats()
+        assert box.site.stats()["posts"] == sent < 5
+        assert boxes(dispatcher)[box.name]["runs"] == [run.name]
+        cluster.machine("b", "box")  # who holds a box knows what is on it
+        order(dispatcher, "resume", box.name)
+        order(dispatcher, "drain", box.name)
+        published = check_once(dispatcher)
+        assert json.loads((published / "run.json").read_text())["webui"]["box"] == box.name
+        assert "taken_back" not in events_in(published)

@@ -6,6 +6,7 @@ import json
 
 import pytest
 
+from sdwatch.cluster.remote_run import _may_be_written
 from sdwatch.policy.cluster.entries import (
     Accepted,
     BoxOutcome,
@@ -85,11 +86,9 @@ def test_a_list_of_files_comes_back() -> None:
 
 
 def test_all_that_a_call_made_travels_with_its_line() -> None:
-    line = {
-        "event": "call_finished",
-        "images": [{"name": "a.png"}],
-        "other_files": [{"name": "b.mp4"}],
-    }
+    image = {"name": "a.png", "sha256": DIGEST, "size": 9, "width": 8, "height": 8}
+    clip = {"name": "b.mp4", "sha256": DIGEST, "size": 9}
+    line = {"event": "call_finished", "call": "1.1", "images": [image], "other_files": [clip]}
     assert files_named([line]) == ["images/a.png", "files/b.mp4"]
     assert lines_in(text_of([line])) == [line]
     for key in ("images", "other_files"):
@@ -98,10 +97,47 @@ def test_all_that_a_call_made_travels_with_its_line() -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["", "/x", "a//b", "..", "a/..", "a\\b", "a:b", "x. ", "a\0", "x."]
+    "name",
+    ["", "/x", "a//b", "..", "a/..", "a\\b", "a:b", "x. ", "a\0", "x.", "NUL", "a/Con.png", "com1"],
 )
 def test_a_path_that_leads_elsewhere_on_some_system_is_refused(name: str) -> None:
     assert not is_plain_path(name)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b"{}",
+        b"5",
+        b"[" * 100_000,
+        b'{"event": "handed_over", "epoch": 9, "box": "x"}',
+        b'{"event": "ended", "outcome": "done"}',
+        b'{"event": "call_finished"}',
+        b'{"event": "call_finished", "call": "1.1", "images": [5]}',
+        b'{"event": "call_finished", "call": "1.1", "images": [{"name": "a.png"}]}',
+        b'{"event": "evidence", "files": 7}',
+        b'{"event": "call_failed"}',
+    ],
+)
+def test_lines_that_no_box_forwards_reach_no_journal(line: bytes) -> None:
+    with pytest.raises(ValueError, match=r"line|record"):
+        lines_in(line)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "journal.jsonl", "Journal.JSONL", "JOURNA~1.JSO", "job.yaml", "JOB.yaml", "job/x.png",
+        "used/x.txt", "run.json", ".hidden", "images", "a/b/c.png",
+    ],
+)  # fmt: skip
+def test_what_a_box_may_not_write(name: str) -> None:
+    assert not _may_be_written(name)
+
+
+def test_what_a_box_may_write() -> None:
+    for name in ("images/ärger_1.png", "files/a.mp4", "WHY.txt", "error.json", "webui.1.log"):
+        assert _may_be_written(name), name
 
 
 def test_names_in_subjects_are_never_the_same_for_two_runs() -> None:

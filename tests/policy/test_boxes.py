@@ -85,3 +85,9 @@ def test_a_broker_that_is_gone_is_the_headline() -> None:
     )
     assert headline(overview).word == "No broker"
     assert "connection refused" in main(overview)
+
+
+def test_a_box_of_another_version_gets_no_job() -> None:
+    shown = shown_in({**card_of(BOX), "protocol": 2})
+    assert shown.places == 0
+    assert "another version" in shown.paused

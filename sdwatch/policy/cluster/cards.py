@@ -7,6 +7,11 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
+PROTOCOL = 1
+"""Grows when a dispatcher of an older sdwatch could misunderstand a box: it gives it nothing
+then."""
+
+_OTHER_VERSION = "its sdwatch is of another version than the dispatcher's; update the older one"
 _MOST_LANES = 64
 _MOST_COPIES = 10_000
 _LONGEST = 300
@@ -59,7 +64,7 @@ class BoxOrder:
 
 def card_of(shown: BoxShown) -> dict[str, Any]:
     """Return a box as it is stored."""
-    return asdict(shown)
+    return {"protocol": PROTOCOL, **asdict(shown)}
 
 
 def shown_in(card: Mapping[str, Any]) -> BoxShown:
@@ -68,10 +73,13 @@ def shown_in(card: Mapping[str, Any]) -> BoxShown:
     lanes = lanes if isinstance(lanes, list) else []
     copies = card.get("copies")
     copies = copies if isinstance(copies, list) else []
+    paused = _text(card.get("paused"))
+    if card.get("protocol") != PROTOCOL:
+        paused = _OTHER_VERSION
     return BoxShown(
         tuple(_lane(lane) for lane in lanes[:_MOST_LANES] if isinstance(lane, dict)),
         _count(card.get("held")),
-        _text(card.get("paused")),
+        paused,
         _count(card.get("asked")),
         tuple(map(_text, copies[:_MOST_COPIES])),
     )

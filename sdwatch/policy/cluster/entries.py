@@ -25,6 +25,8 @@ MOST_INLINE = 64 << 10
 """Bytes of lines that an entry may have in it."""
 
 _SHA256 = re.compile("[0-9a-f]{64}")
+_DEVICE = re.compile(r"(?i:con|prn|aux|nul|conin\$|conout\$|(com|lpt)[0-9¹²³])")
+"""What Windows takes for a device, with any ending."""
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,62}")
 
 
@@ -172,6 +174,8 @@ def is_plain_path(name: str) -> bool:
 def _is_plain_part(part: str) -> bool:
     if part in ("", ".", "..") or part != part.strip() or part.endswith("."):
         return False
+    if _DEVICE.fullmatch(part.partition(".")[0].rstrip()):
+        return False
     return not any(sign in '\\:*?"<>|' or ord(sign) < 32 for sign in part) and not _is_torn(part)
 
 
@@ -203,10 +207,15 @@ def _inline(value: object) -> str:
     return value
 
 
+def is_box_name(value: str) -> bool:
+    """Return whether a box may have this name: letters, digits, `-` and `_`, at most 63 of them,
+    since it is a part of subjects."""
+    return _NAME.fullmatch(value) is not None
+
+
 def box_name(value: object) -> str:
-    """Return a box's name. Raises ValueError for what is none: letters, digits, `-` and `_`, at
-    most 63 of them, since it is a part of subjects."""
-    if not isinstance(value, str) or not _NAME.fullmatch(value):
+    """Return a box's name. Raises ValueError for what is none."""
+    if not isinstance(value, str) or not is_box_name(value):
         raise ValueError(f"no name of a box: {value!r}")
     return value
 
@@ -232,7 +241,9 @@ def _files(given: object) -> tuple[StoredFile, ...]:
 def _webui(given: object) -> Mapping[str, Any] | None:
     if given is not None and not isinstance(given, dict):
         raise ValueError("not what a WebUI is")
-    return given
+    if given is None:
+        return None
+    return {key: said for key, said in given.items() if isinstance(said, str | int | float)}
 
 
 _READ: dict[str, Any] = {

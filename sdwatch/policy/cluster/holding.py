@@ -109,5 +109,5 @@ def _without_folder(me: str, log: RunLog) -> BoxAction:
         return Ignore()
     if log.phase is Phase.GRANTED:
         return Fetch(log.epoch, log.manifest)
-    # The box had accepted it, and lost its folder: the lines so far are not here.
-    return End(log.epoch, BoxOutcome.REFUSED, log.lines)
+    # The box had accepted it, and lost its folder: it may get it once more.
+    return End(log.epoch, BoxOutcome.GIVEN_BACK, log.lines)

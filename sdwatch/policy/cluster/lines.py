@@ -6,8 +6,10 @@ import json
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from sdwatch.errors import JournalError
 from sdwatch.policy.cluster.entries import is_plain_path
 from sdwatch.policy.failure.earlier_records import renamed
+from sdwatch.policy.failure.ledger import read_ledger
 
 FORWARDED = frozenset(
     {
@@ -48,12 +50,19 @@ def text_of(lines: Iterable[Mapping[str, Any]]) -> bytes:
 
 def lines_in(text: bytes) -> list[dict[str, Any]]:
     """Return the lines of an object. Raises ValueError for what no box writes."""
-    lines = [renamed(json.loads(line)) for line in text.splitlines()]
+    try:
+        lines = [renamed(json.loads(line)) for line in text.splitlines()]
+    except RecursionError as error:
+        raise ValueError("a line that no box forwards") from error
     for line in lines:
         if not isinstance(line, dict) or line.get("event") not in FORWARDED:
             raise ValueError("a line that no box forwards")
         if not all(_is_plain(name) for name in _names_in(line)):
             raise ValueError("a line with a name that is none of a file in its folder")
+    try:
+        read_ledger(lines)
+    except JournalError as error:
+        raise ValueError(str(error)) from error
     return lines
 
 

@@ -100,9 +100,9 @@ def consumer_of(box: str) -> str:
     return f"box-{box}"
 
 
-def object_subject(run: str, sha256: str, part: int) -> str:
-    """Return the subject of a part of an object. Runs share none, so that each can be removed with
-    its run."""
+def object_subject(run: str, sha256: str, part: int | str) -> str:
+    """Return the subject of a part of an object; `*` for all parts. Runs share none, so that each
+    can be removed with its run."""
     return f"{OBJECTS}.{token_of(run)}.{sha256}.{part}"
 
 
