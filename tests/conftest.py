@@ -79,7 +79,6 @@ def _folder_for_bytecode() -> str:
 
 def pytest_collection_finish() -> None:
     """Spare the garbage collector the thousands of tests, which all stay until the end."""
-    gc.collect()
     gc.freeze()
     gc.enable()
 
