@@ -24,12 +24,11 @@ from pydantic import (
 )
 
 from sdwatch.policy.config import config_paths, measures
-from sdwatch.policy.failure.reply_checks import LEVELS, Level
-from sdwatch.policy.job.calls.preflight import MAX_GENERATION
+from sdwatch.policy.failure.check_levels import LEVELS, Level
 from sdwatch.policy.job.needs import Tags
 from sdwatch.policy.job.outputs.picture import MOST_PIXELS
 from sdwatch.policy.job.outputs.result import Format, wrong_in_pattern
-from sdwatch.policy.job.stage.confinement import JobRules
+from sdwatch.policy.job.stage.confinement import MAX_GENERATION, JobRules
 from sdwatch.policy.job.text.typed_values import (
     ONE_OR_MORE,
     WHOLE,

@@ -79,19 +79,18 @@ def _folder_for_bytecode() -> str:
 
 def pytest_collection_finish() -> None:
     """Spare the garbage collector the thousands of tests, which all stay until the end."""
-    gc.collect()
     gc.freeze()
     gc.enable()
 
 
 @pytest.hookimpl(optionalhook=True)  # where xdist is not installed, there are no workers
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
-    """Most tests wait for processes, so eight at a time are work for two cores. Those of policy
+    """Most tests wait for processes, so twelve at a time are work for two cores. Those of policy
     only compute, and thousands of them take longer to hand out than to run: they need no
     worker."""
     paths = (Path(argument.partition("::")[0]).resolve() for argument in config.args)
     only_compute = all(path.is_relative_to(_POLICY) for path in paths)
-    return 0 if only_compute else min(4 * (os.cpu_count() or 1), _MOST_WORKERS)
+    return 0 if only_compute else min(6 * (os.cpu_count() or 1), _MOST_WORKERS)
 
 
 @pytest.hookimpl(optionalhook=True)

@@ -14,7 +14,7 @@ from sdwatch.config import Config
 from sdwatch.config_file import default_config_text, load_config, parse_config
 from sdwatch.errors import ConfigError
 from sdwatch.known_signatures import load_signatures
-from sdwatch.policy.failure.reply_checks import LEVELS
+from sdwatch.policy.failure.check_levels import LEVELS
 from sdwatch.policy.job.stage.confinement import JobRules
 from sdwatch.system import resources
 

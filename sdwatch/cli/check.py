@@ -18,9 +18,9 @@ from sdwatch.errors import ConfigError, JobError, JobUnfitError, Problem
 from sdwatch.policy.job.calls.call_sizes import sizes_in
 from sdwatch.policy.job.calls.estimate import CallTimes, estimate
 from sdwatch.policy.job.calls.plan import pictures_of
-from sdwatch.policy.job.calls.preflight import MAX_GENERATION, check_against
+from sdwatch.policy.job.calls.preflight import check_against
 from sdwatch.policy.job.job import Job
-from sdwatch.policy.job.stage.confinement import JobRules
+from sdwatch.policy.job.stage.confinement import MAX_GENERATION, JobRules
 from sdwatch.policy.job.when import waits_in_words
 from sdwatch.policy.page.times import duration
 from sdwatch.policy.privacy.printable import counted, printable_text

@@ -13,7 +13,7 @@ import psutil
 
 from sdwatch.config import WebUIConfig, secrets_in
 from sdwatch.known_signatures import builtin_signatures
-from sdwatch.policy.failure.reply_checks import LEVELS, Level
+from sdwatch.policy.failure.check_levels import LEVELS, Level
 from sdwatch.policy.failure.signatures import Signature
 from sdwatch.policy.privacy.config_secrets import Secret
 from sdwatch.policy.privacy.redaction import Redactor

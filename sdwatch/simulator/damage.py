@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import json
 import os
 import signal
@@ -36,6 +35,8 @@ def die(number: int) -> None:
 def freeze() -> None:
     """Stop every thread of this process."""
     if sys.platform == "win32":
+        import ctypes
+
         ctypes.windll.ntdll.NtSuspendProcess(ctypes.c_void_p(-1))
     else:
         os.kill(os.getpid(), signal.SIGSTOP)
@@ -45,6 +46,8 @@ def freeze() -> None:
 
 def hold_interpreter() -> None:
     """Call C code that never comes back and holds the interpreter's lock: no thread runs again."""
+    import ctypes  # here, because most runs start without it, and sooner
+
     if sys.platform == "win32":
         ctypes.PyDLL("kernel32").Sleep(_FOREVER_S * 1000)
     else:

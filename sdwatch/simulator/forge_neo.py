@@ -10,9 +10,6 @@ import io
 import os
 from typing import Any
 
-from rich.console import Console
-from rich.table import Table
-
 from sdwatch.simulator import console
 from sdwatch.simulator.checkpoints import Checkpoint
 from sdwatch.simulator.checks import Checks
@@ -47,6 +44,9 @@ NEO_OPENAPI = {
 def drawn(message: str, place: str, level: str, width: int) -> str:
     """Return one message of its log, in as many lines as it needs: the message beside `place ::
     level`."""
+    from rich.console import Console  # here, because other kinds' starts need not wait for it
+    from rich.table import Table
+
     grid = Table.grid(padding=(0, 1), expand=True)
     grid.add_column(ratio=1, overflow="fold")
     for _ in range(3):

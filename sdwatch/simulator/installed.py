@@ -7,8 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from sdwatch.simulator.checkpoints import Checkpoint
 
 
@@ -28,6 +26,8 @@ class Installed:
 
 def load(file: Path) -> Installed:
     """Read what is installed. Raises InstalledError."""
+    import yaml  # only a start with such a file waits for it
+
     try:
         given = yaml.safe_load(file.read_text(encoding="utf-8"))
     except (OSError, yaml.YAMLError, UnicodeDecodeError) as e:

@@ -19,9 +19,9 @@ from typing import Any, get_args
 
 from sdwatch.config import Config, secrets_in
 from sdwatch.known_signatures import builtin_signatures
+from sdwatch.policy.failure.check_levels import Level
 from sdwatch.policy.failure.earlier_records import renamed
 from sdwatch.policy.failure.error_lines import printed_lines
-from sdwatch.policy.failure.reply_checks import Level
 from sdwatch.policy.notify.notify_settings import secrets_of
 from sdwatch.policy.privacy.log_for_others import log_for_others
 from sdwatch.policy.privacy.redaction import Redactor

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from sdwatch.policy.failure.reply_checks import LEVELS, Level
+from sdwatch.policy.failure.check_levels import LEVELS, Level
 from sdwatch.policy.job.stage.confinement import JobRules
 from sdwatch.spool.outputs import OutputSettings
 

@@ -101,6 +101,11 @@ def dripping(head: bytes) -> Script:
     return send
 
 
+def huge(handler: Handler) -> None:
+    """More than a probe reads, made only when it is sent."""
+    handler.answer(200, b"[" + b" " * (33 << 20) + b"]")
+
+
 def reply_with(header: bytes, code: bytes = b"302 Found") -> Script:
     return raw(b"HTTP/1.1 " + code + b"\r\n" + header + b"\r\ncontent-length: 0\r\n\r\n")
 
@@ -130,7 +135,7 @@ HOSTILE: dict[str, Script] = {
     "500-list": status(500, [1]),
     "500-deep": status(500, b"[" * 100_000),
     "error-is-a-mapping": status(500, {"error": {"a": 1}, "errors": [1], "detail": {}}),
-    "huge-body": status(200, b"[" + b" " * (33 << 20) + b"]"),
+    "huge-body": huge,
     "bomb": raw(
         b"HTTP/1.1 200 OK\r\ncontent-encoding: gzip\r\ncontent-length: 7\r\n\r\n\x1f\x8b\x08junk"
     ),

@@ -20,7 +20,7 @@ from PIL import Image
 
 from sdwatch import system
 from sdwatch.errors import WebUIServerError, WebUIUnreachableError
-from sdwatch.policy.failure.reply_checks import LEVELS, Level
+from sdwatch.policy.failure.check_levels import LEVELS, Level
 from sdwatch.policy.job.stage.confinement import JobRules
 from sdwatch.policy.queue.run_names import image_prefix
 from sdwatch.spool.run import Run

@@ -17,6 +17,7 @@ from sdwatch.errors import (
     WebUIUnreachableError,
 )
 from sdwatch.known_signatures import builtin_signatures
+from sdwatch.policy.failure.check_levels import LEVELS
 from sdwatch.policy.failure.diagnosis import (
     Diagnosis,
     FailureFacts,
@@ -25,7 +26,7 @@ from sdwatch.policy.failure.diagnosis import (
     what_failed,
 )
 from sdwatch.policy.failure.exits import exit_in_words
-from sdwatch.policy.failure.reply_checks import LEVELS, BadReply
+from sdwatch.policy.failure.reply_checks import BadReply
 from tests.support.tables import table
 
 BUILTIN = builtin_signatures()

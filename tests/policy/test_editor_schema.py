@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -28,8 +29,7 @@ from tests.support.tables import table
 from tests.test_structure import ROOT
 
 EXAMPLES = sorted((resources.config_folder() / "examples").rglob("*.yaml"))
-OF_JOBS, OF_DEFAULTS = job_schema(), defaults_schema()
-JOB, DEFAULTS = map(Draft202012Validator, (OF_JOBS, OF_DEFAULTS))
+of_jobs, of_defaults = cache(job_schema), cache(defaults_schema)
 FILES = {
     "prompts.txt": b"a castle\na ship\n",
     "rows.csv": b"animal,steps\ncat,20\n",
@@ -64,6 +64,16 @@ class Yaml11(yaml.SafeLoader):
     }
 
 
+@cache
+def job_validator() -> Validator:
+    return Draft202012Validator(of_jobs())
+
+
+@cache
+def defaults_validator() -> Validator:
+    return Draft202012Validator(of_defaults())
+
+
 def wrong_for_editors(validator: Validator, text: str) -> list[str]:
     """What editors underline, whichever YAML they read."""
     return [
@@ -88,13 +98,13 @@ def with_defaults(text: str) -> Outside:
 
 @pytest.mark.slow
 def test_both_schemas_are_of_the_draft_that_they_name() -> None:
-    for schema in (OF_JOBS, OF_DEFAULTS):
+    for schema in (of_jobs(), of_defaults()):
         assert schema["$schema"] == Draft202012Validator.META_SCHEMA["$id"]
         Draft202012Validator.check_schema(schema)
 
 
 def test_the_written_schemas_are_those_of_the_code() -> None:
-    for name, schema in (("job", OF_JOBS), ("defaults", OF_DEFAULTS)):
+    for name, schema in (("job", of_jobs()), ("defaults", of_defaults())):
         written = (resources.config_folder() / f"{name}.schema.json").read_text(encoding="utf-8")
         assert json.loads(written) == schema, (
             "write it again: sdwatch schema > config/job.schema.json, "
@@ -103,7 +113,7 @@ def test_the_written_schemas_are_those_of_the_code() -> None:
 
 
 def test_the_schema_has_each_field_of_the_job_language_with_the_models_descriptions() -> None:
-    schema = OF_JOBS
+    schema = of_jobs()
     models = {
         "txt2img": Txt2ImgFields,
         "img2img": Img2ImgFields,
@@ -122,7 +132,7 @@ def test_the_schema_has_each_field_of_the_job_language_with_the_models_descripti
         assert long[name]["description"] == short[name]["description"] == info.description
     stage_fields = {name for model in models.values() for name in model.model_fields}
     assert set(schema["$defs"]["defaults"]["properties"]) == stage_fields
-    assert set(OF_DEFAULTS["properties"]) == stage_fields
+    assert set(of_defaults()["properties"]) == stage_fields
 
 
 def jobs_in(text: str) -> list[str]:
@@ -391,13 +401,13 @@ oom: smaller
 @table("text", ACCEPTED)
 def test_what_the_reader_takes_no_editor_underlines(text: str) -> None:
     assert wrong_for_reader(text, FILES) == []
-    assert wrong_for_editors(JOB, text) == []
+    assert wrong_for_editors(job_validator(), text) == []
 
 
 @table("text", REFUSED)
 def test_what_the_reader_refuses_editors_underline(text: str) -> None:
     assert wrong_for_reader(text, FILES)
-    assert wrong_for_editors(JOB, text)
+    assert wrong_for_editors(job_validator(), text)
 
 
 VALUES = (
@@ -410,7 +420,7 @@ VALUES = (
 @pytest.mark.slow
 @table("model", [*(kind.fields for kind in STAGES.values()), LongForm])
 def test_schema_and_reader_agree_on_each_value_of_each_field(model: type[Written]) -> None:
-    schema = OF_JOBS
+    schema = of_jobs()
     name = next((kind.name for kind in STAGES.values() if kind.fields is model), "")
     part = {"$ref": f"#/$defs/{name}"} if name else schema["then"]
     validator = Draft202012Validator({**part, "$defs": schema["$defs"]})
@@ -446,7 +456,7 @@ def test_schema_and_reader_agree_on_each_value_of_each_field(model: type[Written
 def test_a_file_of_defaults_has_a_schema_of_its_own(text: str, is_right: bool) -> None:
     job = "stages: [{txt2img: {prompt: a}}, {img2img: {prompt: b}}]\n"
     assert (wrong_for_reader(job, {}, with_defaults(text)) == []) is is_right
-    assert (wrong_for_editors(DEFAULTS, text) == []) is is_right
+    assert (wrong_for_editors(defaults_validator(), text) == []) is is_right
 
 
 def test_an_unknown_field_is_named_where_it_is() -> None:
@@ -463,7 +473,7 @@ def test_an_unknown_field_is_named_where_it_is() -> None:
         ("stages: [upscaler]", "$.stages[0]: 'upscaler' is not one of ['txt2img'"),
         ("prompt: a\ndefaults: {stpes: 3}", "$.defaults: Additional properties are not allowed"),
     ):
-        (first, *_) = wrong_for_editors(JOB, text)
+        (first, *_) = wrong_for_editors(job_validator(), text)
         assert first.startswith(expected)
 
 
@@ -472,7 +482,7 @@ def test_each_example_is_right_for_editors_and_names_the_schema_that_init_instal
     path: Path,
 ) -> None:
     text = path.read_text(encoding="utf-8")
-    assert wrong_for_editors(JOB, text) == []
+    assert wrong_for_editors(job_validator(), text) == []
     named = re.match(r"# yaml-language-server: \$schema=(\S+)\n", text)
     assert named is not None
     # `init` writes the schema beside the folder of examples.
@@ -492,10 +502,10 @@ def test_each_yaml_block_of_the_page_about_jobs_is_a_right_job_or_file_of_defaul
     assert len(of_defaults) == 1
     for text in found:
         if text in of_defaults:
-            assert wrong_for_editors(DEFAULTS, text) == []
+            assert wrong_for_editors(defaults_validator(), text) == []
             assert wrong_for_reader("prompt: a", {}, with_defaults(text)) == []
         else:
-            assert wrong_for_editors(JOB, text) == [], text
+            assert wrong_for_editors(job_validator(), text) == [], text
             assert wrong_for_reader(text, FILES) == [], text
 
 

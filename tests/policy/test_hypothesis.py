@@ -21,7 +21,7 @@ from pydantic.fields import FieldInfo
 from sdwatch.config import Config, WebUIConfig
 from sdwatch.config_file import parse_config
 from sdwatch.errors import ConfigError, FileProblems, JobError
-from sdwatch.policy.failure.reply_checks import LEVELS
+from sdwatch.policy.failure.check_levels import LEVELS
 from sdwatch.policy.job.job import Job, Stage, parse_job
 from sdwatch.policy.job.stage.fields import ExtraSingleImageFields, Img2ImgFields, Txt2ImgFields
 from tests.support.examples import examples

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from sdwatch.policy.failure.check_levels import LEVELS
 from sdwatch.policy.failure.reply_checks import (
-    LEVELS,
     Finding,
     Picture,
     ReplyContents,

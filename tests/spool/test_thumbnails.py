@@ -7,6 +7,7 @@ import io
 import os
 import struct
 import zlib
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -89,14 +90,22 @@ def bomb() -> bytes:
 
 
 @pytest.mark.parametrize(
-    "data",
-    [b"", b"no picture", drawn()[:300], drawn(kind="JPEG")[:500], bomb(), drawn((6000, 5000))],
+    "made_bad",  # a function: each process that collects the tests would draw them all
+    [
+        lambda: b"",
+        lambda: b"no picture",
+        lambda: drawn()[:300],
+        lambda: drawn(kind="JPEG")[:500],
+        bomb,
+        lambda: drawn((6000, 5000)),
+    ],
     ids=["empty", "text", "cut png", "cut jpeg", "bomb", "huge"],
 )
 def test_a_picture_that_is_broken_or_huge_costs_only_its_thumbnail(
-    tmp_path: Path, data: bytes
+    tmp_path: Path, made_bad: Callable[[], bytes]
 ) -> None:
-    images = [image_file(tmp_path, "bad.png", data), image_file(tmp_path, "good.png", picture())]
+    bad = image_file(tmp_path, "bad.png", made_bad())
+    images = [bad, image_file(tmp_path, "good.png", picture())]
     make_thumbnails(tmp_path, ledger_of(s1=images))
     assert made(tmp_path) == ["good.png.jpg"]
 

@@ -65,7 +65,7 @@ def wait_until(condition: Callable[[], T], timeout: float = 20.0, why: str = "")
             return value
         if (now := time.monotonic()) > deadline:
             raise AssertionError(f"not within {timeout} s: {why or condition}")
-        pause.wait(min(max(_POLLING, (now - began) / 20), _SELDOM))
+        pause.wait(min(max(_POLLING, (now - began) / 10), _SELDOM))
 
 
 class Terminable(Protocol):

@@ -16,6 +16,7 @@ from typing import Any
 
 import psutil
 import requests
+import yaml
 
 from sdwatch import system
 from sdwatch.config import Config
@@ -111,7 +112,8 @@ class Monitored:
         command += ["--state", str(self.root / "simulator.json"), *self.flags]
         if self._faults:
             plan = self.root / "faults.yaml"
-            plan.write_text(self._faults, encoding="utf-8")
+            # As JSON: each start of the simulator would import the YAML package for it.
+            plan.write_text(json.dumps(yaml.safe_load(self._faults)), encoding="utf-8")
             command += ["--faults", str(plan)]
         one = {
             "url": f"http://127.0.0.1:{self.port}",

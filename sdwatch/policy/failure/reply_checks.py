@@ -11,7 +11,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any, Literal
+from typing import Any
 
 from sdwatch.policy.failure.extensions import broken_extensions
 from sdwatch.policy.failure.fallbacks import fallbacks_in
@@ -21,8 +21,6 @@ from sdwatch.policy.job.stage.file_arguments import bare_name
 from sdwatch.policy.job.stage.stage_kinds import STAGES, Makes
 from sdwatch.policy.naming import nearest
 from sdwatch.policy.privacy.printable import counted, shortened
-
-Level = Literal["fail", "warn", "off"]
 
 
 class BadReply(StrEnum):
@@ -39,22 +37,6 @@ class BadReply(StrEnum):
     NO_JSON = "no JSON"
     """It cannot be read."""
 
-
-LEVELS: Mapping[str, Level] = {
-    "interrupted": "fail",
-    "count": "fail",
-    "size": "fail",
-    "upscale_unchanged": "fail",
-    "one_colour": "fail",
-    "one_colour_upscale": "warn",
-    "model": "fail",
-    "sampler": "fail",
-    "scheduler": "fail",
-    "seed": "fail",
-    "extension": "warn",
-    "fallback": "warn",
-}
-"""Every kind of finding, the most severe first, with its default level."""
 
 LISTS = {"model": "sd-models", "sampler": "samplers", "scheduler": "schedulers"}
 """Kinds about a name, each with the WebUI's list of such names."""

@@ -21,12 +21,11 @@ from sdwatch.errors import (
     WebUIReplyError,
     WebUIServerError,
 )
+from sdwatch.policy.failure.check_levels import LEVELS, Level
 from sdwatch.policy.failure.reply_checks import (
-    LEVELS,
     LISTS,
     BadReply,
     Finding,
-    Level,
     Picture,
     ReplyContents,
     findings,

@@ -14,12 +14,12 @@ from typing import Any, Protocol, runtime_checkable
 import psutil
 
 from sdwatch.errors import WebUIError
+from sdwatch.policy.failure.check_levels import LEVELS, Level
 from sdwatch.policy.failure.diagnosis import Explanation
 from sdwatch.policy.failure.facts import FailureKey
 from sdwatch.policy.failure.hold_reason import HoldReason
 from sdwatch.policy.failure.prompts_sent import PromptToSend, SentPrompt
 from sdwatch.policy.failure.recovery import Decision
-from sdwatch.policy.failure.reply_checks import LEVELS, Level
 from sdwatch.policy.failure.signatures import Signature
 from sdwatch.policy.job.calls.catalogue import Catalogue
 from sdwatch.policy.lane.effects import ToRun

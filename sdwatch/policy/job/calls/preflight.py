@@ -19,14 +19,10 @@ from sdwatch.policy.job.calls.size_checks import SizeChecks
 from sdwatch.policy.job.calls.workflow_checks import check_workflow
 from sdwatch.policy.job.files.job_images import Size
 from sdwatch.policy.job.job import Job, Stage
-from sdwatch.policy.job.stage.confinement import JobRules
+from sdwatch.policy.job.stage.confinement import MAX_GENERATION, JobRules
 from sdwatch.policy.job.stage.stage_kinds import STAGES
 from sdwatch.policy.kinds.kind import Dialect
 from sdwatch.policy.naming import did_you_mean
-
-MAX_GENERATION = 100_000_000
-"""Default for the most pixels of one call: as many as an image that a job brings may have. Larger
-ones end in failed allocations, or in the kernel's out-of-memory killer."""
 
 
 @dataclass(frozen=True)

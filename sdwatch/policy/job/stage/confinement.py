@@ -89,6 +89,11 @@ _FIELDS: dict[str, tuple[tuple[str, ...], str]] = {
 }  # fmt: skip
 
 
+MAX_GENERATION = 100_000_000
+"""Default for the most pixels of one call: as many as an image that a job brings may have. Larger
+ones end in failed allocations, or in the kernel's out-of-memory killer."""
+
+
 @dataclass(frozen=True)
 class JobRules:
     """What the config lets jobs do. `allow`: names of settings, scripts and fields that would be
