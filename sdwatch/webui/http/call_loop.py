@@ -17,7 +17,7 @@ import queue
 from collections.abc import Callable
 from typing import Any
 
-from sdwatch.errors import WebUIError, WebUINotSentError
+from sdwatch.errors import WebUIError, WebUINotSentError, WebUIOccupiedError
 from sdwatch.policy.failure.cooldown import Instant
 from sdwatch.policy.lane.advance import next_deadline
 from sdwatch.policy.lane.effects import (
@@ -182,7 +182,8 @@ class CallLoop:
             result = result_of(generate, call.stage)
         sent.is_under_way = False
         if isinstance(result, WebUINotSentError):
-            self.tell(NotPosted(handle.id, sent.number))
+            occupied = isinstance(result, WebUIOccupiedError)
+            self.tell(NotPosted(handle.id, sent.number, occupied=occupied))
         elif isinstance(result, WebUIError):
             self.tell(Replied(handle.id, sent.number, result))
         else:
