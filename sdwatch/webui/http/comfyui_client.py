@@ -73,7 +73,7 @@ class _Watched:
     def node(self) -> str:
         """Return the node that started last, for messages; or ''."""
         node = self.workflow.nodes.get(self.progress.node) if self.workflow else None
-        return f"{node.shown} of class {node.kind}" if node else self.progress.node
+        return node.with_class(node.kind) if node else self.progress.node
 
 
 def _not_yet() -> None:

@@ -59,9 +59,11 @@ def failed(result: PromptResult) -> WebUIServerError:
     if failure is None:
         return WebUIServerError("the prompt failed in ComfyUI, which does not say why")
     node = result.workflow.nodes.get(failure.node) if result.workflow else None
-    named = node.shown if node else failure.node or "?"
+    named = (
+        node.with_class(failure.kind) if node else f"{failure.node or '?'} of class {failure.kind}"
+    )
     raised = ": ".join(filter(None, (failure.exception, failure.message)))
-    words = f"node {named} of class {failure.kind} failed: {raised}"
+    words = f"node {named} failed: {raised}"
     error = WebUIServerError(words, kind=failure.exception, said=failure.message)
     error.node = failure.kind
     return error
