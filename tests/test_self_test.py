@@ -262,7 +262,7 @@ def test_a_person_says_that_it_is_healthy_and_512_by_512_decides_again() -> None
 def test_a_repeated_workflow_may_show_one_colour_where_a_jobs_call_may(
     one_colour_fails: bool,
 ) -> None:
-    """With `checks: {one_colour: warn}` a workflow that makes masks is good, and no hold follows."""
+    """With `checks: {one_colour: warn}` a workflow that makes masks is good."""
     client = Answering(lambda _: None)
     made = self_test(client, good=False, one_colour_fails=one_colour_fails)
     made.succeeded("workflow", WorkflowCall(workflow_of(PROMPT)).as_payload())

@@ -31,7 +31,13 @@ from sdwatch.policy.translation.made import generation_info
 from sdwatch.policy.translation.template_file import WorkflowTemplate
 from sdwatch.policy.workflow.history import OutputFile, PromptResult
 from sdwatch.policy.workflow.node_classes import NodeClasses
-from sdwatch.policy.workflow.saved_files import files_of, shows_mask
+from sdwatch.policy.workflow.saved_files import (
+    MOST_IN_SERIES,
+    Series,
+    files_of,
+    series_of,
+    shows_mask,
+)
 from sdwatch.policy.workflow.workflow import Workflow, workflow_of
 from sdwatch.policy.workflow.workflow_call import PREFIX, call_in
 from sdwatch.webui.http.reply import MadeFile, Reply, check_image
@@ -145,11 +151,12 @@ def _files_expected(
     it may have; else []."""
     folder, template = folder_of(prompt_id), files.template_for(stage, payload)
     classes = files.known_classes()
-    names: Sequence[tuple[str, ...]] | None
+    names: Sequence[tuple[str, ...]]
     if (own := call_in(payload)) is not None:
-        names = files_of(own.ready(folder, [""] * len(own.images)), classes, own.takes)
+        workflow = own.ready(folder, [""] * len(own.images))
+        names = _names_in(files, folder, series_of(workflow, classes, own.takes))
     elif template is not None:
-        names = files_of(template.filled(payload, folder), classes)
+        names = _names_in(files, folder, series_of(template.filled(payload, folder), classes))
     else:
         workflow = _shape(stage, payload, folder)
         counts = saved_by(workflow, payload)
@@ -161,7 +168,38 @@ def _files_expected(
             for node, count in counts.items()
             for number in range(1, count + 1)
         ]
-    return [tuple(OutputFile(name, folder, "output") for name in each) for each in names or ()]
+    return [tuple(OutputFile(name, folder, "output") for name in each) for each in names]
+
+
+def _names_in(
+    files: Files, folder: str, series: Sequence[Series] | None
+) -> Sequence[tuple[str, ...]]:
+    """Return the names of the files of a workflow; of a node that makes nobody knows how many, of
+    those that are there. [] where one has none, or they may be anywhere."""
+    found: list[tuple[str, ...]] = []
+    for each in series or ():
+        if each.count is not None:
+            found += map(each.names, range(1, each.count + 1))
+            continue
+        there = _there(files, folder, each)
+        if not there:
+            return []
+        found += there
+    return found
+
+
+def _there(files: Files, folder: str, series: Series) -> list[tuple[str, ...]]:
+    """Return the names of the files of a node that are there."""
+    found: list[tuple[str, ...]] = []
+    while len(found) < MOST_IN_SERIES:
+        known_as = series.names(len(found) + 1)
+        asked = ((name, files.file(OutputFile(name, folder, "output"))) for name in known_as)
+        there = (name for name, data in asked if data is not None)
+        name = next(there, None)
+        if name is None:
+            break
+        found.append((name,))
+    return found
 
 
 def _masks_expected(payload: Mapping[str, Any], prompt_id: str) -> set[str]:
