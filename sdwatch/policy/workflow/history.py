@@ -13,16 +13,11 @@ from enum import Enum
 from itertools import chain, islice
 from typing import Any
 
-from sdwatch.policy.privacy.printable import shortened
 from sdwatch.policy.workflow.workflow import Workflow, WorkflowError, workflow_of
 
 _TIPS = re.compile(r"\n[^\S\n]*(?:This error means you ran out of memory|TIPS: )")
 """What ComfyUI adds to the message of an exception (execution.py of 0.33.0); sdwatch has advice
 of its own."""
-
-_LONGEST_MESSAGE = 20_000
-"""Characters of what an exception says: one may show a whole tensor. Its ends stay, with a mark in
-between at which the redactor takes away what it cannot know (see printable.py)."""
 
 _MOST_FILES = 1000
 _MOST_TEXT = 1 << 20
@@ -85,10 +80,10 @@ def read_entry(entry: Any) -> PromptResult:
         end = PromptEnd.INTERRUPTED
     else:
         failure = NodeFailure(
-            _said(data, "node_id"),
-            _said(data, "node_type"),
-            _said(data, "exception_type"),
-            _TIPS.split(_said(data, "exception_message"), maxsplit=1)[0].strip(),
+            _text(data, "node_id"),
+            _text(data, "node_type"),
+            _text(data, "exception_type"),
+            _TIPS.split(_text(data, "exception_message"), maxsplit=1)[0].strip(),
         )
     files = dict(_files_in(entry))
     texts = {node: text for node, text in _texts_in(entry) if not files.get(node)}
@@ -154,10 +149,6 @@ def _text(data: Mapping[str, Any], name: str) -> str:
     return value if isinstance(value, str) else ""
 
 
-def _said(data: Mapping[str, Any], name: str) -> str:
-    return shortened(_text(data, name), _LONGEST_MESSAGE)
-
-
 def refusal_in(answer: Any, workflow: Workflow) -> str:
     """Return why ComfyUI refused a workflow, or a part of it, by its answer to the POST; '' where
     it refused nothing. Nodes are named by id and title."""
@@ -166,10 +157,10 @@ def refusal_in(answer: Any, workflow: Workflow) -> str:
     said = list(_node_errors(answer.get("node_errors"), workflow))
     error = answer.get("error")
     if not said and isinstance(error, dict):
-        said = [": ".join(filter(None, (_said(error, "message"), _said(error, "details"))))]
+        said = [": ".join(filter(None, (_text(error, "message"), _text(error, "details"))))]
     elif not said and isinstance(error, str):
-        said = [shortened(error, _LONGEST_MESSAGE)]
-    return shortened("; ".join(said), _LONGEST_MESSAGE)
+        said = [error]
+    return "; ".join(said)
 
 
 def _node_errors(errors: Any, workflow: Workflow) -> Iterator[str]:
@@ -178,5 +169,5 @@ def _node_errors(errors: Any, workflow: Workflow) -> Iterator[str]:
         listed = given.get("errors") if isinstance(given, dict) else None
         for error in listed[:_MOST_ERRORS] if isinstance(listed, list) else []:
             if isinstance(error, dict):
-                words = filter(None, (_said(error, "message"), _said(error, "details")))
+                words = filter(None, (_text(error, "message"), _text(error, "details")))
                 yield f"node {node.shown if node else id}: {': '.join(words)}"

@@ -26,6 +26,7 @@ from sdwatch.policy.job.outputs.other_files import (
 from sdwatch.policy.job.outputs.picture import BROKEN, FORMATS, PictureData, opened
 from sdwatch.policy.job.outputs.whole_file import NotWholeError
 from sdwatch.policy.job.stage.stage_kinds import STAGES
+from sdwatch.policy.privacy.printable import shortened
 from sdwatch.policy.translation.built_in import drawing, enlarging, saved_by
 from sdwatch.policy.translation.made import generation_info
 from sdwatch.policy.translation.template_file import WorkflowTemplate
@@ -41,6 +42,8 @@ from sdwatch.policy.workflow.saved_files import (
 from sdwatch.policy.workflow.workflow import Workflow, workflow_of
 from sdwatch.policy.workflow.workflow_call import PREFIX, call_in
 from sdwatch.webui.http.reply import MadeFile, Reply, check_image
+
+_LONGEST_MESSAGE = 20_000  # characters
 
 
 class Files(Protocol):
@@ -59,6 +62,12 @@ def folder_of(prompt_id: str) -> str:
     return f"sdwatch/{prompt_id}"
 
 
+def bounded(said: str) -> str:
+    """Return what a node said, which may show a whole tensor, as far as it can be looked through.
+    Its ends stay, with a mark in between at which the redactor takes away what it cannot know."""
+    return shortened(said, _LONGEST_MESSAGE)
+
+
 def failed(result: PromptResult) -> WebUIServerError:
     """Return the error of a prompt in which a node raised an exception."""
     failure = result.failure
@@ -68,9 +77,9 @@ def failed(result: PromptResult) -> WebUIServerError:
     named = (
         node.with_class(failure.kind) if node else f"{failure.node or '?'} of class {failure.kind}"
     )
-    raised = ": ".join(filter(None, (failure.exception, failure.message)))
+    raised = bounded(": ".join(filter(None, (failure.exception, failure.message))))
     words = f"node {named} failed: {raised}"
-    error = WebUIServerError(words, kind=failure.exception, said=failure.message)
+    error = WebUIServerError(words, kind=bounded(failure.exception), said=bounded(failure.message))
     error.node = failure.kind
     return error
 
