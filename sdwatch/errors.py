@@ -174,8 +174,17 @@ class WebUINotSentError(WebUIUnreachableError):
     """There was no connection, or the call was given up before it had one: nothing was sent."""
 
 
+class WebUIOccupiedError(WebUINotSentError):
+    """Nothing was sent, because a generation of sdwatch's own that nobody waits for any more still
+    runs, and an interrupt did not end it."""
+
+
 class WebUIReplyError(WebUIError):
     """A 200 that is no success: broken JSON, no image, an image that does not decode."""
+
+
+class WebUINoResultError(WebUIReplyError):
+    """The earlier attempts of a call have no result, and it may not be sent once more."""
 
 
 class WebUIBusyError(WebUIError):

@@ -75,7 +75,8 @@ class CallSamples:
         if reason and self.watch is watch:
             self.watch = None  # reported once
             ours = watch.job in self._prompts
-            self._tell(Stalled(call, number, reason, watch.probes, ours))
+            others = bool(self._prompts and watch.job) and not ours and watch.generates
+            self._tell(Stalled(call, number, reason, watch.probes, ours, others))
         self._sampled()
 
     def _sampled(self) -> None:

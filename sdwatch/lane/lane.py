@@ -231,6 +231,7 @@ def _setup(context: LaneContext) -> Setup:
         health_interval=config.health.interval,
         health_failures=config.health.failures,
         stall=config.stall,
+        call_limit=config.call_limit,
         interrupt_wait=min(INTERRUPT_WAIT, config.stall),
         stop_limit=stop_limit(config.stop_grace),
         recycling=RecycleLimits(config.max_calls, config.max_rss),

@@ -24,6 +24,7 @@ from sdwatch.policy.failure.lasting import LastingStates
 from sdwatch.policy.failure.ledger import LeftCall
 from sdwatch.policy.failure.matching import poisons
 from sdwatch.policy.failure.reply_checks import Finding
+from sdwatch.policy.kinds.kind import Dialect
 from sdwatch.policy.lane.effects import Adopt, Probe, RunSelfTest, RunSizeTest, Start, StopTree
 from sdwatch.policy.lane.events import (
     CheckpointBack,
@@ -101,7 +102,12 @@ class WebUIEffects:
         self._left: tuple[str, ...] = ()  # settings that an earlier call left
         self._unloaded = context.settings.state_dir / _UNLOADED
         self._self_test = SelfTest(
-            Canary(context.client, may_interrupt=context.managed, post=post),
+            Canary(
+                context.client,
+                may_interrupt=context.managed,
+                post=post,
+                one_colour_fails=context.settings.checks.get("one_colour", "fail") == "fail",
+            ),
             printed.watch,
             context.redactor,
             SelfTestSettings(
@@ -133,7 +139,12 @@ class WebUIEffects:
         return StartFailed(reason, process.incarnation, answers=answers)
 
     def _end_orphan(self) -> bool:
+        """Return whether nothing is left of what an earlier monitor sent that could be in the way.
+        A prompt in a queue is none: its run takes the result, and without one it is cancelled
+        before the next is sent."""
         context, config = self._context, self._config
+        if context.client.dialect is Dialect.PROMPTS:
+            return True
         return end_orphan(
             context.client,
             context.clock,

@@ -79,6 +79,11 @@ class EvidenceRecorder:
         """Return the failed attempts so far, oldest first."""
         return tuple(self._attempts)
 
+    @property
+    def may_send(self) -> bool:
+        """Return whether the call may be sent once more: it was not cut off too often."""
+        return True
+
     def unseen_prompts(self) -> tuple[SentPrompt, ...]:
         """Return the prompts of earlier attempts whose result nobody has seen, newest first."""
         return ()
@@ -276,6 +281,10 @@ class RunRecorder(EvidenceRecorder):
     def sent(self) -> int:
         call = self._run.ledger.call(self._call)
         return call.sent - call.given_up
+
+    @property
+    def may_send(self) -> bool:
+        return not self._run.ledger.call(self._call).was_cut_off_too_often
 
     def unseen_prompts(self) -> tuple[SentPrompt, ...]:
         if not self._run.ledger.call(self._call).sent:

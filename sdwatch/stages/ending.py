@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
-from sdwatch.errors import SdwatchError
-from sdwatch.policy.report.envelope import ErrorEnvelope
+from sdwatch.errors import SdwatchError, WebUINoResultError
+from sdwatch.policy.report.envelope import ErrorEnvelope, died_here_envelope
 
 
 class Ending(StrEnum):
@@ -45,6 +45,15 @@ class CallFailedError(SdwatchError):
     def __init__(self, envelope: ErrorEnvelope) -> None:
         super().__init__(envelope.message)
         self.envelope = envelope
+
+
+def call_failed(envelope: ErrorEnvelope, call_id: str) -> CallFailedError:
+    """Return the error of a call. Where it was not sent because the monitor had died too often in
+    it, that is why it failed."""
+    envelope = replace(envelope, call=call_id)
+    if envelope.error == WebUINoResultError.__name__:
+        envelope = replace(died_here_envelope(call_id), evidence=envelope.evidence)
+    return CallFailedError(envelope)
 
 
 class JobChangedError(SdwatchError):

@@ -54,6 +54,7 @@ from sdwatch.stages.ending import (
     Ending,
     JobChangedError,
     Place,
+    call_failed,
 )
 from sdwatch.stages.finishing import Finishing
 from sdwatch.stages.ladder import OomLadder, changed_facts, other_files_of
@@ -324,8 +325,6 @@ class StageRunner:
             if lost := self._run.lacks_of(call.id):
                 raise CallFailedError(lost_image_envelope(call.kind, call.id, lost))
             return recorded
-        if self._run.ledger.call(call.id).was_cut_off_too_often:
-            raise CallFailedError(died_here_envelope(call.id))
         self.place = replace(place, call=call.number)
         self._doing = str(self.place)
         made = self._make(call, self._payloads.payload(stage, call))
@@ -354,8 +353,10 @@ class StageRunner:
         """Make the call until it succeeds or fails for good."""
         doing = self._doing
         self._recorder.select_call(call.id, payload)
+        if not (self._recorder.may_send or self._recorder.unseen_prompts()):
+            raise CallFailedError(died_here_envelope(call.id))
         if (envelope := self._recorder.failed_before(call.kind)) is not None:
-            raise CallFailedError(replace(envelope, call=call.id))
+            raise call_failed(envelope, call.id)
         while True:
             self.control.raise_if_given_up()
             self._conduct.before_call()
@@ -368,5 +369,5 @@ class StageRunner:
                 return outcome
             assert outcome.envelope is not None
             if not outcome.later:
-                raise CallFailedError(replace(outcome.envelope, call=call.id))
+                raise call_failed(outcome.envelope, call.id)
             self._doing = f"its last attempt failed: {outcome.envelope.message}"

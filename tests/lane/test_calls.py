@@ -29,10 +29,12 @@ from sdwatch.policy.lane.effects import (
     Later,
     LetGo,
     NoteCannot,
+    Notify,
     NotSent,
     Post,
     RecordFailure,
     RecordSelfTest,
+    Recycled,
     RunSelfTest,
     RunSizeTest,
     SaveCrashHistory,
@@ -363,6 +365,40 @@ def test_an_external_webui_that_hangs_in_our_own_prompt_is_interrupted_and_then_
     decision = history.one(RecordFailure).decision
     assert (decision.action, decision.ground) == (Action.HOLD, Ground.NOT_FREED)
     assert history.state.history.in_a_row == 0, "a probe would find it well, and it is not"
+
+
+def test_a_managed_webui_that_runs_somebodys_prompt_is_busy_and_not_restarted() -> None:
+    history = calling().tell(Stalled(1, 1, "no progress", others=True))
+    assert isinstance(history.one(CaptureTail).error, WebUIBusyError)
+    history.captured(Diagnosis.BUSY).recorded()
+    assert isinstance(history.finish().outcome, Later)
+    assert not history.count(Interrupt)
+    assert not history.count(StopTree)
+    hold = history.state.hold
+    assert (hold.still_counts_for, hold.needs_self_test) == (SETUP.call_limit, True)
+
+
+def test_a_generation_that_nobody_waits_for_and_that_hangs_is_ended_by_a_restart() -> None:
+    history = ready().request().posted().tell(PostStarted(1, 1), NotPosted(1, 1, occupied=True))
+    assert [e.what for e in history.all if isinstance(e, Notify)][-1] == Recycled(
+        history.state.use.due
+    )
+    history.tell(TreeStopped()).started()
+    assert history.state.history.in_a_row == 0, "nobody is to blame"
+    assert history.one(BeforePost).number == 1, "it was not sent"
+
+
+def test_an_external_webui_with_such_a_generation_is_waited_for() -> None:
+    history = ready(managed=False).request().posted()
+    history.tell(PostStarted(1, 1), NotPosted(1, 1, occupied=True))
+    assert history.state.life is State.NOT_USABLE
+    assert history.state.hold.still_counts_for == UNTIL_IDLE
+    assert not history.has(Answer), "its run waits"
+
+
+def test_a_call_without_a_lane_ends_there() -> None:
+    history = alone().request().posted().tell(PostStarted(1, 1), NotPosted(1, 1, occupied=True))
+    assert isinstance(history.outcome, Broken)
 
 
 def test_a_stall_of_an_earlier_post_or_of_a_reply_that_is_here_changes_nothing() -> None:

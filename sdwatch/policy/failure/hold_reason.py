@@ -55,6 +55,7 @@ class HoldCode(Enum):
     FAILED_SELF_TEST = "its WebUI fails the self-test"
     SELF_TEST_DUE = "its self-test waits until a person's hold is released"
     FOUND_BY_CALL = "a call showed that its WebUI cannot be used"
+    OCCUPIED = "its WebUI hangs in a generation that nobody waits for"
     CRASHED_REPEATEDLY = "too many jobs in a row crashed its WebUI"
     INTERNAL_ERROR = "internal error"
     PERSON = "a person's hold file"
@@ -247,12 +248,23 @@ def hangs_elsewhere(reason: HoldReason) -> HoldReason:
     """Return the reason that an external WebUI hangs in sdwatch's own generation; `reason`: as the
     call showed it."""
     cause = f"{reason.cause}. The generation is sdwatch's own, and an interrupt did not free it"
-    advice = (
-        "Restart the WebUI by hand: it hangs, or the thread that generates has ended, so it "
-        "accepts everything and generates nothing. sdwatch did not start it and cannot restart it, "
-        "and resumes once it is idle."
+    return replace(reason, cause=cause, advice=_HANGS)
+
+
+_HANGS = (
+    "Restart the WebUI by hand: it hangs, or the thread that generates has ended, so it accepts "
+    "everything and generates nothing. sdwatch did not start it and cannot restart it, and resumes "
+    "once it is idle."
+)
+
+
+def occupied() -> HoldReason:
+    """Return the reason that an external WebUI hangs in a generation that nobody waits for."""
+    cause = (
+        "the WebUI still runs a prompt of sdwatch's own that was cancelled or given up, and an "
+        "interrupt did not end it"
     )
-    return replace(reason, cause=cause, advice=advice)
+    return HoldReason(cause, _HANGS, cure=Cure.TIME, key=HoldKey(HoldCode.OCCUPIED))
 
 
 def crashed_repeatedly(runs: Sequence[str]) -> HoldReason:

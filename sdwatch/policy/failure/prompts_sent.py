@@ -10,8 +10,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-_UNSEEN = ("WebUIUnreachableError", "WebUIStuckError")
-"""Errors of an attempt that ended without an answer, as journals have them."""
+_UNSEEN = ("WebUIUnreachableError", "WebUIStuckError", "WebUIBusyError")
+"""Errors of an attempt that ended without an answer, as journals have them. One behind somebody
+else's prompt runs when that has ended."""
 
 
 @dataclass(frozen=True)
@@ -26,10 +27,12 @@ class SentPrompt:
 @dataclass(frozen=True)
 class PromptToSend:
     """The prompt of an attempt. `id`: its own, in the journal by now; `before`: those of earlier
-    attempts whose result nobody has seen, the newest first."""
+    attempts whose result nobody has seen, the newest first. `may_send`: it is sent where these have
+    no result."""
 
     id: str
     before: tuple[SentPrompt, ...] = ()
+    may_send: bool = True
 
 
 def unseen_prompts(records: Iterable[Mapping[str, Any]], call_id: str) -> tuple[SentPrompt, ...]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from sdwatch.errors import WebUIInterruptedError
+from sdwatch.errors import WebUIInterruptedError, WebUINoResultError
 from sdwatch.policy.failure.diagnosis import (
     Explanation,
     SizeTest,
@@ -100,6 +100,8 @@ def _gate(turn: Turn, call: LaneCall, tail: TailCaptured) -> tuple[Explanation, 
         managed=setup.managed,
         time_limit=limit is not None,
     )
+    if isinstance(error, WebUINoResultError):
+        decision = Decision(Action.FAIL, Ground.SENT_TOO_OFTEN, times=ledger.sent)
     return explanation, decision
 
 
@@ -184,6 +186,9 @@ def _hold_if_needed(turn: Turn, call: LaneCall, tail: TailCaptured, decision: De
         reason = hangs_elsewhere(reason)
     if works_on:
         put_on_hold(turn, reason, still_counts_for=setup.stall)
+    elif call.lost and setup.managed:
+        # Somebody else's prompt. What hangs in it for longer than any call may is not spared.
+        put_on_hold(turn, reason, still_counts_for=setup.call_limit, needs_self_test=True)
     elif call.lost:
         put_on_hold(turn, reason, still_counts_for=UNTIL_IDLE)
     else:

@@ -11,6 +11,7 @@ from sdwatch.errors import (
     WebUIUnreachableError,
 )
 from sdwatch.policy.failure.facts import Diagnosis
+from sdwatch.policy.failure.hold_reason import occupied
 from sdwatch.policy.failure.lifecycle import State
 from sdwatch.policy.failure.tracebacks import may_follow
 from sdwatch.policy.lane.effects import (
@@ -40,7 +41,8 @@ from sdwatch.policy.lane.events import (
     ReplyArrived,
     Stalled,
 )
-from sdwatch.policy.lane.not_ready import mark_crashed
+from sdwatch.policy.lane.lane_hold import UNTIL_IDLE
+from sdwatch.policy.lane.not_ready import mark_crashed, put_on_hold
 from sdwatch.policy.lane.state import CallPhase, LaneCall
 from sdwatch.policy.lane.turn import (
     AFTER_ANSWER,
@@ -145,20 +147,35 @@ def on_post_started(turn: Turn, call: LaneCall, event: LaneEvent) -> None:
 
 def on_not_posted(turn: Turn, call: LaneCall, event: LaneEvent) -> None:
     """It never went out, so it counts nowhere, and its run waits for its turn again. A run whose
-    POST an internal error kept back ends, since that would happen forever."""
+    POST an internal error kept back ends, since that would happen forever; so does a call without a
+    lane, since nobody frees the WebUI for it."""
     assert isinstance(event, NotPosted)
     if event.number != call.number:
         return
     call = turn.put(replace(call, in_flight=False))
-    if event.why:
-        turn.answer(call, Broken(why=event.why))
-    else:
-        _not_sent(turn, call)
+    if event.occupied and turn.state.setup.supervised:
+        _free_webui(turn)
+    elif event.occupied or event.why:
+        turn.answer(call, Broken(why=event.why or _OCCUPIED))
+        return
+    _not_sent(turn, call)
 
 
 def _not_sent(turn: Turn, call: LaneCall) -> None:
     turn.do(NotSent(call.id, call.number))
     turn.move(call, CallPhase.WAITING, ledger=replace(call.ledger, sent=call.number - 1))
+
+
+def _free_webui(turn: Turn) -> None:
+    """Free the WebUI from an earlier generation of our own that hangs. No job and no WebUI is to
+    blame, so it is no crash. One that sdwatch did not start is waited for."""
+    if turn.state.setup.managed:
+        turn.change(use=turn.state.use.make_due(_OCCUPIED))
+    else:
+        put_on_hold(turn, occupied(), still_counts_for=UNTIL_IDLE)
+
+
+_OCCUPIED = "a prompt that nobody waits for still runs in it, and an interrupt did not end it"
 
 
 def on_reply_arrived(turn: Turn, call: LaneCall, event: LaneEvent) -> None:
@@ -243,16 +260,23 @@ def _ended(turn: Turn, call: LaneCall) -> None:
 
 
 def on_stall(turn: Turn, call: LaneCall, event: LaneEvent) -> None:
-    """The generation makes no progress. On an external WebUI it may be somebody else's, with this
-    one queued behind it, unless it says that it runs ours. That its process ended says more, and
-    a reply that is here is decoded, however long that takes."""
+    """The generation makes no progress. It may be somebody else's, with this one queued behind it:
+    on an external WebUI unless it says that it runs ours, on a managed one if it says so. That its
+    process ended says more, and a reply that is here is decoded, however long that takes."""
     assert isinstance(event, Stalled)
     if event.number != call.number or call.exited is not None or call.arrived:
         return
     stage = call.request.stage
     error: WebUIStuckError | WebUIBusyError
-    if is_ours := turn.state.setup.managed or event.ours:
+    managed = turn.state.setup.managed
+    if is_ours := event.ours or (managed and not event.others):
         error = WebUIStuckError(event.reason, stage=stage)
+    elif managed:
+        error = WebUIBusyError(
+            f"{event.reason}. It runs a prompt that sdwatch did not send: nothing is sent until it "
+            "is idle",
+            stage=stage,
+        )
     else:
         error = WebUIBusyError(
             f"{event.reason}. sdwatch did not start this WebUI, so the generation may be "

@@ -124,10 +124,12 @@ class PostStarted(OfCall):
 @dataclass(frozen=True)
 class NotPosted(OfCall):
     """POST `number` did not go out: it was abandoned before that, perhaps a moment after
-    PostStarted, or an internal error kept it from going out (`why`)."""
+    PostStarted, or an internal error kept it from going out (`why`). `occupied`: or an earlier
+    generation of sdwatch's own still runs, which nobody waits for and no interrupt has ended."""
 
     number: int
     why: str = ""
+    occupied: bool = False
 
 
 @dataclass(frozen=True)
@@ -150,12 +152,14 @@ class Replied(OfCall):
 @dataclass(frozen=True)
 class Stalled(OfCall):
     """POST `number` makes no progress. `reason`: in words. `ours`: the WebUI named this call's own
-    prompt as the one that runs, so it is nobody else's."""
+    prompt as the one that runs, so it is nobody else's; `others`: it named another, which runs
+    before it."""
 
     number: int
     reason: str = ""
     probes: Probes | None = None
     ours: bool = False
+    others: bool = False
 
 
 @dataclass(frozen=True)

@@ -106,8 +106,9 @@ class Setup:
     `managed`: sdwatch starts and stops the WebUI. `recovery`: False fails at the first error.
     `supervised`: False for a call without a lane, where nobody probes, tests or cleans up, and a
     restart comes only with a retry. `health_interval`, `health_failures`: of probes. `stall`: how
-    long a generation without progress may last. `record_limit`: until a record is overdue.
-    `stop_limit`: until a slow effect that hangs is not waited for any longer, in a stop.
+    long a generation without progress may last; `call_limit`: any one. `record_limit`: until a
+    record is overdue. `stop_limit`: until a slow effect that hangs is not waited for any longer, in
+    a stop.
     """
 
     managed: bool = True
@@ -117,6 +118,7 @@ class Setup:
     health_interval: float = 30.0
     health_failures: int = 3
     stall: float = 300.0
+    call_limit: float = 3600.0
     interrupt_wait: float = 10.0
     record_limit: float = 60.0
     stop_limit: float = 30.0
@@ -190,7 +192,7 @@ class LaneCall:
     `number`: of its POST, counted from 1 over the life of its ledger; `incarnation` and `first`: to
     which it went, and whether no other call went there before. `started`: the POST went out;
     `arrived`: its whole reply is here. `deadline`: of the phase, on the boot clock. `exited`: its
-    process ended. `lost`: an external WebUI may still generate it. `in_flight`: the POST has no
+    process ended. `lost`: the WebUI may still generate it. `in_flight`: the POST has no
     reply yet, and is waited for. `without_log`: what the WebUI printed of its failure could not be
     read in time. `tail`: its last failure, None before. `crash_count`: of the WebUI, by this call
     and not excused. `given_up`: it ends at the next point where that is safe.

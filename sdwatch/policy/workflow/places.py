@@ -96,9 +96,22 @@ def short_place(workflow: Workflow, name: str) -> InputPlace:
     if len(found) == 1:
         return found[0]
     if not found:
-        raise PlaceError(f"the workflow has no place for {name}; use `set:` with a node and input")
+        why = _linked(workflow, name) or _nodes_there(workflow)
+        words = f"the workflow has no place for {name}; use `set:` with a node and input"
+        raise PlaceError(f"{words}{why}")
     several = listed(workflow, found)
     raise PlaceError(f"{name} could be several: {several}; use `set:` with one of them")
+
+
+def _linked(workflow: Workflow, name: str) -> str:
+    """Return from where the inputs that a short name would mean come, '' where there are none."""
+    found = [
+        f"{input} of node {node.shown} comes from node {source.shown}"
+        for node in workflow.nodes.values()
+        for input, link in node.links()
+        if input in _INPUTS.get(name, ()) and (source := workflow.nodes.get(link.node))
+    ]
+    return f"; {some_of(found)}" if found else ""
 
 
 def places_for(workflow: Workflow, name: str) -> list[InputPlace]:
@@ -200,16 +213,22 @@ _TEXTS = ("text", "text_g", "text_l", "clip_l", "t5xxl", "prompt", "string", "va
 """Inputs of encoders, and of nodes that only hold a text."""
 
 
+_INPUTS: Mapping[str, tuple[str, ...]] = {
+    "seed": ("seed", "noise_seed"),
+    "steps": ("steps",),
+    "cfg": ("cfg",),
+    "checkpoint": ("ckpt_name",),
+}
+
 _SHORT: Mapping[str, Callable[[Workflow], Iterator[InputPlace]]] = {
     "prompt": _prompt("positive", "conditioning"),
     "negative_prompt": _prompt("negative"),
-    "seed": _ending_in("seed", "noise_seed"),
-    "steps": _ending_in("steps"),
-    "cfg": _ending_in("cfg"),
     "width": _size("width"),
     "height": _size("height"),
-    "checkpoint": _ending_in("ckpt_name"),
+    **{name: _ending_in(*inputs) for name, inputs in _INPUTS.items()},
 }
 
-SHORT_NAMES = tuple(_SHORT)
+SHORT_NAMES = (
+    "prompt", "negative_prompt", "seed", "steps", "cfg", "width", "height", "checkpoint",
+)  # fmt: skip
 """What a stage may set without naming a node."""

@@ -230,7 +230,8 @@ class _RunsCall:
         kind = (self._settings.catalogue() or Catalogue()).kind
         prompt = None
         if kind.dialect is Dialect.PROMPTS:
-            prompt = PromptToSend(str(uuid.uuid4()), self._recorder.unseen_prompts())
+            before, may_send = self._recorder.unseen_prompts(), self._recorder.may_send
+            prompt = PromptToSend(str(uuid.uuid4()), before, may_send)
         self._handle.prompt = prompt
         try:
             self._recorder.call_started(

@@ -17,7 +17,7 @@ import queue
 from collections.abc import Callable
 from typing import Any
 
-from sdwatch.errors import WebUIError, WebUINotSentError
+from sdwatch.errors import WebUIError, WebUINotSentError, WebUIOccupiedError
 from sdwatch.policy.failure.cooldown import Instant
 from sdwatch.policy.lane.advance import next_deadline
 from sdwatch.policy.lane.effects import (
@@ -181,8 +181,9 @@ class CallLoop:
         with bound(**handle.facts):
             result = result_of(generate, call.stage)
         sent.is_under_way = False
-        if sent.given_up and isinstance(result, WebUINotSentError):
-            self.tell(NotPosted(handle.id, sent.number))
+        occupied = isinstance(result, WebUIOccupiedError)
+        if occupied or (sent.given_up and isinstance(result, WebUINotSentError)):
+            self.tell(NotPosted(handle.id, sent.number, occupied=occupied))
         elif isinstance(result, WebUIError):
             self.tell(Replied(handle.id, sent.number, result))
         else:

@@ -88,6 +88,11 @@ class CallWatch:
         job = state.get("job") if isinstance(state, Mapping) else None
         return job if isinstance(job, str) else ""
 
+    @property
+    def generates(self) -> bool:
+        """Return whether the WebUI can generate at all, as far as its log says."""
+        return not self.log.says_that_worker_ended()
+
     def _sample(self) -> str:
         unanswered = ""
         try:
@@ -101,7 +106,7 @@ class CallWatch:
         self._stepless = stepless
         cpu, io = self._work()
         self.log.poll()
-        if self.log.says_that_worker_ended():
+        if not self.generates:
             return "the thread that generates has ended, and only a restart brings it back"
         return self._watch.add(
             Sample(

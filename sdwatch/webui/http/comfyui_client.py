@@ -20,7 +20,9 @@ from sdwatch.errors import (
     WebUIBadRequestError,
     WebUIError,
     WebUIInterruptedError,
+    WebUINoResultError,
     WebUINotSentError,
+    WebUIOccupiedError,
     WebUIReplyError,
     WebUIStuckError,
     WebUIUnreachableError,
@@ -28,6 +30,7 @@ from sdwatch.errors import (
 from sdwatch.policy.failure.prompts_sent import PromptToSend, SentPrompt
 from sdwatch.policy.kinds.kind import Dialect
 from sdwatch.policy.kinds.table import kind_by_stats
+from sdwatch.policy.lane.turn import INTERRUPT_WAIT
 from sdwatch.policy.translation.lists import lists_of
 from sdwatch.policy.translation.template_file import WorkflowTemplate
 from sdwatch.policy.translation.templates import Templates
@@ -40,7 +43,13 @@ from sdwatch.system.log_events import LogEvent, about
 from sdwatch.webui.http.client import CANARY_HEADER, log_failure
 from sdwatch.webui.http.comfyui_questions import ComfyUIQuestions
 from sdwatch.webui.http.prompt_progress import PromptProgress
-from sdwatch.webui.http.prompt_reply import failed, folder_of, reply_from, reply_from_folder
+from sdwatch.webui.http.prompt_reply import (
+    bounded,
+    failed,
+    folder_of,
+    reply_from,
+    reply_from_folder,
+)
 from sdwatch.webui.http.prompt_workflows import WorkflowsOfCalls, has_no_model, images_in
 from sdwatch.webui.http.reply import Reply, error_for, parse_json
 from sdwatch.webui.http.template_folder import read_templates
@@ -48,6 +57,7 @@ from sdwatch.webui.http.template_folder import read_templates
 log = logging.getLogger("sdwatch.webui")
 
 _LOOK_EVERY_S = 1.0
+_ORPHANS_EVERY_S = 0.2
 _TRIES = 3
 """So many questions in a row may fail before nobody is there any more."""
 
@@ -69,7 +79,7 @@ class _Watched:
     def node(self) -> str:
         """Return the node that started last, for messages; or ''."""
         node = self.workflow.nodes.get(self.progress.node) if self.workflow else None
-        return f"{node.shown} of class {node.kind}" if node else self.progress.node
+        return node.with_class(node.kind) if node else self.progress.node
 
 
 def _not_yet() -> None:
@@ -84,6 +94,8 @@ class ComfyUIClient(ComfyUIQuestions):
     `templates`: a folder with templates of workflows, or None."""
 
     dialect = Dialect.PROMPTS
+    interrupt_limit = INTERRUPT_WAIT
+    """Seconds for the end of a prompt that was interrupted."""
 
     def __init__(
         self,
@@ -190,7 +202,8 @@ class ComfyUIClient(ComfyUIQuestions):
         """Queue one generation, wait for its end and return its images. See SDWebUIClient.
 
         `prompt`: its id, and those of earlier attempts: where one of these has a result, that is
-        returned, and nothing is sent.
+        returned, and nothing is sent. Raises WebUINoResultError where none has one and it may not
+        be sent.
         """
         prompt = prompt or PromptToSend(str(uuid.uuid4()))
         self._arrived = _not_yet  # what an earlier attempt left says nothing about this one
@@ -201,6 +214,8 @@ class ComfyUIClient(ComfyUIQuestions):
                     event = about(LogEvent.RESULT_TAKEN, prompt=sent.id)
                     log.info("%s: took the result of an earlier attempt", stage, extra=event)
                     return found
+            if not prompt.may_send:
+                raise WebUINoResultError("no earlier attempt has a result in ComfyUI")
             if prompt.before:
                 event = about(LogEvent.CALL_STARTED)
                 log.info("%s: sent; earlier attempts have no result", stage, extra=event)
@@ -255,7 +270,7 @@ class ComfyUIClient(ComfyUIQuestions):
     ) -> Reply:
         self._fetches = False
         workflow = self._workflows.of(stage, payload, folder_of(prompt.id), canary=canary)
-        self._cancel_orphans(prompt)
+        self._cancel_orphans(prompt, given_up)
         with self._watching(prompt.id, workflow) as watched:
             watched.progress.connect()
             if given_up():
@@ -303,7 +318,7 @@ class ComfyUIClient(ComfyUIQuestions):
                 return
             raise
         answer = _json(said)
-        why = refusal_in(answer, workflow)
+        why = bounded(refusal_in(answer, workflow))
         if status == 200 and not why:
             return
         if status == 200:
@@ -322,17 +337,32 @@ class ComfyUIClient(ComfyUIQuestions):
         except WebUIError:
             return False
 
-    def _cancel_orphans(self, prompt: PromptToSend) -> None:
-        """Cancel the prompts of this owner that nobody waits for: their run was cancelled while
-        sdwatch was away, or changed."""
+    def _cancel_orphans(self, prompt: PromptToSend, given_up: Callable[[], bool]) -> None:
+        """Cancel the prompts of this owner that nobody waits for, and wait for their end: their run
+        was cancelled or has changed, perhaps while sdwatch was away. Raises WebUIOccupiedError for
+        one that runs on, since no interrupt has an effect inside a node: what is sent now would
+        wait behind it."""
         wanted = {prompt.id, *(sent.id for sent in prompt.before)}
-        queued = set(wanted)
-        for part in self.queue(self.answer_limit):
-            for id, client in part.items():
-                queued.add(id)
-                if client.startswith(f"{self._owner}-") and id not in wanted:
-                    self.cancel(id, self.answer_limit)
-        self._workflows.take_back_all_but(set(map(folder_of, queued)))
+        deadline = time.monotonic() + self.interrupt_limit
+        while True:
+            queued = {
+                id: client for part in self.queue(self.answer_limit) for id, client in part.items()
+            }
+            orphans = [
+                id
+                for id, client in queued.items()
+                if client.startswith(f"{self._owner}-") and id not in wanted
+            ]
+            if not orphans:
+                break
+            for id in orphans:
+                self.cancel(id, self.answer_limit)
+            if given_up():
+                raise WebUINotSentError(_GIVEN_UP)
+            if time.monotonic() >= deadline:
+                raise WebUIOccupiedError("an earlier prompt of sdwatch's own hangs in ComfyUI")
+            time.sleep(_ORPHANS_EVERY_S)
+        self._workflows.take_back_all_but({folder_of(id) for id in {*wanted, *queued}})
 
     def _client_id(self, id: str) -> str:
         return f"{self._owner}-{id}"

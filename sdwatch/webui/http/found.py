@@ -17,6 +17,7 @@ from sdwatch.policy.failure.hold_reason import Lack
 from sdwatch.policy.failure.prompts_sent import PromptToSend
 from sdwatch.policy.kinds.kind import Dialect
 from sdwatch.policy.kinds.table import kind_by_stats
+from sdwatch.policy.lane.turn import INTERRUPT_WAIT
 from sdwatch.webui.http.client import SDWebUIClient
 from sdwatch.webui.http.health import ReadinessProbe
 from sdwatch.webui.http.remembered import Remembered, Routes
@@ -166,7 +167,7 @@ def client_for(
     def new_prompts() -> ComfyUIClient:
         from sdwatch.webui.http.comfyui_client import ComfyUIClient
 
-        return ComfyUIClient(
+        made = ComfyUIClient(
             webui.url,
             auth=auth,
             call_limit=limit,
@@ -174,6 +175,8 @@ def client_for(
             scratch=scratch,
             templates=webui.templates,
         )
+        made.interrupt_limit = min(INTERRUPT_WAIT, webui.stall / 2)  # it must not seem to stall
+        return made
 
     return FoundClient(
         SDWebUIClient(webui.url, auth=auth, call_limit=limit, scratch=scratch),

@@ -123,6 +123,10 @@ class Recorder(Protocol):
     def place_of(self, lane: str) -> str:
         """Return what the `lane` of a failed attempt is where it was made by this lane here."""
 
+    @property
+    def may_send(self) -> bool:
+        """Return whether the call may be sent once more: it was not cut off too often."""
+
     def unseen_prompts(self) -> tuple[SentPrompt, ...]:
         """Return the prompts of earlier attempts whose result nobody has seen, the newest
         first."""
