@@ -14,6 +14,7 @@ from sdwatch.policy.failure.cooldown import Crash, Instant
 from sdwatch.policy.failure.facts import Diagnosis
 from sdwatch.policy.failure.hold_reason import Cure
 from sdwatch.policy.failure.lifecycle import State
+from sdwatch.policy.failure.recovery import SENT_AT_MOST
 from sdwatch.policy.lane.advance import next_deadline
 from sdwatch.policy.lane.crashes import History, IdleFailure
 from sdwatch.policy.lane.effects import (
@@ -248,6 +249,25 @@ def test_what_a_call_has_found_only_a_self_test_can_clear() -> None:
     assert history.has(RunSelfTest)
     history.tell(PASSED).read()
     assert history.state.life is State.READY
+
+
+def test_what_only_calls_find_does_not_use_up_a_jobs_attempts() -> None:
+    """A full disk has room for the picture of a self-test, and none for that of a job."""
+    history = ready()
+    tries = 0
+    for _ in range(8 * 360):  # eight hours, a look each ten seconds
+        if history.state.life is State.READY:
+            history.request().finish().sent().fails(Diagnosis.STORAGE).recorded()
+            tries += 1
+        history.later(10)
+        if history.has(Probe):
+            history.tell(HEALTHY)
+        if history.has(RunSelfTest):
+            history.tell(PASSED).read()
+    assert 2 < tries < SENT_AT_MOST
+    assert history.state.life is State.NOT_USABLE
+    history.tell(Released(), HEALTHY).read()
+    assert history.state.life is State.READY, "a person says that it is fixed"
 
 
 def test_a_self_test_that_fails_on_hold_is_a_crash_and_the_webui_is_restarted() -> None:

@@ -73,6 +73,16 @@ def asked_again_after(number: int) -> float:
     return _ASKED_AGAIN[min(number, len(_ASKED_AGAIN)) - 1]
 
 
+_SENT_AGAIN = (2.0, 600.0, 3600.0, 86400.0)
+
+
+def sent_again_after(number: int) -> float:
+    """Return the seconds until a WebUI is tested again whose calls showed it to be unusable n times
+    in a row (n from 1), although it passed its self-test in between. A call may be sent five times
+    (SENT_AT_MOST): the next morning it must not have failed."""
+    return _SENT_AGAIN[min(number, len(_SENT_AGAIN)) - 1]
+
+
 def is_waited_for(
     cure: Cure, crashes_in_a_row: int, held_for: float, cooldown: Sequence[float]
 ) -> bool:

@@ -54,7 +54,12 @@ from sdwatch.policy.lane.events import (
     TailCaptured,
 )
 from sdwatch.policy.lane.lane_hold import UNTIL_IDLE
-from sdwatch.policy.lane.not_ready import crashed_by_jobs, mark_crashed, put_on_hold
+from sdwatch.policy.lane.not_ready import (
+    crashed_by_jobs,
+    mark_crashed,
+    put_on_hold,
+    put_on_hold_by_call,
+)
 from sdwatch.policy.lane.state import Busy, CallPhase, LaneCall, Next
 from sdwatch.policy.lane.turn import Turn
 
@@ -192,7 +197,7 @@ def _hold_if_needed(turn: Turn, call: LaneCall, tail: TailCaptured, decision: De
     elif call.lost:
         put_on_hold(turn, reason, still_counts_for=UNTIL_IDLE)
     else:
-        put_on_hold(turn, reason, needs_self_test=True)
+        put_on_hold_by_call(turn, reason)
 
 
 def on_failure_recorded(turn: Turn, call: LaneCall, event: LaneEvent) -> None:

@@ -38,8 +38,9 @@ class HoldState:
     """`reason`: why the lane is on hold, None without a hold. `has_printed`: the WebUI printed
     something about it. `since`: on the wall clock, 0 without a hold. `still_counts_for`: seconds
     for which a generation without progress counts as busy. `needs_self_test`: a call found what no
-    probe can see. `in_a_row`: holds since a call succeeded. `tried`: the last attempts since then;
-    `before`: how many more."""
+    probe can see. `in_a_row`: holds since a call succeeded; `by_calls`: those of them that a call
+    caused, although a self-test had passed since the one before. `tried`: the last attempts since
+    then; `before`: how many more."""
 
     reason: HoldReason | None = None
     has_printed: bool = True
@@ -47,6 +48,7 @@ class HoldState:
     still_counts_for: float = 0.0
     needs_self_test: bool = False
     in_a_row: int = 0
+    by_calls: int = 0
     started_as: HoldReason | None = None
     tried: tuple[Tried, ...] = ()
     before: int = 0
@@ -58,11 +60,13 @@ class HoldState:
         *,
         still_counts_for: float = 0.0,
         needs_self_test: bool = False,
+        by_call: bool = False,
     ) -> HoldState:
         """Start a hold that a call or a probe has caused."""
         started = replace(
             self,
             in_a_row=self.in_a_row + 1,
+            by_calls=self.by_calls + by_call,
             still_counts_for=still_counts_for,
             needs_self_test=needs_self_test,
             started_as=reason,
@@ -98,8 +102,10 @@ class HoldState:
 
     def clear(self) -> HoldState:
         """End the hold: the lane resumes."""
-        return HoldState(in_a_row=self.in_a_row, tried=self.tried, before=self.before)
+        return HoldState(
+            in_a_row=self.in_a_row, by_calls=self.by_calls, tried=self.tried, before=self.before
+        )
 
     def succeeded(self) -> HoldState:
         """Forget earlier holds: a call succeeded."""
-        return replace(self, in_a_row=0, tried=(), before=0)
+        return replace(self, in_a_row=0, by_calls=0, tried=(), before=0)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from sdwatch.policy.failure.cooldown import asked_again_after
+from sdwatch.policy.failure.cooldown import asked_again_after, sent_again_after
 from sdwatch.policy.failure.exits import exit_in_words
 from sdwatch.policy.failure.facts import Diagnosis
 from sdwatch.policy.failure.hold_reason import Cure, HoldReason, crashed_repeatedly, self_test_due
@@ -61,6 +61,18 @@ def put_on_hold(
     turn.change(hold=hold)
     wait = state.history.entry if reason.cure is Cure.TIME else asked_again_after
     hold_for(turn, wait(hold.in_a_row))
+
+
+def put_on_hold_by_call(turn: Turn, reason: HoldReason) -> None:
+    """Send nothing to a WebUI that a call showed to be unusable, before a self-test passes. If one
+    passed before, it does not see what the call saw (a full disk has room for its small picture),
+    and each try is one of the few POSTs of a job: the waits are long. A person can end them."""
+    if reason.cure is Cure.TIME:
+        put_on_hold(turn, reason, needs_self_test=True)
+        return
+    hold = turn.state.hold.start(reason, turn.now, needs_self_test=True, by_call=True)
+    turn.change(hold=hold)
+    hold_for(turn, sent_again_after(hold.by_calls))
 
 
 def wait_for_self_test(turn: Turn) -> None:

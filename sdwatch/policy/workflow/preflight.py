@@ -20,14 +20,11 @@ from sdwatch.policy.workflow.workflow import Link, Node, Workflow, link_of, shor
 @dataclass(frozen=True)
 class Misfit:
     """Why this ComfyUI cannot run a workflow. `node`: the id of the node, '' for all of it;
-    `input`: which of its inputs, '' for none. `may_change`: what is missing may be there the
-    next time: a model arrives while ComfyUI runs; ComfyUI-Manager, which has installed a node,
-    replaces the process by itself (os.execv), which is no new incarnation."""
+    `input`: which of its inputs, '' for none."""
 
     node: str
     input: str
     message: str
-    may_change: bool = False
 
 
 def misfits(
@@ -75,7 +72,7 @@ def _missing_classes(workflow: Workflow, classes: NodeClasses) -> Iterator[Misfi
                 f"this ComfyUI has no node class {shortly(node.kind)}, which {node.shown} needs"
             )
             words = f"{missing}: is a custom node missing or broken?{near}"
-            yield Misfit(node.id, "", words, may_change=True)
+            yield Misfit(node.id, "", words)
 
 
 def _of_inputs(
@@ -98,9 +95,8 @@ def _of_inputs(
         else:
             why = _wrong_value(value, rule)
         if why:
-            is_name = link is None and rule.type == "COMBO"
             words = f"input {shortly(name)} of node {node.shown} {why}"
-            yield Misfit(node.id, name, words, is_name)
+            yield Misfit(node.id, name, words)
 
 
 def _wrong_link(workflow: Workflow, link: Link, rule: InputRule, classes: NodeClasses) -> str:

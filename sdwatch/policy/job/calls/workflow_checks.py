@@ -30,9 +30,11 @@ def check_workflow(report: CheckReport, rules: JobRules) -> None:
     found = [*misfits(workflow, classes, allowed_paid=allowed, coming=call.images)]
     found += _named_places(workflow, classes, rules)
     found += _idle_outputs(workflow, classes, call)
+    if found:
+        # Models arrive while it runs. One that restarts itself, as ComfyUI-Manager makes it do, or
+        # that somebody else restarts, may have other classes, and that is no new incarnation.
+        report.refusing.add(NODE_CLASSES)
     for misfit in found:
-        if misfit.may_change:
-            report.refusing.add(NODE_CLASSES)
         place = used.where(stage.node, InputPlace(misfit.node, misfit.input))
         report.fail_at(place, misfit.message)
 
