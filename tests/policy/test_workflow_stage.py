@@ -21,7 +21,7 @@ from sdwatch.policy.job.calls.plan import pictures_of, plan_of
 from sdwatch.policy.job.calls.preflight import Checked, check_against
 from sdwatch.policy.job.conduct import OomStep
 from sdwatch.policy.job.files.job_images import AnyName
-from sdwatch.policy.job.job import Job, parse_job
+from sdwatch.policy.job.job import Job, Stage, parse_job
 from sdwatch.policy.job.stage.confinement import JobRules
 from sdwatch.policy.kinds.table import KINDS
 from sdwatch.policy.privacy.redaction import Redactor
@@ -373,12 +373,57 @@ def test_an_image_by_its_input_is_the_same_in_each_call() -> None:
     assert job.named == {*files, "wf.json"}
 
 
-def test_without_a_word_about_images_none_is_taken_from_the_stage_before() -> None:
-    text = b"stages:\n- txt2img: {id: base, prompt: x}\n- workflow: {file: wf.json%s}\n"
-    data = json.dumps(LOADS).encode()
-    for more, taken_from in ((b"", 0), (b", input: base", 1)):
-        job = parse_job(text % more, "job", frozenset(["wf.json"]), "job", read=lambda _: data)
-        assert plan_of(job.stages)[1].source == taken_from
+def second_stage(
+    fields: str, workflow: Nodes, files: Mapping[str, bytes] | None = None
+) -> tuple[Stage, int]:
+    """A workflow behind a txt2img, and the stage that it takes its images from; 0 for none."""
+    text = f"stages:\n- txt2img: {{id: base, prompt: x}}\n- workflow: {{file: wf.json{fields}}}\n"
+    there = {"job.yaml": b"", "wf.json": json.dumps(workflow).encode(), **(files or {})}
+    job = parse_job(
+        text.encode(), "job", frozenset(there), "job", read=there.__getitem__,
+        look=lambda _: (64, 64),
+    )  # fmt: skip
+    return job.stages[1], plan_of(job.stages)[1].source
+
+
+def test_a_workflow_with_one_place_for_an_image_works_on_the_stage_before() -> None:
+    # Its LoadImage names ComfyUI's own example.png, as the editor's default does.
+    stage, source = second_stage("", LOADS)
+    assert source == 1
+    assert stage.workflow is not None
+    assert stage.workflow.image == ("10", "image")
+    assert [call.images for call in calls_of(2, stage, None, ("1.png", "2.png"))] == [
+        ("1.png",), ("2.png",),
+    ]  # fmt: skip
+    assert second_stage(", input: base", LOADS)[1] == 1
+    assert second_stage("", DRAWS)[1] == 0  # it loads no image
+    assert plan_of(read("", LOADS).stages)[0].source == 0  # nothing is before it
+
+
+def test_a_job_says_that_a_later_workflow_loads_a_file_of_comfyui() -> None:
+    assert second_stage(", set: {Photo.image: example.png}", LOADS)[1] == 0
+    stage, source = second_stage(", set: {Pose.image: example.png}", TWO_LOADS)
+    assert (source, stage.workflow and stage.workflow.image) == (1, ("10", "image"))
+    pose = {"pose.png": b""}
+    stage, source = second_stage(", images: {Photo.image: pose.png}", TWO_LOADS, pose)
+    assert (source, stage.workflow and stage.workflow.image) == (1, ("12", "image"))
+
+
+def test_with_several_places_a_later_workflow_says_which_one_is_for_the_stage_before() -> None:
+    with pytest.raises(JobError) as error:
+        second_stage("", TWO_LOADS)
+    (problem,) = error.value.problems
+    assert (problem.line, problem.column) == (3, 20)
+    assert problem.message == (
+        "the picture of the stage before could be for several: Photo (10.image), Pose (12.image); "
+        "name the others: `images: {12.image: pose.png}` for a file of the job folder, `set:` for "
+        "one that ComfyUI has in its input/"
+    )
+
+
+def test_the_id_of_a_stage_among_images_belongs_into_input() -> None:
+    with pytest.raises(JobError, match='for the pictures of that stage write "input: base"'):
+        second_stage(", images: base", LOADS)
 
 
 @table(

@@ -142,9 +142,11 @@ class WorkflowReader:
         self._fail = fail
         self._known: dict[str, WorkflowFile | None] = {}  # None: it has a mistake
 
-    def read(self, part: Part, links: Links, given: Mapping[str, Any]) -> StageWorkflow | None:
+    def read(
+        self, part: Part, links: Links, given: Mapping[str, Any], *, follows: bool
+    ) -> StageWorkflow | None:
         """Return the workflow of a stage, None where it cannot be read. `given`: its fields,
-        typed; a missing one had a mistake."""
+        typed; a missing one had a mistake. `follows`: there is a stage before it."""
         nodes = {key.text: value for key, value in part.entries if not _is_null(value)}
         node = nodes.get("file")
         if not isinstance(node, Scalar):
@@ -156,7 +158,8 @@ class WorkflowReader:
         if file is None:
             return None
         stage = _Stage(file, nodes, given, lambda place, why: self._fail(place, why, False))
-        return stage.read(takes_image=bool(links.inputs) or links.source is not None)
+        takes_image = bool(links.inputs) or links.source is not None
+        return stage.read(takes_image=takes_image, follows=follows)
 
     def _file(self, node: Scalar) -> WorkflowFile | None:
         names = self._files.names
@@ -229,8 +232,9 @@ class _Stage:
         self._values: dict[tuple[str, str], Any] = {}
         self._said: dict[InputPlace, Way] = {}
 
-    def read(self, *, takes_image: bool) -> StageWorkflow:
-        """Return the whole. `takes_image`: each call has an image, from wherever."""
+    def read(self, *, takes_image: bool, follows: bool) -> StageWorkflow:
+        """Return the whole. `takes_image`: each call has an image, from wherever; `follows`: else
+        it takes those of the stage before, if it loads any."""
         self._set()
         self._short_names()
         images = self._images_by_place()
@@ -239,6 +243,8 @@ class _Stage:
         image = None
         if takes_image or isinstance(self._given.get("images"), list):
             image = self._place_of_image(workflow)
+        elif follows:
+            image = self._place_for_stage_before(workflow)
         return StageWorkflow(
             self._file,
             workflow,
@@ -330,8 +336,23 @@ class _Stage:
                     images[place] = given[key.text]
         return images
 
+    def _free_images(self, workflow: Workflow) -> list[InputPlace]:
+        return [place for place in image_places(workflow) if place not in self._said]
+
+    def _place_for_stage_before(self, workflow: Workflow) -> InputPlace | None:
+        places = self._free_images(workflow)
+        if len(places) > 1:
+            self._fail(
+                self._nodes["file"],
+                f"the picture of the stage before could be for several: "
+                f"{listed(workflow, places)}; name the others: `images: {{%s.%s: pose.png}}` for "
+                "a file of the job folder, `set:` for one that ComfyUI has in its input/"
+                % places[-1],
+            )
+        return places[0] if len(places) == 1 else None
+
     def _place_of_image(self, workflow: Workflow) -> InputPlace | None:
-        places = [place for place in image_places(workflow) if place not in self._said]
+        places = self._free_images(workflow)
         if len(places) == 1:
             return places[0]
         node = self._nodes.get("images") or self._nodes["input"]

@@ -169,7 +169,7 @@ def works_on_images(stage: Stage) -> bool:
     kind = STAGES[stage.kind]
     if not kind.runs_workflow:
         return kind.needs_image
-    return bool(own_images(stage)) or stage.links.source is not None
+    return stage.workflow is not None and stage.workflow.image is not None
 
 
 def takes_of(stage: Stage, inputs: Sequence[str]) -> list[tuple[str, ...]]:

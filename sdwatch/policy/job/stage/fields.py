@@ -297,7 +297,8 @@ class WorkflowFields(InputFields):
     images: Annotated[Any, _IMAGES, WithJsonSchema(_AS_SCHEMA)] | None = Field(
         None,
         description="Images of the job folder for its one node that loads one: a call for each. Or "
-        "`{Pose.image: pose.png}`: for these inputs, in every call.",
+        "`{Pose.image: pose.png}`: for these inputs, in every call. Default: behind another stage "
+        "that one's, else what the file names.",
     )
     repeat: Annotated[int, Field(ge=1, le=1000), WHOLE] | None = Field(
         None, description="How often it is run, each time with the next seed."
