@@ -353,6 +353,50 @@ def test_seeds_that_are_drawn_count_on_over_images_and_a_given_one_does_not() ->
         assert [call["3"]["seed"] for call in prompt(job)] == expected
 
 
+def held(kind: str, value: Any, title: str = "Seed for all") -> Nodes:
+    """Two samplers whose seeds come from one node that holds it, and their steps."""
+    sampler = {"seed": ["80", 0], "steps": ["81", 0]}
+    first = {**DRAWS["3"], "inputs": {**DRAWS["3"]["inputs"], **sampler}}
+    return nodes(
+        n3=first,
+        n33=node("KSamplerAdvanced", noise_seed=["80", 0]),
+        n5=node("EmptyLatentImage", width=["82", 0], height=64, batch_size=1),
+        n80=node(kind, title, value=value),
+        n81=node("PrimitiveInt", "Steps", value=4),
+        n82=node("PrimitiveInt", "Width", value=64),
+    )
+
+
+def test_a_short_name_follows_a_link_to_the_node_that_holds_the_value() -> None:
+    (sent,) = prompt(read("seed: 9, steps: 7, width: 128", held("PrimitiveInt", 5)))
+    assert [sent[id]["value"] for id in ("80", "81", "82")] == [9, 7, 128]
+    assert sent["3"]["seed"] == ["80", 0]
+    for fields, values in (
+        ("repeat: 2", [5, 6]),
+        ("seed: -1, repeat: 2", [777, 778]),
+        ("set: {Seed for all.value: -1}", [777]),
+    ):
+        sent = prompt(read(fields, held("PrimitiveInt", 5)))
+        assert [each["80"]["value"] for each in sent] == values, fields
+    assert prompt(read("", held("PrimitiveInt", -1)))[0]["80"]["value"] == 777
+
+
+def test_a_short_name_without_a_place_names_what_gives_the_value() -> None:
+    adds = held("PrimitiveInt", 5)
+    adds["80"] = node("Add", "Sum", a=1, b=2)
+    (message,) = refused("seed: 5", adds)
+    assert message.endswith(
+        "the workflow has no place for seed; use `set:` with a node and input (seed comes from "
+        "80.a, 80.b)"
+    )
+    joined = nodes(
+        n6=node("CLIPTextEncode", text=["83", 0], clip=["4", 1]),
+        n83=node("StringConcatenate", string_a="a", string_b="b", delimiter=","),
+    )
+    (message,) = refused("prompt: x", joined)
+    assert "(prompt comes from 83.string_a, 83.string_b, 83.delimiter)" in message
+
+
 # -- images
 
 

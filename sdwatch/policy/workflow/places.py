@@ -7,7 +7,7 @@ from itertools import islice
 from typing import NamedTuple
 
 from sdwatch.policy.naming import did_you_mean, shown, some_of
-from sdwatch.policy.workflow.workflow import Link, Node, Workflow, shortly
+from sdwatch.policy.workflow.workflow import Link, Node, Workflow, link_of, shortly
 
 
 class PlaceError(ValueError):
@@ -96,7 +96,10 @@ def short_place(workflow: Workflow, name: str) -> InputPlace:
     if len(found) == 1:
         return found[0]
     if not found:
-        raise PlaceError(f"the workflow has no place for {name}; use `set:` with a node and input")
+        near = _behind_links(workflow, _INPUTS.get(name, ()))
+        instead = f" ({name} comes from {near})" if near else ""
+        why = f"the workflow has no place for {name}; use `set:` with a node and input{instead}"
+        raise PlaceError(why)
     several = listed(workflow, found)
     raise PlaceError(f"{name} could be several: {several}; use `set:` with one of them")
 
@@ -137,13 +140,45 @@ def _samplers(workflow: Workflow) -> Iterator[Node]:
 
 
 def _ending_in(*names: str) -> Callable[[Workflow], Iterator[InputPlace]]:
-    """Return a search for plain values with these names."""
+    """Return a search for the values of inputs with these names."""
 
     def search(workflow: Workflow) -> Iterator[InputPlace]:
         for node in workflow.nodes.values():
-            yield from (InputPlace(node.id, name) for name in node.values() if name in names)
+            for name in names:
+                if (place := _value_of(workflow, node, name)) is not None:
+                    yield place
 
     return search
+
+
+def _value_of(workflow: Workflow, node: Node, name: str) -> InputPlace | None:
+    """Return where the value of an input is written: there, or in the node that it is linked to,
+    if that does nothing but hold a value, as PrimitiveInt does; None where it is computed."""
+    seen = {node.id}
+    while name in node.inputs:
+        if (link := link_of(node.inputs[name])) is None:
+            return InputPlace(node.id, name)
+        source = workflow.nodes.get(link.node)
+        if source is None or source.id in seen or list(source.inputs) != [_HELD]:
+            return None
+        node, name = source, _HELD
+        seen.add(node.id)
+    return None
+
+
+_HELD = "value"
+"""The one input of a node that holds a value (comfy_extras/nodes_primitive.py of 0.33.0)."""
+
+
+def _behind_links(workflow: Workflow, names: tuple[str, ...]) -> str:
+    """Return the values of the nodes that give inputs with these names, for people: `80.a, 80.b`."""
+    found: dict[str, None] = {}
+    for node in workflow.nodes.values():
+        for name, link in node.links():
+            source = workflow.nodes.get(link.node) if name in names else None
+            values = source.values() if source else {}
+            found |= {f"{shortly(link.node)}.{shortly(input)}": None for input in values}
+    return some_of(list(found))
 
 
 def _size(name: str) -> Callable[[Workflow], Iterator[InputPlace]]:
@@ -152,9 +187,10 @@ def _size(name: str) -> Callable[[Workflow], Iterator[InputPlace]]:
 
     def search(workflow: Workflow) -> Iterator[InputPlace]:
         for node in workflow.nodes.values():
-            has_sides = {"width", "height", "batch_size"} <= node.values().keys()
-            if has_sides and "latent" in node.kind.lower():
-                yield InputPlace(node.id, name)
+            has_sides = {"width", "height", "batch_size"} <= node.inputs.keys()
+            place = _value_of(workflow, node, name)
+            if place is not None and has_sides and "latent" in node.kind.lower():
+                yield place
 
     return search
 
@@ -200,16 +236,26 @@ _TEXTS = ("text", "text_g", "text_l", "clip_l", "t5xxl", "prompt", "string", "va
 """Inputs of encoders, and of nodes that only hold a text."""
 
 
+_SEEDS = ("seed", "noise_seed")
+
 _SHORT: Mapping[str, Callable[[Workflow], Iterator[InputPlace]]] = {
     "prompt": _prompt("positive", "conditioning"),
     "negative_prompt": _prompt("negative"),
-    "seed": _ending_in("seed", "noise_seed"),
+    "seed": _ending_in(*_SEEDS),
     "steps": _ending_in("steps"),
     "cfg": _ending_in("cfg"),
     "width": _size("width"),
     "height": _size("height"),
     "checkpoint": _ending_in("ckpt_name"),
 }
+
+_INPUTS: Mapping[str, tuple[str, ...]] = {
+    "seed": _SEEDS,
+    "checkpoint": ("ckpt_name",),
+    **dict.fromkeys(("prompt", "negative_prompt"), _TEXTS),
+    **{name: (name,) for name in ("steps", "cfg", "width", "height")},
+}
+"""The inputs that a short name means."""
 
 SHORT_NAMES = tuple(_SHORT)
 """What a stage may set without naming a node."""
