@@ -16,7 +16,7 @@ from sdwatch.policy.failure.reply_checks import Picture, ReplyContents, findings
 from sdwatch.policy.job.calls.call_sizes import CallSize, sizes_in
 from sdwatch.policy.job.calls.catalogue import NODE_CLASSES, Catalogue
 from sdwatch.policy.job.calls.oom_ladder import ladder
-from sdwatch.policy.job.calls.payload import Seeds, calls_of, draw_seeds
+from sdwatch.policy.job.calls.payload import MAX_SEED, Seeds, calls_of, draw_seeds
 from sdwatch.policy.job.calls.plan import pictures_of, plan_of
 from sdwatch.policy.job.calls.preflight import Checked, check_against
 from sdwatch.policy.job.conduct import OomStep
@@ -652,6 +652,41 @@ def found(job: Job, **more: Any) -> list[str]:
 def test_a_workflow_that_fits_passes() -> None:
     assert found(read("prompt: x, seed: -1")) == []
     assert found(read("images: a.png", LOADS, files={"a.png": b""})) == []
+
+
+def of_seeds(most: int, least: int = 0) -> Catalogue:
+    """A ComfyUI with a sampler whose seeds end there."""
+    sampler = {
+        "input": {"required": {"seed": ["INT", {"min": least, "max": most}]}},
+        "output_node": True,
+    }
+    classes = {**CLASSES, **read_classes({"Small": sampler})}
+    return CATALOGUE.with_classes(classes, lambda *_: ())
+
+
+def test_a_drawn_seed_fits_into_each_node_that_takes_31_bits() -> None:
+    for_small = nodes(n20=node("Small", "Noise", seed=-1), n3=None, n8=None, n9=None)
+    job = read("repeat: 3", for_small)
+    seeds = draw_seeds(job.stages[0], lambda: MAX_SEED)
+    assert seeds is not None
+    assert 0 <= seeds.seed < 2**30  # what counts on from there stays below 2**31
+    assert check_against(job, of_seeds(2**31 - 1, least=1)).problems == ()
+    (problem,) = check_against(job, of_seeds(9999)).problems
+    assert problem.message == (
+        "input seed of node 20 (Noise) takes at most 9999, and a drawn seed may be as large as "
+        "2147483647: give a seed"
+    )
+    (said,) = check_against(read("seed: -1", for_small), of_seeds(9999)).problems
+    assert (said.line, said.column) == (3, 27)
+
+
+def test_the_last_seed_of_a_repetition_fits_too() -> None:
+    for_small = nodes(n20=node("Small", "Noise", seed=9998), n3=None, n8=None, n9=None)
+    assert check_against(read("repeat: 2", for_small), of_seeds(9999)).problems == ()
+    (problem,) = check_against(read("repeat: 3", for_small), of_seeds(9999)).problems
+    assert problem.message == (
+        "input seed of node 20 (Noise) takes at most 9999, and the last of 3 calls has 10000"
+    )
 
 
 def test_what_does_not_fit_has_the_place_where_it_is_written() -> None:

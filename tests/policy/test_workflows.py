@@ -203,7 +203,7 @@ CLASSES = read_classes(
             "input": {
                 "required": {
                     "model": ["MODEL"],
-                    "seed": ["INT", {"min": 0}],
+                    "seed": ["INT", {"min": 0, "max": 2**64 - 1}],
                     "steps": ["INT", {"min": 1, "max": 10000}],
                     "cfg": ["FLOAT", {"min": 0.0, "max": 100.0}],
                     "sampler_name": [["euler", "heun"]],
@@ -268,6 +268,12 @@ def test_a_workflow_that_fits_has_no_misfit() -> None:
         (changed("3", model=["4", 3]), r"output 3 of 4 \(CheckpointLoaderSimple\), which has 3"),
         (changed("3", model=["4", 1]), "takes MODEL; .* gives CLIP there"),
         (changed("5", width=8), "must be at least 16, not 8"),
+        (changed("3", seed=2**64), f"must be at most {2**64 - 1}, not {2**64}$"),
+        (changed("3", seed=str(2**64)), f"must be at most {2**64 - 1}, not {2**64}$"),
+        (changed("3", seed=-(2**63)), f"must be at least 0, not -{2**63}$"),
+        (changed("3", steps=10001.0), "must be at most 10000, not 10001$"),
+        (changed("3", cfg=100.25), "must be at most 100, not 100.25$"),
+        (changed("3", steps=2.5), "must be a whole number, not 2.5$"),
     ],
 )
 def test_an_input_that_does_not_fit_is_named(made: Workflow, why: str) -> None:

@@ -6,6 +6,7 @@ out, and answers 200 (measured with ComfyUI 0.33.0).
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
@@ -175,20 +176,40 @@ def _nearest(name: str, choices: tuple[str, ...]) -> str:
 
 
 def _wrong_number(value: Any, rule: InputRule) -> str:
-    """ComfyUI takes "64" for a number, too."""
-    try:
-        number = float(value)
-    except (TypeError, ValueError):
+    number = _number(value)
+    if number is None:
         return "must be a number"
-    if number != number or number in (float("inf"), float("-inf")):
-        return "must be a number"
-    if rule.type == "INT" and not number.is_integer():
+    if rule.type == "INT" and isinstance(number, float) and not number.is_integer():
         return f"must be a whole number, not {number:g}"  # ComfyUI would cut the rest off
     if rule.minimum is not None and number < rule.minimum:
-        return f"must be at least {rule.minimum:g}, not {number:g}"
+        return f"must be at least {plain(rule.minimum)}, not {plain(number)}"
     if rule.maximum is not None and number > rule.maximum:
-        return f"must be at most {rule.maximum:g}, not {number:g}"
+        return f"must be at most {plain(rule.maximum)}, not {plain(number)}"
     return ""
+
+
+def _number(value: Any) -> int | float | None:
+    """Return a number, a whole one as such: a float has no place for the last digits of a seed.
+    ComfyUI takes "64" for one, too."""
+    try:
+        if isinstance(value, int) or (isinstance(value, str) and _WHOLE.fullmatch(value)):
+            return int(value)
+        number = float(value)
+    except (TypeError, ValueError):
+        return None
+    if not math.isfinite(number):
+        return None
+    return int(number) if number.is_integer() and abs(number) < _EXACT else number
+
+
+def plain(number: float) -> str:
+    """Return a number for people, with all digits of a whole one."""
+    known = _number(number)
+    return str(known) if isinstance(known, int) else f"{number:g}"
+
+
+_WHOLE = re.compile(r"\s*[-+]?[0-9]{1,40}\s*")
+_EXACT = 2.0**53
 
 
 def _circles(workflow: Workflow) -> Iterator[Misfit]:

@@ -6,11 +6,13 @@ from collections.abc import Iterator
 
 from sdwatch.policy.job.calls.catalogue import NODE_CLASSES
 from sdwatch.policy.job.calls.name_checks import CheckReport
+from sdwatch.policy.job.calls.payload import DRAWN_FOR_WORKFLOWS
 from sdwatch.policy.job.stage.confinement import HINT, JobRules, is_named_as_place
 from sdwatch.policy.job.workflow_reach import may_be_place
+from sdwatch.policy.job.workflow_stage import SEEDS, StageWorkflow
 from sdwatch.policy.workflow.node_classes import NodeClasses
 from sdwatch.policy.workflow.places import InputPlace
-from sdwatch.policy.workflow.preflight import Misfit, misfits
+from sdwatch.policy.workflow.preflight import Misfit, misfits, plain
 from sdwatch.policy.workflow.workflow import Workflow
 from sdwatch.policy.workflow.workflow_call import PREFIX, WorkflowCall, choosing_places, savers_in
 
@@ -24,10 +26,13 @@ def check_workflow(report: CheckReport, rules: JobRules) -> None:
     if classes is None:
         report.skipped["node classes"] = f"{report.webui} gave no /object_info"
         return
-    call = used.call(max(used.seed, 0) if used.seed is not None else None)
+    is_drawn = used.seed is not None and used.seed < 0
+    call = used.call(DRAWN_FOR_WORKFLOWS if is_drawn else used.seed)
     workflow = call.ready("sdwatch", [""] * len(call.images))
     allowed = (*used.allow, *rules.allow)
-    found = [*misfits(workflow, classes, allowed_paid=allowed, coming=call.images)]
+    coming = (*call.images, *(used.seeds if is_drawn else ()))
+    found = [*misfits(workflow, classes, allowed_paid=allowed, coming=coming)]
+    found += _last_seeds(used, classes, stage.fields.get("repeat", 1))
     found += _named_places(workflow, classes, rules)
     found += _idle_outputs(workflow, classes, call)
     for misfit in found:
@@ -35,6 +40,27 @@ def check_workflow(report: CheckReport, rules: JobRules) -> None:
             report.refusing.add(NODE_CLASSES)
         place = used.where(stage.node, InputPlace(misfit.node, misfit.input))
         report.fail_at(place, misfit.message)
+
+
+def _last_seeds(used: StageWorkflow, classes: NodeClasses, calls: int) -> Iterator[Misfit]:
+    """Yield inputs that do not take the largest seed that they may get, though they may take the
+    first. `calls`: with a seed each."""
+    is_drawn = used.seed is not None and used.seed < 0
+    last = 2 * DRAWN_FOR_WORKFLOWS - 1 if is_drawn else (used.seed or 0) + calls - 1
+    for place, further in used.seeds.items():
+        node = used.workflow.nodes[place.node]
+        kind = classes.get(node.kind)
+        rule = kind.inputs.get(place.input) if kind else None
+        most = rule.maximum if rule else None
+        if most is None or last + further <= most or last + further >= SEEDS:
+            continue
+        why = f"and the last of {calls} calls has {last + further}"
+        if is_drawn:
+            why = f"and a drawn seed may be as large as {last}: give a seed"
+        elif (used.seed or 0) + further > most:
+            continue  # the first is too large, too
+        words = f"input {place.input} of node {node.shown} takes at most {plain(most)}, {why}"
+        yield Misfit(place.node, place.input, words)
 
 
 def _named_places(workflow: Workflow, classes: NodeClasses, rules: JobRules) -> Iterator[Misfit]:
