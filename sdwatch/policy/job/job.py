@@ -432,7 +432,8 @@ class _JobReader:
             for _, item in node.entries:
                 self.check_names(item)
         elif isinstance(node, Scalar) and not node.is_null:
-            if why := self.images.refusal(node.text):
+            why = self.images.refusal(node.text)
+            if why:
                 if node.text in self.ids.numbers:
                     why += f'; for the pictures of that stage write "input: {node.text}"'
                 self.fail(node, why, unfinished=self.images.is_unfinished(node.text))

@@ -7,7 +7,6 @@ another node is never cut off: what gives the value is set instead.
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -22,7 +21,8 @@ from sdwatch.policy.job.graph import Links
 from sdwatch.policy.job.points.template import Part
 from sdwatch.policy.job.text import document
 from sdwatch.policy.job.text.document import Node, Scalar, UnreadableError, text_of
-from sdwatch.policy.job.text.typed_values import found, free, locate
+from sdwatch.policy.job.text.typed_values import found, locate
+from sdwatch.policy.job.workflow_values import as_written
 from sdwatch.policy.naming import nearest, shown
 from sdwatch.policy.workflow.places import (
     SHORT_NAMES,
@@ -407,29 +407,6 @@ class _Stage:
 
 _MOST_NAMED = 6
 _MOST_MISTAKES = 20
-
-_WHOLE = re.compile(r"[-+]?[0-9]{1,20}")
-_NUMBER = re.compile(r"[-+]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][-+]?[0-9]+)?")
-
-
-def as_written(node: Scalar, now: Any) -> Any:
-    """Return the value that a text of a job file is for an input whose value is `now`: a text stays
-    what it is, as `007` does, and a number is never rounded. Raises ValueError with what it must
-    be."""
-    text = node.text
-    if isinstance(now, str):
-        return "" if node.is_null and not text.strip() else text
-    if isinstance(now, bool):
-        if text.lower() not in ("true", "false"):
-            raise ValueError("true or false")
-        return text.lower() == "true"
-    if isinstance(now, int | float):
-        if _WHOLE.fullmatch(text):
-            return int(text)
-        if _NUMBER.fullmatch(text) and math.isfinite(float(text)):
-            return float(text)
-        raise ValueError("a number such as 7 or 7.5")
-    return free(node)
 
 
 def _is_whole(value: object) -> bool:

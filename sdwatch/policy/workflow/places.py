@@ -171,7 +171,7 @@ _HELD = "value"
 
 
 def _behind_links(workflow: Workflow, names: tuple[str, ...]) -> str:
-    """Return the values of the nodes that give inputs with these names, for people: `80.a, 80.b`."""
+    """Return the values of the nodes that give inputs with these names, for people."""
     found: dict[str, None] = {}
     for node in workflow.nodes.values():
         for name, link in node.links():
