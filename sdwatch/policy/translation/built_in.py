@@ -95,6 +95,19 @@ def _why(name: str) -> str:
     return f"ComfyUI's built-in workflow has nothing for {name}; use a workflow of your own"
 
 
+FIELDS: Mapping[str, str] = {
+    "seed": "seed",
+    "steps": "steps",
+    "cfg": "cfg_scale",
+    "width": "width",
+    "height": "height",
+    "batch_size": "batch_size",
+    "amount": "batch_size",
+    "denoise": "denoising_strength",
+}
+"""The numbers in the workflow of a txt2img or img2img, each with its field of the job."""
+
+
 def drawing(
     fields: Mapping[str, Any], checkpoint: str, prefix: str, images: Sequence[str] = ()
 ) -> Workflow:

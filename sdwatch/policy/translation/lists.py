@@ -9,10 +9,11 @@ from pathlib import PureWindowsPath
 from typing import Any
 
 from sdwatch.policy.job.stage.stage_kinds import STAGES
-from sdwatch.policy.translation.built_in import PIXEL_METHODS, refusals
+from sdwatch.policy.translation.built_in import FIELDS, PIXEL_METHODS, drawing, refusals
 from sdwatch.policy.translation.samplers import sampler_names, scheduler_names
-from sdwatch.policy.translation.templates import Templates, asked_for, unfit
+from sdwatch.policy.translation.templates import Templates, asked_for, last_of, unfit
 from sdwatch.policy.workflow.node_classes import NodeClasses
+from sdwatch.policy.workflow.preflight import misfits
 
 NO_TEMPLATES = Templates()
 
@@ -83,10 +84,19 @@ class WorkflowRules:
             yield "", why
         elif (template := self.templates.named(stage, fields)) is not None:
             yield from template.refusals(fields)
-            yield from (("", f"{template.file}: {why}") for why in unfit(template, self.classes))
+            yield from unfit(template, self.classes, fields)
         else:
             yield from ((refusal.field, refusal.why) for refusal in refusals(stage, fields))
             yield from self._without_checkpoint(stage, fields)
+            if STAGES[stage].has_steps:
+                yield from self._outside_ranges(stage, fields)
+
+    def _outside_ranges(self, stage: str, fields: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+        images = ["image"] if STAGES[stage].needs_image else []
+        drawn = last_of({**fields, **({"init_images": images} if images else {})})
+        for misfit in misfits(drawing(drawn, "", "sdwatch", images), self.classes):
+            if misfit.why and (field := FIELDS.get(misfit.input)) in fields:
+                yield field, f"{field} {misfit.why}"
 
     def _without_checkpoint(
         self, stage: str, fields: Mapping[str, Any]

@@ -23,12 +23,14 @@ class Misfit:
     """Why this ComfyUI cannot run a workflow. `node`: the id of the node, '' for all of it;
     `input`: which of its inputs, '' for none. `may_change`: what is missing may be there the
     next time: a model arrives while ComfyUI runs; ComfyUI-Manager, which has installed a node,
-    replaces the process by itself (os.execv), which is no new incarnation."""
+    replaces the process by itself (os.execv), which is no new incarnation. `why`: of a value, what
+    the input takes instead."""
 
     node: str
     input: str
     message: str
     may_change: bool = False
+    why: str = ""
 
 
 def misfits(
@@ -101,7 +103,7 @@ def _of_inputs(
         if why:
             is_name = link is None and rule.type == "COMBO"
             words = f"input {shortly(name)} of node {node.shown} {why}"
-            yield Misfit(node.id, name, words, is_name)
+            yield Misfit(node.id, name, words, is_name, "" if link else why)
 
 
 def _wrong_link(workflow: Workflow, link: Link, rule: InputRule, classes: NodeClasses) -> str:
