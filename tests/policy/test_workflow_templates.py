@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from sdwatch.errors import Problem
 from sdwatch.policy.job.stage.fields import ExtraSingleImageFields, Img2ImgFields, Txt2ImgFields
 from sdwatch.policy.translation.built_in import drawing, enlarging, refusals
 from sdwatch.policy.translation.lists import WorkflowRules, lists_of
@@ -128,9 +129,8 @@ def test_a_number_outside_the_range_of_its_node_is_refused_by_the_field_of_the_j
     built_in = WorkflowRules(known)
     assert list(built_in("txt2img", IN_RANGE)) == []
     assert list(built_in("txt2img", {name: value})) == [(name, why)]
-    if name != "cfg_scale":  # this template has no place for it
-        ours = WorkflowRules(known, Templates((flux(),)))
-        assert list(ours("txt2img", {name: value, **NAMED})) == [(name, why)]
+    ours = WorkflowRules(known, Templates((flux(),)))
+    assert list(ours("txt2img", {name: value, **NAMED})) == [(name, why)]
 
 
 def test_the_pictures_of_an_img2img_are_repeated_64_times_at_most() -> None:
@@ -188,10 +188,40 @@ def test_the_editors_own_format_is_refused_with_the_menu_to_use() -> None:
         read_template(FLUX.name, b'{"nodes": [], "links": []}')
 
 
-@pytest.mark.parametrize("name", ["flux.json", "flux.hires.json", ".txt2img.json"])
+@pytest.mark.parametrize(
+    "name", ["flux.json", "flux.hires.json", ".txt2img.json", "flux.workflow.json"]
+)
 def test_the_name_of_a_template_says_its_stage(name: str) -> None:
-    with pytest.raises(TemplateError, match=r"NAME\.txt2img\.json"):
+    with pytest.raises(TemplateError, match=r"NAME\.txt2img\.json, .*upscale\.json$"):
         read_template(name, FLUX.read_bytes())
+
+
+def test_a_template_stands_for_a_checkpoint_of_its_name_in_its_own_stage_only() -> None:
+    named = {"override_settings": {"sd_model_checkpoint": "flux-dev"}}
+    both = classes(**FILES, checkpoints=["flux-dev.safetensors", "b.safetensors"])
+    rules = WorkflowRules(both, Templates((flux(),)))
+    assert list(rules("img2img", named)) == []
+    template = rules("txt2img", {"negative_prompt": "fog", **named})
+    assert [field for field, _ in template] == ["negative_prompt"]
+    alone = WorkflowRules(classes(**FILES, checkpoints=["b.ckpt"]), Templates((flux(),)))
+    ((_, why),) = alone("img2img", named)
+    assert "only flux-dev.txt2img.json" in why
+    big = read_template("4x.pth.upscale.json", json.dumps(UPSCALE).encode())
+    wrong = {"4x.pth": Problem(1, 2, "is broken", file="t/4x.pth.upscale.json")}
+    enlarges = {"upscaler_1": "4x.pth"}
+    models = classes(upscale_models=["4x.pth"])
+    assert WorkflowRules(models, Templates((big,))).templates.why_not("txt2img", enlarges) == ""
+    ((_, why),) = WorkflowRules(models, Templates((), wrong))("extra-single-image", enlarges)
+    assert "is broken" in why
+
+
+def test_a_template_that_is_wrong_refuses_jobs_of_its_own_stage_only() -> None:
+    wrong = {"a": Problem(1, 2, "is broken", file="t/a.img2img.json")}
+    rules = WorkflowRules(classes(checkpoints=["a.ckpt", "b.ckpt"]), Templates((), wrong))
+    named = {"override_settings": {"sd_model_checkpoint": "a"}}
+    assert list(rules("txt2img", named)) == []
+    ((_, why),) = rules("img2img", named)
+    assert "is broken" in why
 
 
 UPSCALE = {

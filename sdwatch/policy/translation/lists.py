@@ -30,6 +30,11 @@ def checkpoints(classes: NodeClasses) -> tuple[str, ...]:
     return choices(classes, "CheckpointLoaderSimple", "ckpt_name")
 
 
+def upscalers(classes: NodeClasses) -> tuple[str, ...]:
+    """Return what enlarges a picture: methods without a model, and its upscale models."""
+    return (*PIXEL_METHODS, *choices(classes, "UpscaleModelLoader", "model_name"))
+
+
 def checkpoint_meant(name: str, listed: Sequence[str]) -> str:
     """Return the checkpoint of the list that a job's name means: as it is listed, or without its
     folder or its ending; '' where none or several are meant. Case is passed over."""
@@ -60,13 +65,12 @@ def lists_of(
     ]
     samplers = sampler_names(choices(classes, "KSampler", "sampler_name"))
     schedulers = scheduler_names(choices(classes, "KSampler", "scheduler"))
-    upscalers = [*PIXEL_METHODS, *choices(classes, "UpscaleModelLoader", "model_name")]
-    upscalers += templates.names(upscale=True)
+    enlargers = [*upscalers(classes), *templates.names(upscale=True)]
     return {
         "sd-models": models,
         "samplers": [{"name": name} for name in samplers],
         "schedulers": [{"name": name} for name in schedulers],
-        "upscalers": [{"name": name} for name in upscalers],
+        "upscalers": [{"name": name} for name in enlargers],
         "embeddings": {"loaded": {name: {} for name in embeddings}, "skipped": {}},
     }
 
@@ -80,7 +84,8 @@ class WorkflowRules:
     templates: Templates = NO_TEMPLATES
 
     def __call__(self, stage: str, fields: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-        if why := self.templates.why_not(stage, fields):
+        has_model = self._has_model(stage, asked_for(stage, fields))
+        if why := self.templates.why_not(stage, fields, has_model=has_model):
             yield "", why
         elif (template := self.templates.named(stage, fields)) is not None:
             yield from template.refusals(fields)
@@ -90,6 +95,12 @@ class WorkflowRules:
             yield from self._without_checkpoint(stage, fields)
             if STAGES[stage].has_steps:
                 yield from self._outside_ranges(stage, fields)
+
+    def _has_model(self, stage: str, name: str) -> bool:
+        """Return whether ComfyUI itself has a checkpoint, or an upscaler, of this name."""
+        if STAGES[stage].has_steps:
+            return bool(checkpoint_meant(name, checkpoints(self.classes)))
+        return name in upscalers(self.classes)
 
     def _outside_ranges(self, stage: str, fields: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         images = ["image"] if STAGES[stage].needs_image else []

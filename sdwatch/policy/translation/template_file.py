@@ -164,8 +164,9 @@ def read_template(file: str, data: bytes) -> WorkflowTemplate:
 
 def _name_and_stage(file: str) -> tuple[str, str]:
     name, _, stage = file.removesuffix(".json").rpartition(".")
-    if not name or stage not in STAGE_NAMES:
-        stages = ", ".join(f"NAME.{kind.short_name}.json" for kind in STAGES.values())
+    if not name or stage not in STAGE_NAMES or STAGE_NAMES[stage].runs_workflow:
+        kinds = (kind for kind in STAGES.values() if not kind.runs_workflow)
+        stages = ", ".join(f"NAME.{kind.short_name}.json" for kind in kinds)
         raise TemplateError(1, 1, f"a template's file is called {stages}")
     return name, STAGE_NAMES[stage].name
 

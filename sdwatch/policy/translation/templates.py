@@ -36,20 +36,22 @@ class Templates:
         same = (each for each in self.known if each.stage == stage)
         return next((each for each in same if asked and each.name.lower() == asked), None)
 
-    def why_not(self, stage: str, fields: Mapping[str, Any]) -> str:
+    def why_not(self, stage: str, fields: Mapping[str, Any], *, has_model: bool = False) -> str:
         """Return why a call cannot use the template that it names: its file is wrong, or it is for
-        other stages; '' where it can, or names none."""
+        other stages; '' where it can, or names none. `has_model`: ComfyUI has a model of that
+        name, which a stage without a template of its own uses."""
         asked = asked_for(stage, fields).lower()
         if not asked or self.named(stage, fields) is not None:
             return ""
+        end = f".{STAGES[stage].short_name}.json"
         for name, problem in self.wrong.items():
-            if name.lower() == asked:
+            if name.lower() == asked and (problem.file.endswith(end) or not has_model):
                 return f"its template cannot be used: {problem.located('')}"
         same = [each for each in self.known if each.name.lower() == asked]
-        if not same:
+        if not same or has_model:
             return ""
         there = ", ".join(each.file for each in same)
-        return f"there is no template {same[0].name}.{STAGES[stage].short_name}.json, only {there}"
+        return f"there is no template {same[0].name}{end}, only {there}"
 
 
 def asked_for(stage: str, fields: Mapping[str, Any]) -> str:
