@@ -226,7 +226,8 @@ def test_a_workflow_with_a_refused_part_is_taken_out_of_the_queue(tmp_path: Path
     with simulated(tmp_path / "sim", "--step-time", "1") as found:
         client = ComfyUIClient(found.url("").rstrip("/"))
         try:
-            with pytest.raises(WebUIBadRequestError, match="a part of the workflow was refused"):
+            refused = "ComfyUI refused a part of the workflow: node 21"
+            with pytest.raises(WebUIBadRequestError, match=refused):
                 client.generate_images("workflow", call.as_payload())
             wait_until(lambda: not found.json("queue")["queue_running"], 30, "it was cancelled")
             assert found.json("queue")["queue_pending"] == []

@@ -107,6 +107,14 @@ FIELDS: Mapping[str, str] = {
 }
 """The numbers in the workflow of a txt2img or img2img, each with its field of the job."""
 
+_NAMES: Mapping[str, str] = {
+    **FIELDS,
+    "ckpt_name": CHECKPOINT,
+    "sampler_name": "sampler_name",
+    "scheduler": "scheduler",
+    "model_name": "upscaler_1",
+}
+
 
 def drawing(
     fields: Mapping[str, Any], checkpoint: str, prefix: str, images: Sequence[str] = ()
@@ -119,7 +127,8 @@ def drawing(
     would write one file). The images of one call come from one SaveImage for each round of
     `n_iter`, named `save-1`, `save-2` …
     """
-    return Workflow({node.id: node for node in _drawing(fields, checkpoint, prefix, images)})
+    nodes = {node.id: node for node in _drawing(fields, checkpoint, prefix, images)}
+    return Workflow(nodes, _NAMES)
 
 
 def _drawing(
@@ -212,7 +221,8 @@ def enlarging(
         _scale("scaled", [source, 0], method, width, height),
         _save("save-1", "scaled", prefix),
     ]
-    return Workflow({node.id: node for node in nodes})
+    enlarged = {"width": "upscaling_resize", "height": "upscaling_resize"}
+    return Workflow({node.id: node for node in nodes}, {**_NAMES, **enlarged})
 
 
 def canary_picture(color: int, width: int, height: int, batch: int) -> Workflow:
