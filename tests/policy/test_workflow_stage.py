@@ -27,6 +27,7 @@ from sdwatch.policy.kinds.table import KINDS
 from sdwatch.policy.privacy.redaction import Redactor
 from sdwatch.policy.privacy.sanitise import sanitise
 from sdwatch.policy.queue.affinity import left_loaded, needed_first
+from sdwatch.policy.translation.lists import with_listed_checkpoints
 from sdwatch.policy.workflow.history import OutputFile, PromptEnd, PromptResult
 from sdwatch.policy.workflow.node_classes import read_classes
 from sdwatch.policy.workflow.saved_files import files_of, shows_mask
@@ -687,6 +688,17 @@ def test_the_last_seed_of_a_repetition_fits_too() -> None:
     assert problem.message == (
         "input seed of node 20 (Noise) takes at most 9999, and the last of 3 calls has 10000"
     )
+
+
+@table("name", ["sd15", "SD15", "sd15.safetensors"])
+def test_a_checkpoint_may_be_named_as_in_other_stages(name: str) -> None:
+    for fields in (f"checkpoint: {name}", f"set: {{4.ckpt_name: {name}}}"):
+        job = read(fields)
+        assert found(job) == []
+        used = job.stages[0].workflow
+        assert used is not None
+        sent = with_listed_checkpoints(used.workflow, CLASSES)
+        assert sent.nodes["4"].inputs["ckpt_name"] == "sd15.safetensors"
 
 
 def test_what_does_not_fit_has_the_place_where_it_is_written() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -279,6 +280,16 @@ def test_a_workflow_that_fits_has_no_misfit() -> None:
 def test_an_input_that_does_not_fit_is_named(made: Workflow, why: str) -> None:
     (message,) = said(made)
     assert re.search(why, message), message
+
+
+def test_the_nearest_file_is_found_without_folder_and_ending() -> None:
+    files = ["x.ckpt", "castle.safetensors", "sdxl/photo-of-a-dream.safetensors"]
+    loader = CLASSES["CheckpointLoaderSimple"]
+    rule = replace(loader.inputs["ckpt_name"], choices=tuple(files))
+    known = {**CLASSES, loader.name: replace(loader, inputs={"ckpt_name": rule})}
+    for written, near in (("castel", files[1]), ("Photo-of-dream.ckpt", files[2])):
+        (misfit,) = misfits(changed("4", ckpt_name=written), known)
+        assert misfit.message.endswith(f'did you mean "{near}"?'), misfit.message
 
 
 def test_a_node_class_that_is_missing_is_named_once() -> None:

@@ -14,6 +14,7 @@ from sdwatch.policy.translation.samplers import sampler_names, scheduler_names
 from sdwatch.policy.translation.templates import Templates, asked_for, last_of, unfit
 from sdwatch.policy.workflow.node_classes import NodeClasses
 from sdwatch.policy.workflow.preflight import misfits
+from sdwatch.policy.workflow.workflow import Workflow
 
 NO_TEMPLATES = Templates()
 
@@ -48,6 +49,21 @@ def _spellings(listed: str) -> set[str]:
     path = PureWindowsPath(listed)
     both = (path.as_posix(), path.with_suffix("").as_posix(), path.name, path.stem, listed)
     return {spelling.lower() for spelling in both}
+
+
+def with_listed_checkpoints(workflow: Workflow, classes: NodeClasses) -> Workflow:
+    """Return a workflow whose checkpoints have the names in ComfyUI's list, where the same file is
+    meant; one that is not there keeps its name."""
+    listed = checkpoints(classes)
+    values: dict[tuple[str, str], str] = {}
+    for node in workflow.nodes.values():
+        name = node.inputs.get(_CHECKPOINT)
+        if isinstance(name, str) and (meant := checkpoint_meant(name, listed)):
+            values[node.id, _CHECKPOINT] = meant
+    return workflow.with_values(values)
+
+
+_CHECKPOINT = "ckpt_name"
 
 
 def lists_of(

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+import difflib
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from typing import NamedTuple
 
@@ -130,6 +132,19 @@ def nearest_name(name: str, names: Iterable[str]) -> str:
         return ""
     short = (each for each in names if len(each) <= _LONGEST_COMPARED)
     return did_you_mean(name, list(islice(short, _MOST_COMPARED)))
+
+
+def nearest_file(name: str, names: Sequence[str]) -> str:
+    """Return the same for files, which people name without their folder and ending."""
+    if len(name) > _LONGEST_COMPARED:
+        return ""
+    short = (each for each in names[:_MOST_COMPARED] if len(each) <= _LONGEST_COMPARED)
+    stems = {_FOLDER_AND_ENDING.sub("", each).lower(): each for each in short}
+    near = difflib.get_close_matches(_FOLDER_AND_ENDING.sub("", name).lower(), stems, 1)
+    return f'; did you mean "{stems[near[0]]}"?' if near else ""
+
+
+_FOLDER_AND_ENDING = re.compile(r".*[/\\]|\.[A-Za-z0-9]{2,12}$")
 
 
 def _samplers(workflow: Workflow) -> Iterator[Node]:

@@ -14,7 +14,7 @@ from typing import Any
 
 from sdwatch.policy.naming import quoted, some_of
 from sdwatch.policy.workflow.node_classes import InputRule, NodeClass, NodeClasses
-from sdwatch.policy.workflow.places import InputPlace, nearest_name
+from sdwatch.policy.workflow.places import InputPlace, nearest_file, nearest_name
 from sdwatch.policy.workflow.workflow import Link, Node, Workflow, link_of, shortly
 
 
@@ -173,7 +173,7 @@ _FEW = 12
 
 
 def _nearest(name: str, choices: tuple[str, ...]) -> str:
-    near = nearest_name(name, choices)
+    near = nearest_file(name, choices)
     return near or (f"; it has {some_of(list(choices))}" if len(choices) <= _FEW else "")
 
 

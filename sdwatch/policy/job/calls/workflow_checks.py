@@ -10,6 +10,7 @@ from sdwatch.policy.job.calls.payload import DRAWN_FOR_WORKFLOWS
 from sdwatch.policy.job.stage.confinement import HINT, JobRules, is_named_as_place
 from sdwatch.policy.job.workflow_reach import may_be_place
 from sdwatch.policy.job.workflow_stage import SEEDS, StageWorkflow
+from sdwatch.policy.translation.lists import with_listed_checkpoints
 from sdwatch.policy.workflow.node_classes import NodeClasses
 from sdwatch.policy.workflow.places import InputPlace
 from sdwatch.policy.workflow.preflight import Misfit, misfits, plain
@@ -28,7 +29,8 @@ def check_workflow(report: CheckReport, rules: JobRules) -> None:
         return
     is_drawn = used.seed is not None and used.seed < 0
     call = used.call(DRAWN_FOR_WORKFLOWS if is_drawn else used.seed)
-    workflow = call.ready("sdwatch", [""] * len(call.images))
+    ready = call.ready("sdwatch", [""] * len(call.images))
+    workflow = with_listed_checkpoints(ready, classes)
     allowed = (*used.allow, *rules.allow)
     coming = (*call.images, *(used.seeds if is_drawn else ()))
     found = [*misfits(workflow, classes, allowed_paid=allowed, coming=coming)]
