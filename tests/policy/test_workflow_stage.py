@@ -829,6 +829,25 @@ def test_a_prompt_may_be_any_text() -> None:
     assert read("set: {Positive.text: '/imagine ../ a castle'}")
 
 
+def test_a_prompt_that_other_nodes_hold_or_join_may_be_any_text_too() -> None:
+    joined = nodes(
+        n6=node("CLIPTextEncode", "Positive", text=["83", 0], clip=["4", 1]),
+        n83=node("StringConcatenate", string_a=["84", 0], string_b="//fog", delimiter=" / "),
+        n84=node("PrimitiveStringMultiline", "Text", value="//a castle"),
+        n7=node("TextEncodeQwenImageEdit", "Negative", prompt="/blurry", clip=["4", 1]),
+    )
+    assert read("", joined)
+    assert read("set: {Text.value: //a lighthouse}", joined)
+    # What only looks like it: a file that a node reads, a text that no encoder gets.
+    for wrong in (
+        nodes(n6=node("CLIPTextEncode", text=["83", 0], clip=["4", 1]),
+              n83=node("ReadText", text="/etc/passwd", lines=3)),
+        nodes(n84=node("PrimitiveString", value="/etc/passwd")),
+    ):  # fmt: skip
+        (message,) = refused("", wrong)
+        assert "contains a path" in message
+
+
 def test_an_input_that_is_a_place_by_its_name_is_refused_by_its_class() -> None:
     reads = nodes(n20=node("ReadText", file_path="notes.txt"))
     (message,) = found(read("", reads))

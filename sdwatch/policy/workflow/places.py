@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from typing import NamedTuple
 
@@ -249,6 +249,43 @@ def _is_prompt(name: str, value: object) -> bool:
 
 _TEXTS = ("text", "text_g", "text_l", "clip_l", "t5xxl", "prompt", "string", "value")
 """Inputs of encoders, and of nodes that only hold a text."""
+
+
+def prompt_texts(workflow: Workflow) -> set[InputPlace]:
+    """Return the texts that end in a text encoder, and nowhere in a file: its own, and those of
+    nodes that hold one text, or that only join some."""
+    rest: list[tuple[Node, Collection[str]]] = []
+    for node in workflow.nodes.values():
+        if node.kind.startswith(_ENCODES):
+            rest.append((node, node.inputs))
+        elif any(name == "clip" for name, _ in node.links()):
+            rest.append((node, _TEXTS))
+    found, seen = set[InputPlace](), set[str]()
+    while rest:
+        node, names = rest.pop()
+        seen.add(node.id)
+        found |= {InputPlace(node.id, name) for name in node.values() if name in names}
+        for name, link in node.links():
+            source = workflow.nodes.get(link.node) if name in names else None
+            if source is None or source.id in seen:
+                continue
+            if source.kind in _JOIN:
+                rest.append((source, source.inputs))
+            elif len(source.inputs) == 1:
+                rest.append((source, _TEXTS))
+    return found
+
+
+_ENCODES = "CLIPTextEncode"
+_JOIN = (
+    "StringConcatenate",
+    "StringReplace",
+    "StringSubstring",
+    "StringTrim",
+    "CaseConverter",
+    "RegexReplace",
+)
+"""Classes that take texts, and how to change these (comfy_extras/nodes_string.py of 0.33.0)."""
 
 
 _SEEDS = ("seed", "noise_seed")
