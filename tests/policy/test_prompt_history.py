@@ -8,8 +8,9 @@ import pytest
 
 from sdwatch.policy.job.calls.catalogue import Catalogue
 from sdwatch.policy.translation.built_in import drawing
-from sdwatch.policy.translation.lists import WorkflowRules, checkpoint_meant, lists_of
+from sdwatch.policy.translation.lists import WorkflowRules, lists_of
 from sdwatch.policy.translation.made import generation_info
+from sdwatch.policy.workflow.checkpoints import checkpoint_meant
 from sdwatch.policy.workflow.history import PromptEnd, read_entry, refusal_in
 from sdwatch.policy.workflow.node_classes import read_classes
 from sdwatch.policy.workflow.workflow import workflow_of

@@ -27,7 +27,7 @@ from sdwatch.policy.kinds.table import KINDS
 from sdwatch.policy.privacy.redaction import Redactor
 from sdwatch.policy.privacy.sanitise import sanitise
 from sdwatch.policy.queue.affinity import left_loaded, needed_first
-from sdwatch.policy.translation.lists import with_listed_checkpoints
+from sdwatch.policy.workflow.checkpoints import with_listed_checkpoints
 from sdwatch.policy.workflow.history import OutputFile, PromptEnd, PromptResult
 from sdwatch.policy.workflow.node_classes import read_classes
 from sdwatch.policy.workflow.saved_files import files_of, shows_mask
@@ -788,6 +788,40 @@ def test_a_node_that_cannot_save_is_not_waited_for() -> None:
     assert found(read("", both)) == []
     (message,) = found(read("outputs: Prefixed", both))
     assert "node 12 (Prefixed) saves nothing" in message
+
+
+def warned(job: Job) -> list[str]:
+    result = checked(job)
+    assert result.problems == ()
+    return [warning.located("job.yaml") for warning in result.warnings]
+
+
+def test_a_side_that_its_node_would_silently_change_is_a_warning() -> None:
+    assert warned(read("height: 96, set: {5.width: 100}")) == [
+        "job.yaml:3:48: input width of node 5 (EmptyLatentImage) goes in steps of 8; its node may "
+        "silently use 96"
+    ]
+
+
+def test_an_embedding_that_a_prompt_of_a_workflow_names_is_looked_up() -> None:
+    held = nodes(
+        n6=node("CLIPTextEncode", "Positive", text=["20", 0], clip=["4", 1]),
+        n20=node("PrimitiveString", "Text", value="a castle"),
+    )
+    known = CATALOGUE.with_list("embeddings", {"loaded": {"easynegative": {}}, "skipped": {}})
+    known = replace(known, classes={**CLASSES, **PRIMITIVE})
+    for workflow, input in ((DRAWS, "Positive.text"), (held, "Text.value")):
+        good = read(f"set: {{{input}: 'embedding:easynegative'}}", workflow)
+        assert check_against(good, known).problems == ()
+        bad = read(f"set: {{{input}: 'a castle, embedding:easynegativ'}}", workflow)
+        (problem,) = check_against(bad, known).problems
+        assert problem.line == 3
+        assert 'no embedding "easynegativ"; did you mean "easynegative"?' in problem.message
+
+
+PRIMITIVE = read_classes(
+    {"PrimitiveString": {"input": {"required": {"value": ["STRING", {}]}}, "output": ["STRING"]}}
+)
 
 
 def test_a_call_that_is_too_large_is_refused() -> None:

@@ -190,7 +190,8 @@ CLASSES = read_classes(
         "EmptyLatentImage": {
             "input": {
                 "required": {
-                    side: ["INT", {"min": 16, "max": 16384}] for side in ("width", "height")
+                    side: ["INT", {"min": 16, "max": 16384, "step": 8}]
+                    for side in ("width", "height")
                 }
                 | {"batch_size": ["INT", {"min": 1, "max": 4096}]}
             },

@@ -12,58 +12,16 @@ from sdwatch.policy.job.stage.stage_kinds import STAGES
 from sdwatch.policy.translation.built_in import FIELDS, PIXEL_METHODS, drawing, refusals
 from sdwatch.policy.translation.samplers import sampler_names, scheduler_names
 from sdwatch.policy.translation.templates import Templates, asked_for, last_of, unfit
+from sdwatch.policy.workflow.checkpoints import checkpoint_meant, checkpoints, choices
 from sdwatch.policy.workflow.node_classes import NodeClasses
 from sdwatch.policy.workflow.preflight import misfits
-from sdwatch.policy.workflow.workflow import Workflow
 
 NO_TEMPLATES = Templates()
-
-
-def choices(classes: NodeClasses, kind: str, input: str) -> tuple[str, ...]:
-    """Return the names that an input of a node class takes; () where there is no such list."""
-    found = classes.get(kind)
-    rule = found.inputs.get(input) if found else None
-    return (rule.choices or ()) if rule else ()
-
-
-def checkpoints(classes: NodeClasses) -> tuple[str, ...]:
-    """Return the checkpoints, as CheckpointLoaderSimple names them: paths below their folder."""
-    return choices(classes, "CheckpointLoaderSimple", "ckpt_name")
 
 
 def upscalers(classes: NodeClasses) -> tuple[str, ...]:
     """Return what enlarges a picture: methods without a model, and its upscale models."""
     return (*PIXEL_METHODS, *choices(classes, "UpscaleModelLoader", "model_name"))
-
-
-def checkpoint_meant(name: str, listed: Sequence[str]) -> str:
-    """Return the checkpoint of the list that a job's name means: as it is listed, or without its
-    folder or its ending; '' where none or several are meant. Case is passed over."""
-    if name in listed:
-        return name
-    found = [each for each in listed if name.lower() in _spellings(each)]
-    return found[0] if len(found) == 1 else ""
-
-
-def _spellings(listed: str) -> set[str]:
-    path = PureWindowsPath(listed)
-    both = (path.as_posix(), path.with_suffix("").as_posix(), path.name, path.stem, listed)
-    return {spelling.lower() for spelling in both}
-
-
-def with_listed_checkpoints(workflow: Workflow, classes: NodeClasses) -> Workflow:
-    """Return a workflow whose checkpoints have the names in ComfyUI's list, where the same file is
-    meant; one that is not there keeps its name."""
-    listed = checkpoints(classes)
-    values: dict[tuple[str, str], str] = {}
-    for node in workflow.nodes.values():
-        name = node.inputs.get(_CHECKPOINT)
-        if isinstance(name, str) and (meant := checkpoint_meant(name, listed)):
-            values[node.id, _CHECKPOINT] = meant
-    return workflow.with_values(values)
-
-
-_CHECKPOINT = "ckpt_name"
 
 
 def lists_of(
@@ -122,7 +80,7 @@ class WorkflowRules:
         images = ["image"] if STAGES[stage].needs_image else []
         drawn = last_of({**fields, **({"init_images": images} if images else {})})
         for misfit in misfits(drawing(drawn, "", "sdwatch", images), self.classes):
-            if misfit.why and (field := FIELDS.get(misfit.input)) in fields:
+            if misfit.why and (field := FIELDS.get(misfit.input, "")) in fields:
                 yield field, f"{field} {misfit.why}"
 
     def _without_checkpoint(

@@ -5,14 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from sdwatch.policy.job.calls.catalogue import NODE_CLASSES
-from sdwatch.policy.job.calls.name_checks import CheckReport
+from sdwatch.policy.job.calls.name_checks import CheckReport, embeddings_in, nearest_name
 from sdwatch.policy.job.calls.payload import DRAWN_FOR_WORKFLOWS
 from sdwatch.policy.job.stage.confinement import HINT, JobRules, is_named_as_place
 from sdwatch.policy.job.workflow_reach import may_be_place
 from sdwatch.policy.job.workflow_stage import SEEDS, StageWorkflow
-from sdwatch.policy.translation.lists import with_listed_checkpoints
+from sdwatch.policy.naming import quoted
+from sdwatch.policy.workflow.checkpoints import with_listed_checkpoints
 from sdwatch.policy.workflow.node_classes import NodeClasses
-from sdwatch.policy.workflow.places import InputPlace
+from sdwatch.policy.workflow.places import InputPlace, prompt_texts
 from sdwatch.policy.workflow.preflight import Misfit, misfits, plain
 from sdwatch.policy.workflow.workflow import Workflow
 from sdwatch.policy.workflow.workflow_call import PREFIX, WorkflowCall, choosing_places, savers_in
@@ -37,11 +38,43 @@ def check_workflow(report: CheckReport, rules: JobRules) -> None:
     found += _last_seeds(used, classes, stage.fields.get("repeat", 1))
     found += _named_places(workflow, classes, rules)
     found += _idle_outputs(workflow, classes, call)
+    _check_embeddings(report, used)
+    for at, why in _off_steps(workflow, classes):
+        report.warn_at(used.where(stage.node, at), why)
     for misfit in found:
         if misfit.may_change:
             report.refusing.add(NODE_CLASSES)
         place = used.where(stage.node, InputPlace(misfit.node, misfit.input))
         report.fail_at(place, misfit.message)
+
+
+def _check_embeddings(report: CheckReport, used: StageWorkflow) -> None:
+    """Look up the embeddings that its prompts name."""
+    assert report.stage.node is not None
+    for place in sorted(prompt_texts(used.workflow)):
+        text = used.workflow.nodes[place.node].inputs[place.input]
+        for name in embeddings_in(text) if isinstance(text, str) else ():
+            names = report.names("embeddings")
+            if names is not None and name not in names:
+                report.refusing.add("embeddings")
+                why = f"has no embedding {quoted(name)}{nearest_name(name, names)}"
+                where = used.where(report.stage.node, place)
+                report.fail_at(where, f"{report.webui} {why}")
+
+
+def _off_steps(workflow: Workflow, classes: NodeClasses) -> Iterator[tuple[InputPlace, str]]:
+    """Yield whole numbers that the editor would not let anybody type: ComfyUI takes them, and most
+    nodes use another one, as EmptyLatentImage does (height // 8 in nodes.py of 0.33.0)."""
+    for node in workflow.nodes.values():
+        kind = classes.get(node.kind)
+        for name, value in node.values().items():
+            rule = kind.inputs.get(name) if kind else None
+            if rule is None or rule.type != "INT" or type(value) is not int:
+                continue
+            beyond = (value - int(rule.minimum or 0)) % rule.step
+            if beyond and value > (rule.minimum or 0):
+                why = f"goes in steps of {rule.step}; its node may silently use {value - beyond}"
+                yield InputPlace(node.id, name), f"input {name} of node {node.shown} {why}"
 
 
 def _last_seeds(used: StageWorkflow, classes: NodeClasses, calls: int) -> Iterator[Misfit]:
