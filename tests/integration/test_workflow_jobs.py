@@ -156,6 +156,28 @@ def test_the_pictures_of_chosen_nodes_are_taken_and_no_preview(tmp_path: Path) -
         assert len(images(other)) == 6
 
 
+def test_a_second_workflow_works_on_the_pictures_of_the_first(tmp_path: Path) -> None:
+    """ComfyUI has an example.png, which the second one would load."""
+    with comfyui(tmp_path) as spool:
+        (tmp_path / "comfyui/input").mkdir(parents=True, exist_ok=True)
+        (tmp_path / "comfyui/input/example.png").write_bytes(picture(1))
+        loads = titled({
+            "1": node("LoadImage", image="example.png"),
+            "2": node("ImageBlur", image=["1", 0], blur_radius=2, sigma=1.0),
+            "3": saved("2"),
+        })  # fmt: skip
+        second = "  - workflow: {file: second.json}\n"
+        drop(spool, ONE + second, second_json=json.dumps(loads).encode())
+        run = only_run(spool)
+        first, last = images(run)
+        used = sent(last)["1"]["inputs"]["image"]
+        assert used.startswith("sdwatch/"), used
+        assert used.endswith(" [temp]"), used
+        assert Image.open(last).size == Image.open(first).size
+        stages = [start["call"] for start in journal(run, "call_started")]
+        assert stages == ["1.1", "2.1"]
+
+
 OWN = {**PORTRAIT, "9": node("SimulatedSave", images=["8", 0])}
 
 

@@ -445,6 +445,15 @@ def test_a_workflow_with_one_place_for_an_image_works_on_the_stage_before() -> N
     assert plan_of(read("", LOADS).stages)[0].source == 0  # nothing is before it
 
 
+def test_only_nodes_that_load_an_image_get_it_unasked() -> None:
+    drawn = nodes(n20=node("ImageFromText", image="PHN2Zz4="))
+    stage, source = second_stage("", drawn)
+    assert (source, stage.workflow and stage.workflow.image) == (0, None)
+    also = {**LOADS, "20": drawn["20"]}
+    stage, source = second_stage("", also)
+    assert (source, stage.workflow and stage.workflow.image) == (1, ("10", "image"))
+
+
 def test_a_job_says_that_a_later_workflow_loads_a_file_of_comfyui() -> None:
     assert second_stage(", set: {Photo.image: example.png}", LOADS)[1] == 0
     stage, source = second_stage(", set: {Pose.image: example.png}", TWO_LOADS)

@@ -336,11 +336,11 @@ class _Stage:
                     images[place] = given[key.text]
         return images
 
-    def _free_images(self, workflow: Workflow) -> list[InputPlace]:
-        return [place for place in image_places(workflow) if place not in self._said]
+    def _free(self, places: Iterable[InputPlace]) -> list[InputPlace]:
+        return [place for place in places if place not in self._said]
 
     def _place_for_stage_before(self, workflow: Workflow) -> InputPlace | None:
-        places = self._free_images(workflow)
+        places = self._free(image_places(workflow, by_class=True))
         if len(places) > 1:
             self._fail(
                 self._nodes["file"],
@@ -352,7 +352,7 @@ class _Stage:
         return places[0] if len(places) == 1 else None
 
     def _place_of_image(self, workflow: Workflow) -> InputPlace | None:
-        places = self._free_images(workflow)
+        places = self._free(image_places(workflow))
         if len(places) == 1:
             return places[0]
         node = self._nodes.get("images") or self._nodes["input"]

@@ -83,9 +83,18 @@ def _nodes_there(workflow: Workflow) -> str:
 _MOST_LISTED = 12
 
 
-def image_places(workflow: Workflow) -> list[InputPlace]:
-    """Return the inputs that name an image to load, as LoadImage's `image` does."""
-    return list(_ending_in("image")(workflow))
+def image_places(workflow: Workflow, *, by_class: bool = False) -> list[InputPlace]:
+    """Return the inputs that name an image to load, as LoadImage's `image` does. `by_class`: only
+    those of nodes whose class says that it loads one."""
+    found = (
+        _value_of(workflow, node, "image")
+        for node in workflow.nodes.values()
+        if not by_class or _LOADS.search(node.kind)
+    )
+    return list(dict.fromkeys(place for place in found if place is not None))
+
+
+_LOADS = re.compile(r"load.?image", re.IGNORECASE)
 
 
 # -- short names
