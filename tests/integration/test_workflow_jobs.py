@@ -23,7 +23,7 @@ from tests.integration.test_comfyui import ask, comfyui, manifest, output, runs_
 from tests.support.helpers import wait_until
 from tests.support.monitored import Monitored, journal
 from tests.webui.comfy import comfyui as simulated
-from tests.webui.comfy import node, saved, txt2img
+from tests.webui.comfy import MODEL, node, saved, txt2img
 
 FILE = "portrait.json"
 
@@ -81,7 +81,7 @@ def test_a_workflow_runs_with_what_the_job_sets(tmp_path: Path) -> None:
             spool,
             "stages:\n  - workflow:\n      file: portrait.json\n"
             "      set: {Positive.text: a lighthouse, '5.width': 128}\n      steps: 3\n"
-            "      repeat: 2\n",
+            "      checkpoint: Simulated-A\n      repeat: 2\n",
         )
         spool.start(once=True)
         spool.ended()
@@ -91,6 +91,7 @@ def test_a_workflow_runs_with_what_the_job_sets(tmp_path: Path) -> None:
         assert [p["6"]["inputs"]["text"] for p in prompts] == ["a lighthouse"] * 2
         assert [p["3"]["inputs"]["seed"] for p in prompts] == [5, 6]
         assert [p["3"]["inputs"]["steps"] for p in prompts] == [3, 3]
+        assert {p["4"]["inputs"]["ckpt_name"] for p in prompts} == {MODEL}
         assert [Image.open(i).size for i in images(run)] == [(128, 64)] * 2
         assert manifest(run)["job"]["stages"][0]["workflow"]["seed"] == 5
 
@@ -223,7 +224,7 @@ def test_the_same_workflow_twice_has_pictures_of_its_own(tmp_path: Path) -> None
     [
         ({**PORTRAIT, "20": node("FaceDetailer", x=1)}, ONE, "no node class FaceDetailer"),
         ({**PORTRAIT, "20": node("SimulatedPaid", prompt="x")}, ONE, "sends pictures to a paid"),
-        (PORTRAIT, ONE.replace("}", ", checkpoint: simulated-a}"), "in its list; did you mean"),
+        (PORTRAIT, ONE.replace("}", ", checkpoint: simulted-a}"), "in its list; did you mean"),
         (PORTRAIT, ONE.replace("}", ", set: {9.images: x}}"), "images of node 9 (Result) comes"),
         ({"nodes": [], "links": []}, ONE, "portrait.json:1:1: this is the editor's own format"),
     ],
