@@ -96,7 +96,7 @@ class _Against:
         if checked.problems:
             # Mistakes of its own files carry their names, as those that parsing finds.
             raise JobUnfitError(str(job_file_in(path) or path), list(checked.problems))
-        return warnings_of(checked.warnings, path)
+        return warnings_of(checked.warnings, job_file_in(path) or path)
 
 
 def check_jobs(
