@@ -22,8 +22,8 @@ from tests.functional.cli import sdwatch
 from tests.integration.test_comfyui import ask, comfyui, manifest, output, runs_now
 from tests.support.helpers import wait_until
 from tests.support.monitored import Monitored, journal
-from tests.webui.comfy import comfyui as simulated
 from tests.webui.comfy import MODEL, node, saved, txt2img
+from tests.webui.comfy import comfyui as simulated
 
 FILE = "portrait.json"
 
@@ -258,6 +258,22 @@ def test_a_workflow_with_a_refused_part_is_taken_out_of_the_queue(tmp_path: Path
             assert "success" not in ended
         finally:
             client.close()
+
+
+def test_a_refused_part_has_the_place_of_its_node(tmp_path: Path) -> None:
+    part = {**PORTRAIT, "20": saved("21"), "21": node("LoadImage", image="no/such.png")}
+    text = json.dumps(part, indent=2)
+    line = text[: text.index('"21": {')].count("\n") + 1
+    with comfyui(tmp_path) as spool:
+        drop(spool, ONE, part)
+        drop(spool, ONE.replace("}", ", set: {21.image: no/other.png}}"), part, name="said")
+        spool.start(once=True)
+        spool.ended()
+        assert len(spool.failed()) == 2, spool.told
+        for run in spool.failed():
+            place = "job.yaml:2:53" if "said" in run.name else f"portrait/{FILE}:{line}:3"
+            why = (run / "WHY.txt").read_text(encoding="utf-8")
+            assert f"refused a part of the workflow: node 21 (LoadImage) at {place}: " in why
 
 
 # -- failures

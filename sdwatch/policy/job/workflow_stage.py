@@ -115,6 +115,11 @@ class StageWorkflow:
         way = self.said.get(place)
         return self.file.place(place.node) if way is None else locate(stage, way)
 
+    def places(self, stage: Node) -> dict[str, tuple[int, int]]:
+        """Return where each node is written, and each input that the job sets (`ID.NAME`)."""
+        said = {f"{place.node}.{place.input}": self.where(stage, place) for place in self.said}
+        return {**{id: self.file.place(id) for id in self.workflow.nodes}, **said}
+
     def value(self, name: str) -> Any:
         """Return the value of the one input that a short name means; None where there is none, or
         more than one."""

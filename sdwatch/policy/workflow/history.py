@@ -174,5 +174,8 @@ def _node_errors(errors: Any, workflow: Workflow) -> Iterator[str]:
                 named = _text(extra, "input_name") if isinstance(extra, dict) else ""
                 name = workflow.fields.get(named, "")
                 words = (_text(error, "message"), "" if name and details == named else details)
+                places = workflow.places
+                place = places.get(f"{id}.{named}") or places.get(str(id), "")
                 where = name or f"node {node.shown if node else id}"
+                where += f" at {place}" if place else ""
                 yield f"{where}: {': '.join(filter(None, words))}"
