@@ -12,15 +12,10 @@ from sdwatch.policy.job.calls.name_checks import EMBEDDING, CheckReport
 from sdwatch.policy.job.stage.stage_kinds import PROMPTS
 from sdwatch.policy.naming import quoted
 
-_SIGNS = (
-    (
-        re.compile(r"\[[^\[\]\n]*:\s*[0-9.]+\s*\]"),
-        "[from:to:when] changes no prompt between steps",
-    ),
-    (re.compile(r"\[[^\[\]|\n]+\|[^\[\]\n]+\]"), "[a|b] takes no turns"),
-    (re.compile(r"\sAND\s"), "AND joins no prompts (a workflow does, with ConditioningCombine)"),
-    (re.compile(r"\bBREAK\b"), "BREAK starts no part (a workflow does, with ConditioningConcat)"),
-)
+_BRACKETS = re.compile(r"\[([^\[\]]*)\]")
+_NUMBER = re.compile(r"[0-9.]+")
+_AND = re.compile(r"\sAND\s")
+_BREAK = re.compile(r"\bBREAK\b")
 
 
 def warn_of_prompts(report: CheckReport) -> None:
@@ -29,12 +24,23 @@ def warn_of_prompts(report: CheckReport) -> None:
         text = report.stage.fields.get(name)
         if not isinstance(text, str):
             continue
-        for sign, why in _SIGNS:
-            if sign.search(text):
-                report.warn((name,), f"{report.webui}: {why}: it is plain words in a prompt")
+        for why in _signs(text):
+            report.warn((name,), f"{report.webui}: {why}: it is plain words in a prompt")
         for embedding in _bare(text, report):
             use = f'write "embedding:{embedding}" to use the embedding of that name'
             report.warn((name,), f"{report.webui}: {quoted(embedding)} is a plain word; {use}")
+
+
+def _signs(text: str) -> Iterator[str]:
+    inner = _BRACKETS.findall(text)
+    if any(_NUMBER.fullmatch(each.rpartition(":")[2].strip()) for each in inner if ":" in each):
+        yield "[from:to:when] changes no prompt between steps"
+    if any("|" in each for each in inner):
+        yield "[a|b] takes no turns"
+    if _AND.search(text):
+        yield "AND joins no prompts (a workflow does, with ConditioningCombine)"
+    if _BREAK.search(text):
+        yield "BREAK starts no part (a workflow does, with ConditioningConcat)"
 
 
 def _bare(text: str, report: CheckReport) -> Iterator[str]:
