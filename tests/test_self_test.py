@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import threading
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, cast
 
 import pytest
@@ -49,6 +49,7 @@ class Answering:
         self.sent: list[Mapping[str, Any]] = []
         self.picture: Callable[[Mapping[str, Any]], bytes] = lambda _: picture(len(self.sent))
         self.abandon: Callable[[], None] = lambda: None
+        self.one_colour = False  # of its workflows
         self._refuses = refuses
 
     def generate_images(self, stage: str, payload: Mapping[str, Any], *_: Any, **__: Any) -> Reply:
@@ -56,7 +57,9 @@ class Answering:
         self.sent.append(payload)
         if (error := self._refuses(payload)) is not None:
             raise error
-        return reply(self.picture(payload))
+        made = reply(self.picture(payload))
+        is_own = self.one_colour and "own_workflow" in payload
+        return replace(made, one_colour=(True,)) if is_own else made
 
 
 def plain_black(payload: Mapping[str, Any]) -> bytes:
@@ -95,9 +98,19 @@ class Subject:
 
 
 def self_test(
-    client: Answering, good: bool = True, *, clock: FakeClock | None = None, **more: Any
+    client: Answering,
+    good: bool = True,
+    *,
+    clock: FakeClock | None = None,
+    one_colour_fails: bool = True,
+    **more: Any,
 ) -> Subject:
-    canary = Canary(cast(SDWebUIClient, client), may_interrupt=False, post=on_a_thread)
+    canary = Canary(
+        cast(SDWebUIClient, client),
+        may_interrupt=False,
+        post=on_a_thread,
+        one_colour_fails=one_colour_fails,
+    )
     test = SelfTest(
         canary,
         lambda _: cast(CallWatch, NeverDue()),
@@ -243,6 +256,19 @@ def test_a_person_says_that_it_is_healthy_and_512_by_512_decides_again() -> None
     assert made.why_it_failed(lambda: "") is not None
     made.knowledge = Knowledge()
     assert made.why_it_failed(lambda: "") is None
+
+
+@pytest.mark.parametrize("one_colour_fails", [True, False])
+def test_a_repeated_workflow_may_show_one_colour_where_a_jobs_call_may(
+    one_colour_fails: bool,
+) -> None:
+    """With `checks: {one_colour: warn}` a workflow that makes masks is good."""
+    client = Answering(lambda _: None)
+    made = self_test(client, good=False, one_colour_fails=one_colour_fails)
+    made.succeeded("workflow", WorkflowCall(workflow_of(PROMPT)).as_payload())
+    client.one_colour = True
+    failed = made.why_it_failed(lambda: "")
+    assert (failed is None) is not one_colour_fails
 
 
 def test_a_plain_picture_of_one_colour_fails_it() -> None:

@@ -101,7 +101,12 @@ class WebUIEffects:
         self._left: tuple[str, ...] = ()  # settings that an earlier call left
         self._unloaded = context.settings.state_dir / _UNLOADED
         self._self_test = SelfTest(
-            Canary(context.client, may_interrupt=context.managed, post=post),
+            Canary(
+                context.client,
+                may_interrupt=context.managed,
+                post=post,
+                one_colour_fails=context.settings.checks.get("one_colour", "fail") == "fail",
+            ),
             output.watch,
             context.redactor,
             SelfTestSettings(

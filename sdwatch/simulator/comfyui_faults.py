@@ -48,6 +48,8 @@ def raise_kind(kind: str) -> None:
         case "mm_oom":
             message = "Allocation on device 0 would exceed allowed memory. (out of memory)"
             raise CrashedError("OutOfMemoryError", message, qualified=OUT_OF_MEMORY)
+        case "long":
+            raise CrashedError("ValueError", f"tensor({'0.1250 a lighthouse, ' * 100_000})")
         case "memoryerror":
             raise CrashedError("MemoryError", "")
         case "cuda_illegal":

@@ -446,6 +446,30 @@ def test_other_files_that_were_saved_before_both_died_are_taken_if_they_are_whol
         assert len(again) == (0 if is_whole else 1)
 
 
+UNKNOWN = {
+    **PORTRAIT,
+    "5": node("EmptyLatentImage", width=64, height=64, batch_size=2),
+    "20": node("SimulatedSleep", image=["8", 0], seconds=0),
+    "9": node("SaveImage", images=["20", 0], filename_prefix="x"),
+    "22": node("PreviewAny", source=["20", 0]),
+}
+
+
+def test_pictures_behind_a_node_that_nobody_knows_are_taken_after_both_died(tmp_path: Path) -> None:
+    """How many it makes of those that come in is not known, so all that are there are taken. A text
+    that was shown is gone with the history."""
+    with comfyui(tmp_path, faults=SLOW) as spool:
+        drop(spool, FOUR_STEPS, UNKNOWN)
+        spool.start_process()
+        prompt_id = waits_in_a_prompt(spool)
+        spool.kill()
+        wait_until(lambda: prompt_id in ask(spool, f"history/{prompt_id}"), 60, "its end")
+        psutil.Process(spool.webui_pid()).kill()
+        run = only_run(spool)
+        assert [folder.name for folder in output(tmp_path).iterdir()] == [prompt_id]
+        assert len(images(run)) == 2
+
+
 def test_a_drawn_seed_is_the_same_after_a_death(tmp_path: Path) -> None:
     crash = "- {fault: sigkill-mid-step, when: {prompt: castle}, times: once}\n"
     with comfyui(tmp_path, faults=crash) as spool:

@@ -387,15 +387,16 @@ def test_a_short_name_without_a_place_names_what_gives_the_value() -> None:
     adds["80"] = node("Add", "Sum", a=1, b=2)
     (message,) = refused("seed: 5", adds)
     assert message.endswith(
-        "the workflow has no place for seed; use `set:` with a node and input (seed comes from "
-        "80.a, 80.b)"
+        "the workflow has no place for seed; use `set:` with a node and input; seed of node 3 "
+        "(KSampler) comes from node 80 (Sum) (made of 80.a, 80.b), noise_seed of node 33 "
+        "(KSamplerAdvanced) comes from node 80 (Sum) (made of 80.a, 80.b)"
     )
     joined = nodes(
         n6=node("CLIPTextEncode", text=["83", 0], clip=["4", 1]),
         n83=node("StringConcatenate", string_a="a", string_b="b", delimiter=","),
     )
     (message,) = refused("prompt: x", joined)
-    assert "(prompt comes from 83.string_a, 83.string_b, 83.delimiter)" in message
+    assert "comes from node 83 (StringConcatenate) (made of 83.string_a, 83.string_b" in message
 
 
 # -- images

@@ -18,7 +18,7 @@ from sdwatch.policy.workflow.places import (
     short_place,
 )
 from sdwatch.policy.workflow.preflight import misfits
-from sdwatch.policy.workflow.workflow import Workflow, WorkflowError, read_workflow
+from sdwatch.policy.workflow.workflow import Workflow, WorkflowError, read_workflow, workflow_of
 from tests.support.tables import table
 
 DRAWS: dict[str, Any] = {
@@ -177,6 +177,22 @@ def test_a_short_name_with_two_places_lists_them() -> None:
     without = {"class_type": "CheckpointLoaderSimple", "inputs": {}}
     with pytest.raises(PlaceError, match="has no place for checkpoint"):
         short_place(workflow({"4": without}), "checkpoint")
+
+
+def test_what_has_no_place_is_refused_with_where_its_value_comes_from() -> None:
+    linked = workflow_of(
+        {
+            "3": {"class_type": "KSampler", "inputs": {"seed": ["20", 0]}},
+            "20": {"class_type": "Sum", "inputs": {"a": 5, "b": 6}},
+        }
+    )
+    with pytest.raises(PlaceError) as caught:
+        short_place(linked, "seed")
+    assert str(caught.value).endswith(
+        "seed of node 3 (KSampler) comes from node 20 (Sum) (made of 20.a, 20.b)"
+    )
+    with pytest.raises(PlaceError, match=r"there are 3 \(KSampler\), 20 \(Sum\)"):
+        short_place(linked, "steps")
 
 
 # -- preflight

@@ -15,7 +15,7 @@ from typing import Any
 
 from sdwatch.policy.workflow.workflow import Workflow, WorkflowError, workflow_of
 
-_TIPS = re.compile(r"\n\s*(?:This error means you ran out of memory|TIPS: )")
+_TIPS = re.compile(r"\n[^\S\n]*(?:This error means you ran out of memory|TIPS: )")
 """What ComfyUI adds to the message of an exception (execution.py of 0.33.0); sdwatch has advice
 of its own."""
 

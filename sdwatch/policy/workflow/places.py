@@ -107,12 +107,29 @@ def short_place(workflow: Workflow, name: str) -> InputPlace:
     if len(found) == 1:
         return found[0]
     if not found:
-        near = _behind_links(workflow, _INPUTS.get(name, ()))
-        instead = f" ({name} comes from {near})" if near else ""
-        why = f"the workflow has no place for {name}; use `set:` with a node and input{instead}"
-        raise PlaceError(why)
+        why = _linked(workflow, name) or _nodes_there(workflow)
+        words = f"the workflow has no place for {name}; use `set:` with a node and input"
+        raise PlaceError(f"{words}{why}")
     several = listed(workflow, found)
     raise PlaceError(f"{name} could be several: {several}; use `set:` with one of them")
+
+
+def _linked(workflow: Workflow, name: str) -> str:
+    """Return from where the inputs that a short name would mean come, '' where there are none."""
+    inputs = _INPUTS.get(name) or (_TEXTS if "prompt" in name else (name,))
+    found = [
+        f"{input} of node {node.shown} comes from node {source.shown}{_values_of(source)}"
+        for node in workflow.nodes.values()
+        for input, link in node.links()
+        if input in inputs and (source := workflow.nodes.get(link.node))
+    ]
+    return f"; {some_of(found)}" if found else ""
+
+
+def _values_of(node: Node) -> str:
+    """Return what can be set in a node, for people: ` (made of 80.a, 80.b)`."""
+    named = [f"{shortly(node.id)}.{shortly(input)}" for input in node.values()]
+    return f" (made of {some_of(named)})" if named else ""
 
 
 def places_for(workflow: Workflow, name: str) -> list[InputPlace]:
@@ -192,17 +209,6 @@ def _value_of(workflow: Workflow, node: Node, name: str) -> InputPlace | None:
 
 _HELD = "value"
 """The one input of a node that holds a value (comfy_extras/nodes_primitive.py of 0.33.0)."""
-
-
-def _behind_links(workflow: Workflow, names: tuple[str, ...]) -> str:
-    """Return the values of the nodes that give inputs with these names, for people."""
-    found: dict[str, None] = {}
-    for node in workflow.nodes.values():
-        for name, link in node.links():
-            source = workflow.nodes.get(link.node) if name in names else None
-            values = source.values() if source else {}
-            found |= {f"{shortly(link.node)}.{shortly(input)}": None for input in values}
-    return some_of(list(found))
 
 
 def _size(name: str) -> Callable[[Workflow], Iterator[InputPlace]]:
@@ -297,26 +303,24 @@ _JOIN = (
 """Classes that take texts, and how to change these (comfy_extras/nodes_string.py of 0.33.0)."""
 
 
-_SEEDS = ("seed", "noise_seed")
+_INPUTS: Mapping[str, tuple[str, ...]] = {
+    "seed": ("seed", "noise_seed"),
+    "steps": ("steps",),
+    "cfg": ("cfg",),
+    "checkpoint": ("ckpt_name",),
+}
+"""The inputs that a short name means, but for those that only some nodes have it by."""
+
 
 _SHORT: Mapping[str, Callable[[Workflow], Iterator[InputPlace]]] = {
     "prompt": _prompt("positive", "conditioning"),
     "negative_prompt": _prompt("negative"),
-    "seed": _ending_in(*_SEEDS),
-    "steps": _ending_in("steps"),
-    "cfg": _ending_in("cfg"),
     "width": _size("width"),
     "height": _size("height"),
-    "checkpoint": _ending_in("ckpt_name"),
+    **{name: _ending_in(*inputs) for name, inputs in _INPUTS.items()},
 }
 
-_INPUTS: Mapping[str, tuple[str, ...]] = {
-    "seed": _SEEDS,
-    "checkpoint": ("ckpt_name",),
-    **dict.fromkeys(("prompt", "negative_prompt"), _TEXTS),
-    **{name: (name,) for name in ("steps", "cfg", "width", "height")},
-}
-"""The inputs that a short name means."""
-
-SHORT_NAMES = tuple(_SHORT)
+SHORT_NAMES = (
+    "prompt", "negative_prompt", "seed", "steps", "cfg", "width", "height", "checkpoint",
+)  # fmt: skip
 """What a stage may set without naming a node."""

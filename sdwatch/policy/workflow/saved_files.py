@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 
 from sdwatch.policy.workflow.node_classes import NodeClasses
 from sdwatch.policy.workflow.workflow import Node, Workflow, link_of
@@ -18,7 +19,7 @@ from sdwatch.policy.workflow.workflow_call import (
     savers_in,
 )
 
-_MOST = 4096
+MOST_IN_SERIES = 4096
 """Of ComfyUI's own batches."""
 
 _KEEPS: Mapping[str, str] = {
@@ -117,25 +118,49 @@ _FROM_MASK = re.compile(r"masks?\s*to\s*images?", re.IGNORECASE)
 """MaskToImage, and how extensions call theirs: what shows a mask as a picture comes from one."""
 
 
-def files_of(
+@dataclass(frozen=True)
+class Series:
+    """The files of one node. `count`: how many they are, None where that is not known; `endings`:
+    those that they may have."""
+
+    stem: str
+    endings: tuple[str, ...]
+    count: int | None
+
+    def names(self, number: int) -> tuple[str, ...]:
+        """Return the names that the file with this number, from 1, may have."""
+        start = f"{self.stem}_{number:05}"
+        return tuple(f"{start}{end}.{e}" for e in self.endings for end in ("_", ""))
+
+
+def series_of(
     workflow: Workflow, classes: NodeClasses, takes: Callable[[str], bool] = lambda _: True
-) -> list[tuple[str, ...]] | None:
-    """Return the files that a workflow saves as it is sent, in the order of its nodes, each by the
-    names that it may have; None where that is not known, as of nodes that save where they like.
-    `takes`: returns whether the files of a node are wanted."""
-    if any(map(takes, choosing_places(workflow, classes))):
+) -> list[Series] | None:
+    """Return the files that a workflow saves as it is sent, in the order of its nodes; None where a
+    node saves where it likes. What is shown as a text is no file. `takes`: returns whether the
+    files of a node are wanted."""
+    choosing = (workflow.nodes[id] for id in choosing_places(workflow, classes) if takes(id))
+    if any(node.kind not in _SHOW_TEXT for node in choosing):
         return None
     found = []
     for id in filter(takes, savers_in(workflow)):
         node = workflow.nodes[id]
-        endings = _ENDINGS.get(node.kind)
+        is_known = node.kind in _ENDINGS
         count = 1 if node.kind in _ONE_FILE else _count(workflow, id)
-        if count is None or endings is None:
-            return None
         stem = str(node.inputs[PREFIX]).rpartition("/")[2]
-        for start in (f"{stem}_{number:05}" for number in range(1, count + 1)):
-            found.append(tuple(f"{start}{end}.{e}" for e in endings for end in ("_", "")))
+        endings = _ENDINGS.get(node.kind, _ANY_ENDING)
+        found.append(Series(stem, endings, count if is_known else None))
     return found
+
+
+def files_of(
+    workflow: Workflow, classes: NodeClasses, takes: Callable[[str], bool] = lambda _: True
+) -> list[tuple[str, ...]] | None:
+    """Return those files, each by the names that it may have; None where they are not known."""
+    series = series_of(workflow, classes, takes)
+    if series is None or any(each.count is None for each in series):
+        return None
+    return [each.names(number) for each in series for number in range(1, (each.count or 0) + 1)]
 
 
 _ONE_FILE = frozenset(
@@ -156,6 +181,11 @@ _ENDINGS: Mapping[str, tuple[str, ...]] = {
 }
 """What their files are called: NAME_00001_.png, and sounds NAME_00001.flac (comfy_api/latest/_ui.py
 of 0.33.0)."""
+
+_ANY_ENDING = ("png", "jpg", "jpeg", "webp", "gif", "mp4", "webm")
+"""Of a save node of an extension that takes a filename_prefix."""
+
+_SHOW_TEXT = ("PreviewAny",)
 
 _SAVE_NOTHING = frozenset({*_KEEPS, *_STARTS, *_ONE, *ONLY_SHOW}) - {*_ENDINGS}
 
@@ -182,6 +212,10 @@ def _count(workflow: Workflow, id: str) -> int | None:
 
 
 def _whole(value: object, times: int) -> int | None:
-    if isinstance(value, bool) or not isinstance(value, int) or not 0 < value * times <= _MOST:
+    if (
+        isinstance(value, bool)
+        or not isinstance(value, int)
+        or not 0 < value * times <= MOST_IN_SERIES
+    ):
         return None
     return value * times

@@ -55,6 +55,11 @@ class Node:
         id, title = shortly(self.id), shortly(self.title)
         return id if title == id else f"{id} ({title})"
 
+    def with_class(self, kind: str) -> str:
+        """Return how messages name it as a node of the class `kind`: `3 (Positive) of class
+        CLIPTextEncode`. Where its title is that class, once is enough."""
+        return self.shown if self.title == kind else f"{self.shown} of class {shortly(kind)}"
+
     def links(self) -> Iterator[tuple[str, Link]]:
         """Return each input that is a link, with its name."""
         for name, value in self.inputs.items():

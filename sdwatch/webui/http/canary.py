@@ -157,14 +157,21 @@ Post: TypeAlias = Callable[[Sent, Callable[[], None]], None]
 
 class Canary:
     """Makes the generations of a self-test on `client`; `post` has them sent. `may_interrupt`: the
-    WebUI is managed, so no picture of others runs on it."""
+    WebUI is managed, so no picture of others runs on it. `one_colour_fails`: a picture in one
+    colour fails a job's call, so that a workflow that has worked does not make one."""
 
     def __init__(
-        self, client: SDWebUIClient | FoundClient, *, may_interrupt: bool, post: Post
+        self,
+        client: SDWebUIClient | FoundClient,
+        *,
+        may_interrupt: bool,
+        post: Post,
+        one_colour_fails: bool = True,
     ) -> None:
         self._client = client
         self._may_interrupt = may_interrupt
         self._post = post
+        self._one_colour_fails = one_colour_fails
 
     def ask(self, asked: SelfTestCall, why_not_wait: Callable[[], str]) -> SelfTestFailure | None:
         """Return why it failed, or None. `why_not_wait`: returns why not to wait any longer, or '';
@@ -185,7 +192,8 @@ class Canary:
         while True:
             # Asked so often while a self-test lasts, since nobody announces all that may end it.
             with suppress(queue.Empty):
-                return _failure(asked, results.get(timeout=_CHECK_INTERVAL_S))
+                result = results.get(timeout=_CHECK_INTERVAL_S)
+                return _failure(asked, result, one_colour_fails=self._one_colour_fails)
             if reason := why_not_wait():
                 sent.given_up = True
                 if self._may_interrupt:
@@ -203,13 +211,16 @@ _BY_ERROR: tuple[tuple[type[WebUIError], PictureShows], ...] = (
 )
 
 
-def _failure(asked: SelfTestCall, result: Reply | WebUIError) -> SelfTestFailure | None:
+def _failure(
+    asked: SelfTestCall, result: Reply | WebUIError, *, one_colour_fails: bool
+) -> SelfTestFailure | None:
     """Return why the result is a failure, or None."""
     if isinstance(result, WebUIError):
         by = next((by for kind, by in _BY_ERROR if isinstance(result, kind)), PictureShows.FAILED)
         return SelfTestFailure(f"{asked.what} failed: {result}", by, result)
     if asked.stage == WORKFLOW_STAGE:  # whatever its sizes are; it may make no picture
-        flaw = Flaw.ONE_COLOUR if result.one_colour and all(result.one_colour) else Flaw.NONE
+        is_flawed = one_colour_fails and result.one_colour and all(result.one_colour)
+        flaw = Flaw.ONE_COLOUR if is_flawed else Flaw.NONE
     else:
         flaw = flaw_in(result.images[0], is_tiny=asked.is_tiny, is_plain=result.is_plain)
     if flaw is Flaw.NONE:

@@ -43,7 +43,13 @@ from sdwatch.system.log_events import LogEvent, about
 from sdwatch.webui.http.client import CANARY_HEADER, log_failure
 from sdwatch.webui.http.comfyui_questions import ComfyUIQuestions
 from sdwatch.webui.http.prompt_progress import PromptProgress
-from sdwatch.webui.http.prompt_reply import failed, folder_of, reply_from, reply_from_folder
+from sdwatch.webui.http.prompt_reply import (
+    bounded,
+    failed,
+    folder_of,
+    reply_from,
+    reply_from_folder,
+)
 from sdwatch.webui.http.prompt_workflows import WorkflowsOfCalls, has_no_model, images_in
 from sdwatch.webui.http.reply import Reply, error_for, parse_json
 from sdwatch.webui.http.template_folder import read_templates
@@ -73,7 +79,7 @@ class _Watched:
     def node(self) -> str:
         """Return the node that started last, for messages; or ''."""
         node = self.workflow.nodes.get(self.progress.node) if self.workflow else None
-        return f"{node.shown} of class {node.kind}" if node else self.progress.node
+        return node.with_class(node.kind) if node else self.progress.node
 
 
 def _not_yet() -> None:
@@ -310,7 +316,7 @@ class ComfyUIClient(ComfyUIQuestions):
                 return
             raise
         answer = _json(said)
-        why = refusal_in(answer, workflow)
+        why = bounded(refusal_in(answer, workflow))
         if status == 200 and not why:
             return
         if status == 200:

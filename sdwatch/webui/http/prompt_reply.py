@@ -26,15 +26,24 @@ from sdwatch.policy.job.outputs.other_files import (
 from sdwatch.policy.job.outputs.picture import BROKEN, FORMATS, PictureData, opened
 from sdwatch.policy.job.outputs.whole_file import NotWholeError
 from sdwatch.policy.job.stage.stage_kinds import STAGES
+from sdwatch.policy.privacy.printable import shortened
 from sdwatch.policy.translation.built_in import drawing, enlarging, saved_by
 from sdwatch.policy.translation.made import generation_info
 from sdwatch.policy.translation.template_file import WorkflowTemplate
 from sdwatch.policy.workflow.history import OutputFile, PromptResult
 from sdwatch.policy.workflow.node_classes import NodeClasses
-from sdwatch.policy.workflow.saved_files import files_of, shows_mask
+from sdwatch.policy.workflow.saved_files import (
+    MOST_IN_SERIES,
+    Series,
+    files_of,
+    series_of,
+    shows_mask,
+)
 from sdwatch.policy.workflow.workflow import Workflow, workflow_of
 from sdwatch.policy.workflow.workflow_call import PREFIX, call_in
 from sdwatch.webui.http.reply import MadeFile, Reply, check_image
+
+_LONGEST_MESSAGE = 20_000  # characters
 
 
 class Files(Protocol):
@@ -53,16 +62,24 @@ def folder_of(prompt_id: str) -> str:
     return f"sdwatch/{prompt_id}"
 
 
+def bounded(said: str) -> str:
+    """Return what a node said, which may show a whole tensor, as far as it can be looked through.
+    Its ends stay, with a mark in between at which the redactor takes away what it cannot know."""
+    return shortened(said, _LONGEST_MESSAGE)
+
+
 def failed(result: PromptResult) -> WebUIServerError:
     """Return the error of a prompt in which a node raised an exception."""
     failure = result.failure
     if failure is None:
         return WebUIServerError("the prompt failed in ComfyUI, which does not say why")
     node = result.workflow.nodes.get(failure.node) if result.workflow else None
-    named = node.shown if node else failure.node or "?"
-    raised = ": ".join(filter(None, (failure.exception, failure.message)))
-    words = f"node {named} of class {failure.kind} failed: {raised}"
-    error = WebUIServerError(words, kind=failure.exception, said=failure.message)
+    named = (
+        node.with_class(failure.kind) if node else f"{failure.node or '?'} of class {failure.kind}"
+    )
+    raised = bounded(": ".join(filter(None, (failure.exception, failure.message))))
+    words = f"node {named} failed: {raised}"
+    error = WebUIServerError(words, kind=bounded(failure.exception), said=bounded(failure.message))
     error.node = failure.kind
     return error
 
@@ -143,11 +160,12 @@ def _files_expected(
     it may have; else []."""
     folder, template = folder_of(prompt_id), files.template_for(stage, payload)
     classes = files.known_classes()
-    names: Sequence[tuple[str, ...]] | None
+    names: Sequence[tuple[str, ...]]
     if (own := call_in(payload)) is not None:
-        names = files_of(own.ready(folder, [""] * len(own.images)), classes, own.takes)
+        workflow = own.ready(folder, [""] * len(own.images))
+        names = _names_in(files, folder, series_of(workflow, classes, own.takes))
     elif template is not None:
-        names = files_of(template.filled(payload, folder), classes)
+        names = _names_in(files, folder, series_of(template.filled(payload, folder), classes))
     else:
         workflow = _shape(stage, payload, folder)
         counts = saved_by(workflow, payload)
@@ -159,7 +177,38 @@ def _files_expected(
             for node, count in counts.items()
             for number in range(1, count + 1)
         ]
-    return [tuple(OutputFile(name, folder, "output") for name in each) for each in names or ()]
+    return [tuple(OutputFile(name, folder, "output") for name in each) for each in names]
+
+
+def _names_in(
+    files: Files, folder: str, series: Sequence[Series] | None
+) -> Sequence[tuple[str, ...]]:
+    """Return the names of the files of a workflow; of a node that makes nobody knows how many, of
+    those that are there. [] where one has none, or they may be anywhere."""
+    found: list[tuple[str, ...]] = []
+    for each in series or ():
+        if each.count is not None:
+            found += map(each.names, range(1, each.count + 1))
+            continue
+        there = _there(files, folder, each)
+        if not there:
+            return []
+        found += there
+    return found
+
+
+def _there(files: Files, folder: str, series: Series) -> list[tuple[str, ...]]:
+    """Return the names of the files of a node that are there."""
+    found: list[tuple[str, ...]] = []
+    while len(found) < MOST_IN_SERIES:
+        known_as = series.names(len(found) + 1)
+        asked = ((name, files.file(OutputFile(name, folder, "output"))) for name in known_as)
+        there = (name for name, data in asked if data is not None)
+        name = next(there, None)
+        if name is None:
+            break
+        found.append((name,))
+    return found
 
 
 def _masks_expected(payload: Mapping[str, Any], prompt_id: str) -> set[str]:
