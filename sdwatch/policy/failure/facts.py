@@ -66,6 +66,13 @@ class FailureFacts:
     node: str = ""
 
 
+def is_memory_low(available: float, total: float) -> bool:
+    """Return whether a machine with so many bytes has almost none left."""
+    return available < _LOW * total
+
+
+_LOW = 0.03
+
 _FILES_TO_LOAD = ("sd_model_checkpoint", "sd_vae", "forge_additional_modules", "refiner_checkpoint")
 
 
