@@ -7,8 +7,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from sdwatch.policy.kinds import table
+from sdwatch.policy.kinds.kind import Dialect
+
 KINDS = ("forge", "a1111", "sdnext", "sdcpp", "comfyui")
-OF_SDAPI = KINDS[:4]
+OF_SDAPI = tuple(name for name in KINDS if table.KINDS[name].dialect is Dialect.SDAPI)
 NAMES = {
     "forge": "Forge",
     "forge-neo": "Forge Neo",
