@@ -109,7 +109,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _diagnosis(text: str) -> str:
-    """Return the diagnosis that is meant: whoever types it need not know that NaN is no nan."""
+    """Return the diagnosis that is meant: whoever types it need not know how NaN is written."""
     return next((each for each in _DIAGNOSES if each.casefold() == text.casefold()), text)
 
 
@@ -146,7 +146,8 @@ def _moment(text: str) -> float:
             return time.time() - seconds
     except ValueError:
         pass
-    raise argparse.ArgumentTypeError(f"{text!r} is no time: write `12 h`, `2 days` or 2026-11-27")
+    how = "write `12 h`, `2 days` or 2026-11-27"
+    raise argparse.ArgumentTypeError(f"{text!r} is not a time: {how}")
 
 
 def _listed(

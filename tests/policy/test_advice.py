@@ -131,7 +131,7 @@ def test_the_cause_is_what_the_job_adds_only_if_it_adds_something(
 
 
 @pytest.mark.parametrize("kind", ["size", BadReply.NO_IMAGE, ""])
-def test_advice_for_what_a_job_may_lack_begins_with_if(kind: str) -> None:
+def test_advice_for_what_a_job_may_lack_starts_with_if(kind: str) -> None:
     error = WebUIReplyError("x", stage="txt2img", status=200, kind=kind)
     for sentence in re.split(r"(?<=[.;:]) ", diagnose(FailureFacts(error)).advice):
         if re.search("multiple of 64|without", sentence):

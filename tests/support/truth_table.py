@@ -106,7 +106,7 @@ ROWS = (
     Row("assertion-500", "500 `AssertionError` without a message", "server error",
         "AssertionError, raised in <webui>/modules/processing.py", _TRACEBACK,
         on=("forge", "a1111")),
-    Row("echo-500", "500 with a text that is no JSON and repeats the prompt", "server error",
+    Row("echo-500", "500 with a text that is not JSON and repeats the prompt", "server error",
         "answered 500", _TRACEBACK),
     Row("system-exit-500", "500 `Internal Server Error`, after a SystemExit", "server error",
         "its log: SystemExit: 3", _TRACEBACK),

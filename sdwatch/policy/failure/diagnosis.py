@@ -199,8 +199,8 @@ _OF_A_200: Mapping[str, str] = {
         "it. The format is a setting of the WebUI: try png."
     ),
 }
-"""What to do about a 200 that is no success, by the kind of the finding (see reply_checks.py) or of
-what the reply lacked. No advice points to the log; WHY.txt does, if there is something to read."""
+"""What to do about a 200 that is not a success, by the kind of the finding (see reply_checks.py) or
+of what the reply lacked. No advice points to the log; WHY.txt does, if there is one to read."""
 
 _WORDS_OF_NODE = {
     Diagnosis.STUCK: "it was in node",

@@ -3,7 +3,7 @@ see. Pure.
 
 Text in, values out: the tail is captured elsewhere, and free of prompts before it comes here.
 
-Lines that differ only in their numbers are shown as one with a count: a flood is no evidence.
+Lines that differ only in their numbers are shown as one with a count: a flood is not evidence.
 """
 
 from __future__ import annotations

@@ -22,7 +22,7 @@ class Misfit:
     """Why this ComfyUI cannot run a workflow. `node`: the id of the node, '' for all of it;
     `input`: which of its inputs, '' for none. `may_change`: what is missing may be there the
     next time: a model arrives while ComfyUI runs; ComfyUI-Manager, which has installed a node,
-    replaces the process by itself (os.execv), which is no new incarnation."""
+    replaces the process by itself (os.execv), which is not a new incarnation."""
 
     node: str
     input: str
