@@ -25,7 +25,7 @@ class Unsent(StrEnum):
     CUT_OFF = "cut off"
     TIMED_OUT = "timed out"
     UNREADABLE = "unreadable"
-    BROKE = "sdwatch broke"
+    BROKE = "internal error"
 
 
 CANARY_HEALTHY = "it was healthy"
