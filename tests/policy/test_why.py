@@ -107,9 +107,9 @@ Machine:   0.4 of 16.0 GB of RAM free, 90.0 GB free on the spool's disk, when la
 Images:    1 finished before the failure, kept in images/
 
 What was tried (times are UTC):
-  2026-11-23T14:21:37.000Z  server error after 3.2 s, HTTP 500 (start 1 of the WebUI)
+  2026-11-23T14:21:37.000Z  server error after 3.2 s, HTTP 500 (incarnation 1 of the WebUI)
       then: restart and retry (a restart may cure it)
-  2026-11-23T14:21:37.000Z  server error after 3.2 s, HTTP 500 (start 1 of the WebUI)
+  2026-11-23T14:21:37.000Z  server error after 3.2 s, HTTP 500 (incarnation 1 of the WebUI)
       error: another one
       then: check whether the WebUI can still generate a small test picture (is it the job or \
 the WebUI?)

@@ -266,8 +266,8 @@ def _attempt_lines(attempt: FailedAttempt, is_another: bool) -> Iterator[str]:
     """Yield the lines about one attempt. `is_another`: it failed in another way than the first line
     of WHY.txt says."""
     status = f", HTTP {attempt.status}" if attempt.status else ""
-    # The starts of a WebUI that is not ours are not counted.
-    life = f" (start {attempt.incarnation} of the WebUI)" if attempt.incarnation else ""
+    # The incarnations of a WebUI that is not ours are not counted.
+    life = f" (incarnation {attempt.incarnation} of the WebUI)" if attempt.incarnation else ""
     yield f"  {attempt.at}  {attempt.diagnosis} after {attempt.seconds:.1f} s{status}{life}"
     if is_another:
         message, *more = attempt.message.splitlines() or [""]
