@@ -126,7 +126,7 @@ def main(args: argparse.Namespace) -> ExitCode:
         print(printable(_line(each)))
         lines += 1
     if not lines:
-        what = "nothing" if not _filters(args) else "nothing like that"
+        what = "nothing" if not _filters(args) else "nothing that fits these filters"
         print(f"{what} in {', '.join(f'{folder}/' for folder in folders)} of {spool.root}")
     return ExitCode.OK
 
