@@ -229,7 +229,7 @@ ROWS = (
         restarts=0, fields=_with_checkpoint("simulated-corrupt"), on=("sdnext",)),
     Row("", "somebody chose a damaged checkpoint: `Torch not compiled with CUDA enabled`",
         "poisoned", "", "", somebody="options", fails=False, on=("a1111",)),
-    Row("", "a sampler that it does not have (it would answer 404, or draw with another)",
+    Row("", "a sampler that it does not have (it would answer 404, or generate with another)",
         "bad request", "no sampler", "Correct it", posts=0, restarts=0,
         fields={"sampler_name": "No Such"}, on=KINDS),
     Row("", "404 `Sampler not found`, of a WebUI whose samplers could not be read before",

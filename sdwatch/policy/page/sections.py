@@ -49,7 +49,7 @@ def counts(overview: Overview) -> Markup:
 
 
 def _tile(name: str, number: float, label: str, note: str, value: str = "") -> Markup:
-    """Return a tile. `value`: `number` in words, if it is no count."""
+    """Return a tile. `value`: `number` in words, unless it is a count."""
     some = " some" if number else ""
     return element(
         "div",

@@ -147,7 +147,7 @@ def _ending_in(*names: str) -> Callable[[Workflow], Iterator[InputPlace]]:
 
 
 def _size(name: str) -> Callable[[Workflow], Iterator[InputPlace]]:
-    """Return a search for a side of what is drawn: of an empty latent image, since other nodes
+    """Return a search for a side of what is generated: of an empty latent image, since other nodes
     have sides, too (a crop, an upscale)."""
 
     def search(workflow: Workflow) -> Iterator[InputPlace]:

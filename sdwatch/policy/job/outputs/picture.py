@@ -1,6 +1,6 @@
 """A picture as bytes: how large it says it is, and whether it is whole. Pure.
 
-PNG, JPEG and WebP only: what WebUIs answer with and what people draw over. Other decoders of
+PNG, JPEG and WebP only: what WebUIs answer with and what people edit. Other decoders of
 Pillow do more than decode (that of EPS runs a program).
 
 Its size is known before anything is decoded. Of what a job brings as little as possible is decoded
