@@ -75,9 +75,10 @@ class StageWorkflow:
 
     `seeds`: the inputs that get the seed of a call, each with what it is further; `seed`: what the
     job or the file says, -1 for a random one, None where it has no such input. `image`: the input
-    that gets the image of a call, None for none; `images`: inputs that get an image of the job folder in
-    each call. `outputs`: the ids of the nodes whose pictures are taken, () for all. `allow`: the
-    classes of paid services that it may use. `said`: where the job says what an input gets.
+    that gets the image of a call, None for none; `images`: inputs that get an image of the job
+    folder in each call. `outputs`: the ids of the nodes whose pictures are taken, () for all.
+    `allow`: the classes of paid services that it may use. `said`: where the job says what an
+    input gets.
     """
 
     file: WorkflowFile
