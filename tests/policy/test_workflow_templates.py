@@ -119,7 +119,7 @@ def test_a_job_is_checked_against_the_template_that_it_names() -> None:
         ('"inputs": {"text": ""', '"inputs": {"text": ', (33, 24), "not JSON"),
         ("filename_prefix", "prefix", (1, 1), "saves anything"),
         ('"{height:1024}"', '"{width:512}"', (40, 18), "two defaults"),
-        ('"{height:1024}"', '"{image}"', (40, 18), "no placeholder"),
+        ('"{height:1024}"', '"{image}"', (40, 18), "not a placeholder"),
     ],
 )
 def test_a_wrong_template_is_refused_with_its_place(
