@@ -357,7 +357,7 @@ _ADDED_FAILS = (
 _SIZE_TESTS = {
     SizeTest.PASSED: (
         "A plain two-step picture of this size works now. Run the job again as it is. If it fails "
-        "again, the size only just works:"
+        "again:"
     ),
     SizeTest.FAILED: (
         "This machine cannot generate that size, not even a plain picture in two steps."
