@@ -38,11 +38,12 @@ _DATE = re.compile(r"^\d{4}-\d\d-\d\d \d\d:\d\d:\d\d ")
 _RUN = re.compile(r"\d{8}-\d{6}\.\d{3}-(\w+)-[0-9a-f]{4}")
 _WHERE_TO = re.compile(r" -> \S+$")
 
-# A machine whose memory is always too small for the castle.
+# A machine whose memory is always too small for the castle's size.
 _OOM_PLAN = """\
 - fault: oom
-  when: {prompt: castle}
+  when: {prompt: ".*"}
   times: always
+  above: 1048576
 """
 _OOM_CONFIG = """\
 spool: .

@@ -134,7 +134,7 @@ class WebUIError(SdwatchError):
     `status`: HTTP status, None if no reply came. `kind` and `said`: class and text in an error
     body, '' if it names none. `probes`: whether the WebUI still answered during a call without
     progress. `after`: seconds from the POST to its end, None if nobody measured. `facts`: how a 200
-    that is no success differs from the request. `node`: the class of the node of a workflow that
+    that is not a success differs from the request. `node`: the class of the node of a workflow that
     raised the exception, '' where there are none."""
 
     probes: Probes | None = None
@@ -180,7 +180,7 @@ class WebUIOccupiedError(WebUINotSentError):
 
 
 class WebUIReplyError(WebUIError):
-    """A 200 that is no success: broken JSON, no image, an image that does not decode."""
+    """A 200 that is not a success: broken JSON, no image, an image that does not decode."""
 
 
 class WebUINoResultError(WebUIReplyError):

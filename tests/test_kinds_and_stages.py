@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import yaml
 
 import sdwatch
 from sdwatch.policy.failure import reply_checks
@@ -20,6 +21,7 @@ from sdwatch.simulator.__main__ import arguments
 from tests.facts import catalogues
 
 PACKAGE = Path(sdwatch.__file__).parent
+ROOT = PACKAGE.parent
 
 ROWS = "sdwatch.policy.kinds."
 NO_KIND = {"kind", "table", "unknown"}
@@ -179,3 +181,11 @@ def test_the_simulator_plays_the_kind_whose_examples_it_gets() -> None:
 @pytest.mark.parametrize("name", catalogues.KINDS)
 def test_each_recorded_webui_is_recognised(name: str) -> None:
     assert catalogues.catalogue(name).kind.name == name
+
+
+@pytest.mark.parametrize("kind", [kind for kind in KINDS.values() if kind.is_known], ids=str)
+def test_the_form_for_a_bug_and_the_readme_name_each_kind(kind: Kind) -> None:
+    form = yaml.safe_load((ROOT / ".github/ISSUE_TEMPLATE/1-bug.yml").read_text(encoding="utf-8"))
+    (webuis,) = (each for each in form["body"] if each.get("id") == "webui")
+    assert kind.title in webuis["attributes"]["options"]
+    assert kind.title in (ROOT / "README.md").read_text(encoding="utf-8").partition("## Two")[0]

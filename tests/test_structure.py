@@ -266,6 +266,13 @@ def test_the_state_diagram_is_the_table(name: str) -> None:
     assert f"```mermaid\n{lifecycle.diagram()}\n```" in text_of(name)
 
 
+def test_the_table_of_promises_names_files_that_there_are() -> None:
+    _, _, table = text_of("docs/contributing.md").partition("| promise | kept by |")
+    named = re.findall(r"`([^`]+)`", table.partition("\n\n")[0])
+    files = (PACKAGE / name for name in named)
+    assert [str(f) for f in files if not (f.is_dir() or f.with_suffix(".py").is_file())] == []
+
+
 def text_of(name: str) -> str:
     return (ROOT / name).read_text(encoding="utf-8")
 

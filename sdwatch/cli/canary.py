@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import time
+from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -59,7 +60,8 @@ def main(args: argparse.Namespace) -> ExitCode:
         try:
             print(f"{webui.name}: {_self_test(webui, chosen, signatures)}", flush=True)
         except WebUIError as error:
-            print(f"{webui.name}: {printable_text(str(error))}", flush=True)
+            more = error.in_words if isinstance(error, PictureFailedError) else str(error)
+            print(f"{webui.name}: {printable_text(more)}", flush=True)
             code = ExitCode.ERROR
     return code
 
@@ -73,6 +75,21 @@ def _self_test(webui: WebUIConfig, chosen: ChosenConfig, signatures: tuple[Signa
         return generated(client, webui, catalogue, chosen.config, signatures)
     finally:
         client.close()
+
+
+class PictureFailedError(WebUIError):
+    """The picture failed, explained as the failure of a job would be. `advice`: what a person can
+    do; `printed`: the lines of the WebUI's output that matter, for a terminal."""
+
+    def __init__(self, cause: str, advice: str, printed: Sequence[str]) -> None:
+        super().__init__(cause)
+        self.advice = advice
+        self.printed = printed
+
+    @property
+    def in_words(self) -> str:
+        """Return all of it, in several lines."""
+        return "\n".join((str(self), f"  {self.advice}", *self.printed))
 
 
 def generated(
@@ -112,8 +129,7 @@ def _sent(client: FoundClient, log: CallLog, signatures: tuple[Signature, ...]) 
     except WebUIError as error:
         printed = said_of(error, log)
         explanation = diagnose(FailureFacts(error, log=printed), signatures)
-        lines = (explanation.cause, f"  {explanation.advice}", *shown(printed))
-        raise WebUIError("\n".join(lines)) from error
+        raise PictureFailedError(explanation.cause, explanation.advice, shown(printed)) from error
 
 
 def _wait_until_idle(client: FoundClient, webui: WebUIConfig, spool: Spool) -> None:

@@ -109,7 +109,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _diagnosis(text: str) -> str:
-    """Return the diagnosis that is meant: whoever types it need not know that NaN is no nan."""
+    """Return the diagnosis that is meant: whoever types it need not know how NaN is written."""
     return next((each for each in _DIAGNOSES if each.casefold() == text.casefold()), text)
 
 
@@ -126,7 +126,7 @@ def main(args: argparse.Namespace) -> ExitCode:
         print(printable(_line(each)))
         lines += 1
     if not lines:
-        what = "nothing" if not _filters(args) else "nothing like that"
+        what = "nothing" if not _filters(args) else "nothing that fits these filters"
         print(f"{what} in {', '.join(f'{folder}/' for folder in folders)} of {spool.root}")
     return ExitCode.OK
 
@@ -146,7 +146,8 @@ def _moment(text: str) -> float:
             return time.time() - seconds
     except ValueError:
         pass
-    raise argparse.ArgumentTypeError(f"{text!r} is no time: write `12 h`, `2 days` or 2026-11-27")
+    how = "write `12 h`, `2 days` or 2026-11-27"
+    raise argparse.ArgumentTypeError(f"{text!r} is not a time: {how}")
 
 
 def _listed(

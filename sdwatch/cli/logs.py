@@ -106,8 +106,8 @@ def _print_monitor(chosen: ChosenConfig, *, follow: bool) -> None:
 
 
 def in_words(line: str) -> str:
-    """Return a line of the JSON log for people: local time, level if it is no information, message;
-    '' for one that cannot be read."""
+    """Return a line of the JSON log for people: local time, level unless it is INFO, message; ''
+    for one that cannot be read."""
     return _words(_entry(line))
 
 

@@ -30,6 +30,7 @@ from sdwatch.spool.heartbeat import (
     read_heartbeat,
     read_heartbeats,
 )
+from sdwatch.spool.hold_note import notes_in
 from sdwatch.system.state_folder import StateFolder
 
 Beat = dict[str, Any]
@@ -89,6 +90,7 @@ def _status(spool: Spool) -> dict[str, Any]:
             "failed": len(archived_runs(spool.failed)),
         },
         "ignored": near_misses(spool),
+        "hold_notes": [note.name for note in notes_in(spool.root)],
         "gone": False,
     }
 
@@ -102,6 +104,7 @@ def _gone_status(chosen: ChosenConfig) -> dict[str, Any]:
         "monitors": _with_life(lambda: read_heartbeat(local)),
         "folders": dict.fromkeys(("inbox", "working", "done", "failed"), 0),
         "ignored": {},
+        "hold_notes": [],
         "gone": True,
     }
 
@@ -167,6 +170,8 @@ def _lines(status: dict[str, Any]) -> Iterator[str]:
             yield _gone(beat)
     if not running and not unknown:
         yield "no monitor is running on this spool; `sdwatch run` starts one"
+        for note in status["hold_notes"]:
+            yield f"the last one ended on a hold: {note} in the spool says why, and what to do"
     for beat in running:
         yield ""
         yield from _monitor(beat)
@@ -245,8 +250,8 @@ def _lane(lane: dict[str, Any]) -> str:
         words.append(f"on hold: {lane['hold']}")
         if lane.get("advice"):
             words.append(f"what to do: {lane['advice']}")
-        if lane.get("spent"):
-            words.append(f"to retry its failed jobs: sdwatch retry {' '.join(lane['spent'])}")
+        if runs := lane.get("failed_runs"):
+            words.append(f"to retry its failed jobs: sdwatch retry {' '.join(runs)}")
     if lane["crashes_in_a_row"]:
         last = f", the last: {lane['last_crash']}" if lane.get("last_crash") else ""
         words.append(counted(lane["crashes_in_a_row"], "crash", "crashes") + " in a row" + last)

@@ -175,7 +175,7 @@ class RemoteRun:
             clock.wait(self.hint, _SOON if clock.monotonic() < expected_until else pause)
 
     def _plan(self) -> bool:
-        """Read the job and draw its seeds; return False where the job is at fault."""
+        """Read the job and choose its seeds; return False where the job is at fault."""
         settings = self._with.settings
         reading = JobReading(self._run, self._control, self._with.clock, settings)
         try:

@@ -203,7 +203,7 @@ class Lane:
             "state": str(state.life),
             "hold": held.hold_reason.cause if held else "",
             "advice": held.hold_reason.advice if held else "",
-            "spent": list(held.hold_reason.failed_runs) if held else [],
+            "failed_runs": list(held.hold_reason.failed_runs) if held else [],
             "busy": serves or state.busy is not None,
             "incarnation": self.process.incarnation,
             "crashes_in_a_row": state.history.in_a_row,

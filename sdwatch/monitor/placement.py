@@ -239,7 +239,7 @@ class Placement:
         return _Fit(fit.version, fit.catalogue, (why,), waits=False)
 
     def _fit(self, lane: Candidate, offered: WaitingJob) -> _Fit | None:
-        """Return what is known; None while nothing is known of the lane, and for what is no job."""
+        """Return what is known; None while nothing is known of the lane, or if it is not a job."""
         catalogue, fits = lane.catalogue, self._fits.setdefault(lane.alike, {})
         if catalogue is None:
             return None

@@ -45,8 +45,8 @@ class Reported:
 
 
 def reported(datagrams: Sequence[bytes]) -> Reported:
-    """Return what datagrams say. Any program of this machine may have sent one: what is no report
-    is ignored."""
+    """Return what datagrams say. Any program of this machine may have sent one: what is not a
+    report is ignored."""
     lines = [line for each in datagrams for line in each.decode("utf-8", "replace").splitlines()]
     limits = [line.partition("=")[2] for line in lines if line.startswith("EXTEND_TIMEOUT_USEC=")]
     seconds = [int(text) / 1e6 for text in limits if _NUMBER.fullmatch(text)]

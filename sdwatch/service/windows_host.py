@@ -142,7 +142,7 @@ class ServiceHost(win32serviceutil.ServiceFramework):
 
     def _note(self, log_event: Any, words: str) -> None:
         """Write it to the event log, and to the file that has what the monitor prints. What cannot
-        be written is no failure of the service."""
+        be written is not a failure of the service."""
         with suppress(pywintypes.error):  # the event log is full, or switched off
             log_event(f"{self._svc_name_}: {words}")
         line = f"{time.strftime('%Y-%m-%d %H:%M:%S')} service {self._svc_name_}: {words}"

@@ -64,7 +64,7 @@ class HostSettings:
             lists = {name: tuple(read[name]) for name in ("command", "not_restarted")}
             return cls(**{**read, **lists})
         except (KeyError, TypeError, RecursionError) as error:
-            raise ValueError(f"these are no settings of a service: {error}") from error
+            raise ValueError(f"these are not settings of a service: {error}") from error
 
 
 def host_command(program: str, packages: Sequence[str], *arguments: str) -> tuple[str, ...]:

@@ -28,7 +28,7 @@ def illegal_access() -> DeviceLostError:
 
 
 def leave_executor(error: CrashedError) -> None:
-    """Raise what ends the worker's thread, for an error that is no Exception: a SystemExit
+    """Raise what ends the worker's thread, for an error that is not an Exception: a SystemExit
     silently, anything else with a traceback."""
     if error.error == "SystemExit":
         raise SystemExit(3)

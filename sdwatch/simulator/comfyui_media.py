@@ -1,4 +1,4 @@
-"""Files that are no pictures, small and whole: MP4, FLAC, safetensors."""
+"""Files that are not pictures, small and whole: MP4, FLAC, safetensors."""
 
 from __future__ import annotations
 

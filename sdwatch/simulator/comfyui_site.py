@@ -136,7 +136,7 @@ class ComfySite(Site):
         return Response(500, text, _TEXT, crash=crash)
 
     def _is_foreign(self, request: Request) -> bool:
-        """Return whether a page of another origin asks; `text/plain` bodies are no sign of it."""
+        """Return whether a page of another origin asks; `text/plain` bodies do not show it."""
         headers = request.headers
         if headers.get("sec-fetch-site") == "cross-site":
             return True

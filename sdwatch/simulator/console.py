@@ -39,7 +39,7 @@ def err(line: str) -> None:
 
 
 def write(stream: TextIO, text: str) -> None:
-    """Write a text at once, so that threads do not mix lines. A reader that went away is no
+    """Write a text at once, so that threads do not mix lines. A reader that went away is not an
     error."""
     try:
         stream.write(text)

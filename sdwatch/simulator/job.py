@@ -20,7 +20,7 @@ class Job:
     """The request with its defaults, and the rounds and steps that were run; Forge's and A1111's.
 
     `settings` are the options with the request's overrides. `blackened` is what NaNs do where
-    they are no error (Forge, SD.Next).
+    they are not an error (Forge, SD.Next).
     """
 
     def __init__(
@@ -149,7 +149,7 @@ class Job:
         }
 
     def info(self, infotexts: list[str], first: int) -> dict[str, Any]:
-        """Return what stands under "info"; `first` is the index of the first image that is no
+        """Return what stands under "info"; `first` is the index of the first image that is not a
         grid."""
         f = self.fields
         return {

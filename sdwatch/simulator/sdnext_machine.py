@@ -268,7 +268,7 @@ class NextMachine(Machine):
     def _failed(self, job: Job, error: CrashedError) -> None:
         """Sampling raised. A RuntimeError (as of too little memory) or a ValueError ends the job as
         an interrupt does, with what there is of a preview, and an AssertionError without a picture:
-        only the log says so. Others are a 500. NaNs are no error, the pictures are black."""
+        only the log says so. Others are a 500. NaNs are not an error, the pictures are black."""
         assert isinstance(job, NextJob)
         if error.error == "NansException":
             say("ERROR", "Decode: sample=[1, 3, 64, 64] invalid=12288 dtype=float32 failed")

@@ -77,7 +77,7 @@ class NextBar(console.Bar):
 
 
 class NextVoice(Voice):
-    version = "unknown"  # as it was recorded: its folder was no clone
+    version = "unknown"  # as it was recorded: its folder was not a clone
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -159,7 +159,7 @@ class NextVoice(Voice):
 
     def failed(self, error: CrashedError, arguments: str) -> None:
         """An exception in sampling, which no reply mentions: what it was called with, then the
-        text. The class comes after that, and not of a ValueError; an AssertionError is no error."""
+        text. The class comes after that, and not of a ValueError; an AssertionError is none."""
         if error.error == "AssertionError":
             say("INFO", error.message)
         elif error.error == "ValueError":

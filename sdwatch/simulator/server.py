@@ -175,6 +175,6 @@ class Server(socketserver.ThreadingMixIn, socketserver.TCPServer):
             return self._changed.wait_for(lambda: not self._answering, timeout)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """A client that went away is no event; anything else is a mistake of ours, and is shown."""
+        """A client that went away is not an event; anything else is our mistake, and is shown."""
         if not isinstance(sys.exception(), ConnectionError | TimeoutError):
             super().handle_error(request, client_address)

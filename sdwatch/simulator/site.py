@@ -30,7 +30,7 @@ Routes = dict[str, Callable[["Request"], Any]]
 @dataclass
 class Request:
     """What came in. `path` is without the query; `client` is an address; `canary`: it says that it
-    is no job's; `headers`: by their names in lower case."""
+    is not a job's; `headers`: by their names in lower case."""
 
     method: str
     path: str

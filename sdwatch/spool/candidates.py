@@ -139,7 +139,7 @@ _AT_ONCE = 1000
 def _entries(
     names: Mapping[EntryKind, list[str]], markers: Mapping[str, str]
 ) -> Iterator[tuple[str, EntryKind]]:
-    """Yield what is no marker."""
+    """Yield what is not a marker."""
     taken = set(markers.values())
     return ((name, kind) for kind in EntryKind for name in names[kind] if name not in taken)
 

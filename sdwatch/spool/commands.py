@@ -23,6 +23,7 @@ from sdwatch.spool.back_to_inbox import copy_of_job, put_in, retry
 from sdwatch.spool.candidates import is_temporary
 from sdwatch.spool.failed_points import envelope_of, failed_points_in, unfinished_points
 from sdwatch.spool.folders import Spool
+from sdwatch.spool.heartbeat import HEARTBEAT, may_live, read_heartbeat
 from sdwatch.spool.hold_note import notes_in
 from sdwatch.spool.job_file import job_file_in
 from sdwatch.spool.new_jobs import job_text_at, read_job_at
@@ -50,7 +51,10 @@ def cancel(path: Path, spool: Spool) -> str:
             disk.touch(path / CANCEL)
         except FileNotFoundError:
             raise gone from None
-        return f"{path.name}: will be cancelled by the monitor that runs it"
+        when = "by the monitor that runs it"
+        if not any(may_live(beat) for beat in read_heartbeat(path.parent / HEARTBEAT)):
+            when = "when a monitor runs here next"
+        return f"{path.name}: will be cancelled {when}"
     marker = path.with_name(path.name + CANCEL_EXTENSION)
     disk.touch(marker)
     # A claim takes the marker along. If the job was claimed and the marker is still here, nobody

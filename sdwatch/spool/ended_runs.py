@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from sdwatch.policy.failure.earlier_records import renamed_envelope
 from sdwatch.policy.failure.ledger import seconds_of
 from sdwatch.policy.job.calls.payload import point_of
 from sdwatch.policy.page.night import HOURS, EndedRun, losses_in
@@ -184,4 +185,4 @@ def _envelope(folder: Path) -> dict[str, Any]:
         value = json.loads(disk.read(folder / ENVELOPE))
     except (OSError, ValueError, RecursionError):
         return {}
-    return value if isinstance(value, dict) else {}
+    return renamed_envelope(value)

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from sdwatch.policy.failure.earlier_records import renamed_envelope
 from sdwatch.policy.failure.ledger import Ledger
 from sdwatch.policy.job.calls.payload import point_of
 from sdwatch.policy.job.points.points import Points
@@ -22,7 +23,7 @@ _LONGEST = 200  # characters
 
 def envelope_of(run: Path) -> Mapping[str, Any]:
     """Return what error.json says, with all points that failed; {} without one."""
-    return read_json(run, ENVELOPE, _MOST_BYTES)
+    return renamed_envelope(read_json(run, ENVELOPE, _MOST_BYTES))
 
 
 def failed_points_in(envelope: Mapping[str, Any]) -> list[PointCard]:

@@ -226,7 +226,7 @@ class _Lane(_Strict):
     crashes_in_a_row: _Count
     cooldown_left: _Number
     advice: str = ""
-    spent: list[str] = []
+    failed_runs: list[str] = []
     rss: _Count | None = None
     warnings: _Count = 0
     last_warning: str = ""
@@ -321,6 +321,11 @@ def is_dead_here(beat: Mapping[str, Any]) -> bool:
     """Return whether its process ran on this machine and has ended; of other machines that is not
     known."""
     return beat.get("host") == socket.gethostname() and not psutil.pid_exists(beat.get("pid", 0))
+
+
+def may_live(beat: Mapping[str, Any]) -> bool:
+    """Return whether the process of a heartbeat may be running, on this machine or another one."""
+    return UNREADABLE in beat or not is_dead_here(beat)
 
 
 def is_alive_here(beat: Mapping[str, Any]) -> bool:

@@ -111,7 +111,7 @@ class JobReader:
 
 
 def _waits_for(wrong: Problem) -> NotYet:
-    """Return that a job waits: what is wrong is no fault of its own, and all jobs that use that
+    """Return that a job waits: what is wrong is not a fault of its own, and all jobs that use that
     file would fail with it."""
     return NotYet(f"waits until this is corrected: {wrong.located('')}", for_a_person=True)
 

@@ -38,7 +38,7 @@ def job_text_at(path: Path) -> bytes:
     """Return the text of a job that is one file; of a picture the settings that a WebUI wrote
     into it. Raises JobError, OSError."""
     if path.name == DEFAULTS:
-        raise _refused(path, "this is no job: it has fields for the jobs of its folder")
+        raise _refused(path, "this is not a job: it has fields for the jobs of its folder")
     low = path.suffix.lower()
     if low in PICTURE_EXTENSIONS:
         return _settings_of(path).encode()

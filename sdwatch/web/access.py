@@ -157,7 +157,7 @@ class Access:
 def _is_embedded(asked: Asked) -> bool:
     """Return whether a page of another site uses it as a picture, a stream or a frame: it can read
     none of it, and may only take all connections. A link that somebody follows is none of that.
-    What is no browser does not say."""
+    What is not a browser does not say."""
     return asked.site in ("cross-site", "same-site") and asked.mode != "navigate"
 
 

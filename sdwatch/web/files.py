@@ -37,7 +37,7 @@ _RANGE = re.compile(r"bytes=(\d{0,18})-(\d{0,18})")
 
 async def send_file(spool: Spool, name: str, headers: Mapping[str, str], method: str) -> Response:
     """Return the reply with the file `name`, relative to the spool, see places.checked_name.
-    `headers`: of the request. Raises SpoolError if it leads outside or is no plain file,
+    `headers`: of the request. Raises SpoolError if it leads outside or is not a plain file,
     OSError."""
     file = await run_in_threadpool(open_plain, spool.root, name)
     status = os.fstat(file.fileno())

@@ -15,8 +15,8 @@ _LEVELS, _MOST, _LONGEST_WHY = 3, 5000, 100_000
 
 
 def run_page(spool: Spool, name: str, token: str) -> str | None:
-    """Return the page of the run whose folder is `name`, relative to the spool; None if that is no
-    run's folder. `token`: for its buttons, '' for none. Raises OSError."""
+    """Return the page of the run whose folder is `name`, relative to the spool; None if that is not
+    a run's folder. `token`: for its buttons, '' for none. Raises OSError."""
     parts = name.split("/")
     if len(parts) != (3 if parts[0] == "working" else 2):
         return None

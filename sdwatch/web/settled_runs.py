@@ -97,7 +97,7 @@ class SettledRuns:
         try:
             manifest = json.loads(disk.read(folder / MANIFEST))
             if not isinstance(manifest, dict):
-                raise ValueError("it is no mapping")
+                raise ValueError("it is not a mapping")
             self._count(manifest)
         except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError):
             self.unreadable += 1
@@ -142,7 +142,7 @@ def _stage_of(call: str, stages: list[Any]) -> str:
 
 
 def _is_picture(image: Mapping[str, Any]) -> bool:
-    """Return whether an image is no grid, and is part of the result."""
+    """Return whether an image is not a grid, and is part of the result."""
     return not image.get("grid") and image.get("kept", True) is True
 
 

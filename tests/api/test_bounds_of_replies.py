@@ -82,7 +82,7 @@ TOO_LARGE = "WebUIReplyError: the reply is larger than 8 MB"
 NO_JSON = "WebUIReplyError: the reply is not complete JSON"
 BAD_IMAGE = "WebUIReplyError: image 1 of the reply does not decode: it "
 DAMAGED = BAD_IMAGE + "is cut off or damaged"
-NO_KIND = BAD_IMAGE + "is no PNG, JPEG or WebP picture"
+NO_KIND = BAD_IMAGE + "is not a PNG, JPEG or WebP picture"
 MANY_PIXELS = BAD_IMAGE + "has "
 
 TWO_GB = b"content-length: 2147483648\r\n\r\n"

@@ -131,4 +131,4 @@ def test_an_undecodable_picture_is_reported() -> None:
     body = b"IDAT" + bytes(length)
     checked = data[:at] + body + zlib.crc32(body).to_bytes(4, "big") + data[at + 8 + length :]
     for broken in (checked, data[:-20], b"", b"GIF89a"):
-        assert flaw_in(broken) == "as a file that is no picture"
+        assert flaw_in(broken) == "as a file that is not a picture"

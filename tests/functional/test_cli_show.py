@@ -267,7 +267,7 @@ def test_list_filters_by_state_name_diagnosis_lane_and_time(night: Path) -> None
     assert names("--lane", "another") == set()
     assert names("--since", "1 h") == {"castle.yaml", "lighthouse.yaml"}
     assert names("--since", "2999-01-01") == set()
-    assert "nothing like that" in sdwatch(night, "list", "--lane", "another").stdout
+    assert "nothing that fits these filters" in sdwatch(night, "list", "--lane", "another").stdout
     wrong = sdwatch(night, "list", "--since", "yesterday")
     assert wrong.returncode == ExitCode.USAGE
     assert "2026-11-27" in wrong.stderr

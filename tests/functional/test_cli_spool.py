@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -60,6 +61,25 @@ def test_a_job_that_waits_is_cancelled_before_it_starts(tmp_path: Path) -> None:
     assert "castle-2.yaml" in sdwatch(tmp_path, "list", "done").stdout
 
 
+def test_a_run_is_cancelled_by_the_next_monitor_where_none_is_running(tmp_path: Path) -> None:
+    make_spool(tmp_path)
+    run = tmp_path / "working" / "here" / "20261129-100000.000-castle-0000"
+    run.mkdir(parents=True)
+    told = sdwatch(tmp_path, "cancel", "castle")
+    assert told.stdout == f"{run.name}: will be cancelled when a monitor runs here next\n"
+    heartbeat = {"worker": "here", "host": "elsewhere", "pid": 1, "beat": 1}
+    (run.parent / "heartbeat.json").write_text(json.dumps(heartbeat), encoding="utf-8")
+    told = sdwatch(tmp_path, "cancel", "castle")
+    assert told.stdout == f"{run.name}: will be cancelled by the monitor that runs it\n"
+
+
+def test_status_without_a_monitor_names_the_notes_of_holds(tmp_path: Path) -> None:
+    make_spool(tmp_path)
+    (tmp_path / "HOLD-sim.txt").write_text("why", encoding="utf-8")
+    told = sdwatch(tmp_path, "status").stdout
+    assert "ended on a hold: HOLD-sim.txt in the spool says why, and what to do" in told
+
+
 def test_hold_and_resume_are_a_file(tmp_path: Path) -> None:
     make_spool(tmp_path)
     assert sdwatch(tmp_path, "hold").returncode == ExitCode.OK
@@ -106,7 +126,7 @@ def test_a_diagnosis_is_found_however_it_is_written(tmp_path: Path) -> None:
     make_spool(tmp_path)
     told = sdwatch(tmp_path, "list", "--diagnosis", "nan")
     assert told.returncode == ExitCode.OK, told.stderr
-    assert "nothing like that" in told.stdout
+    assert "nothing that fits these filters" in told.stdout
     told = sdwatch(tmp_path, "list", "--diagnosis", "none of them")
     assert told.returncode == ExitCode.USAGE
 

@@ -98,7 +98,7 @@ def test_the_next_step_comes_where_one_is_not_enough_and_what_cannot_be_is_said(
         first = manifest(run)["calls"][0]
         assert first["oom"][0]["skipped"] == "this AUTOMATIC1111 has no script tiled vae"
         smaller = manifest(run)["calls"][1]
-        assert smaller["changed"]["how"] == "drawn at 384x384 instead of 512x512"
+        assert smaller["changed"]["how"] == "generated at 384x384 instead of 512x512"
 
 
 @pytest.mark.parametrize("kind", ["forge", "sdnext"])

@@ -266,7 +266,7 @@ def test_three_jobs_in_a_row_that_kill_it_hold_it_and_can_be_put_back(tmp_path: 
         runs = [run.name for run in spool.failed()]
         assert f"sdwatch retry {' '.join(runs)} --config {spool.config_file}\n" in text
         assert "No job is lost" not in text
-        wait_until(lambda: spool.lane().get("spent") == runs, 20, "status names them")
+        wait_until(lambda: spool.lane().get("failed_runs") == runs, 20, "status names them")
         spool.two_more_beats()
         assert not spool.done(), "nothing is sent meanwhile"
 

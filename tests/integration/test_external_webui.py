@@ -288,7 +288,7 @@ def test_without_a_log_file_the_evidence_says_how_to_have_one(tmp_path: Path) ->
         hands.start()
         spool.wait_for(done=1)
         tail = (spool.done()[0] / "webui_tail.log").read_text(encoding="utf-8")
-        assert "name its log_file in the config" in tail
+        assert "name its `log_file` in the config" in tail
 
 
 @needs_share

@@ -152,7 +152,11 @@ def test_a_missing_working_folder_is_no_crash_and_the_hold_ends_when_it_is_there
     tmp_path: Path,
 ) -> None:
     folder = tmp_path / "webui"
-    with held(tmp_path, "working folder not found", webui={"cwd": str(folder)}) as spool:
+    with held(
+        tmp_path,
+        "webui does not exist: set `cwd` to the folder of the WebUI",
+        webui={"cwd": str(folder)},
+    ) as spool:
         rounds(spool)
         assert_no_crash(spool)
         folder.mkdir()
@@ -180,7 +184,11 @@ def test_a_webui_that_ends_because_of_its_setup_is_retried_with_growing_pauses(
 def test_a_release_has_it_tried_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sdwatch.policy.failure.cooldown._ASKED_AGAIN", (600.0,))
     folder = tmp_path / "webui"
-    with held(tmp_path, "working folder not found", webui={"cwd": str(folder)}) as spool:
+    with held(
+        tmp_path,
+        "webui does not exist: set `cwd` to the folder of the WebUI",
+        webui={"cwd": str(folder)},
+    ) as spool:
         note = spool.spool / "HOLD-sim.txt"
         wait_until(note.exists, 30, "the note")
         folder.mkdir()

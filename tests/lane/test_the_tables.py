@@ -12,7 +12,7 @@ ROOT = Path(__file__).parents[2]
 
 
 def test_the_diagram_of_a_call_is_the_table() -> None:
-    text = (ROOT / "ARCHITECTURE.md").read_text(encoding="utf-8")
+    text = (ROOT / "docs/architecture-crash.md").read_text(encoding="utf-8")
     assert f"```mermaid\n{diagram()}\n```" in text
 
 

@@ -13,8 +13,9 @@ import pytest
 from sdwatch.errors import WebUIReplyError, WebUIServerError
 from sdwatch.known_signatures import builtin_signatures
 from sdwatch.policy.failure.advice import fitted
-from sdwatch.policy.failure.diagnosis import advice_for, diagnose
+from sdwatch.policy.failure.diagnosis import SizeTest, advice_for, diagnose, size_advice
 from sdwatch.policy.failure.facts import Diagnosis, FailureFacts
+from sdwatch.policy.failure.reply_checks import BadReply
 from sdwatch.policy.kinds import table
 from sdwatch.policy.kinds.a1111 import A1111
 from sdwatch.policy.kinds.forge import FORGE
@@ -24,6 +25,7 @@ from sdwatch.policy.kinds.sdcpp import SDCPP
 from sdwatch.policy.kinds.sdnext import SDNEXT
 from sdwatch.policy.kinds.unknown import UNKNOWN
 
+DOCS = Path(__file__).parents[2] / "docs"
 FACTS = Path(__file__).parents[1] / "facts"
 FLAGS: dict[str, list[str]] = json.loads((FACTS / "flags.json").read_text(encoding="utf-8"))
 KINDS = [kind for kind in table.KINDS.values() if kind is not UNKNOWN]
@@ -101,3 +103,44 @@ def test_a_remedy_at_the_start_of_a_sentence_starts_with_a_capital() -> None:
     assert fitted("{api}. {api}, or {api}", A1111) == (
         "Start it with --api. Start it with --api, or start it with --api"
     )
+
+
+OOM = WebUIServerError(
+    "500", stage="txt2img", status=500, kind="OutOfMemoryError", said="CUDA out of memory."
+)
+
+
+@pytest.mark.parametrize(
+    ("payload", "adds"),
+    [
+        ({"prompt": "a castle", "width": 256, "height": 256, "steps": 24, "batch_size": 1}, False),
+        ({"prompt": "a castle", "alwayson_scripts": {}}, False),
+        ({"prompt": "a castle <lora:ink:1>"}, True),
+        ({"prompt": "a castle", "batch_size": 4}, True),
+        ({"prompt": "a castle", "enable_hr": True}, True),
+        ({"prompt": "a castle", "alwayson_scripts": {"controlnet": {}}}, True),
+    ],
+)
+def test_the_cause_is_what_the_job_adds_only_if_it_adds_something(
+    payload: dict[str, object], adds: bool
+) -> None:
+    text = size_advice(SizeTest.PASSED, "Lower it.", payload)
+    assert ("what the job adds" in text) is adds
+    assert ("Run the job again as it is." in text) is not adds
+    assert text.endswith("Lower it.")
+
+
+@pytest.mark.parametrize("kind", ["size", BadReply.NO_IMAGE, ""])
+def test_advice_for_what_a_job_may_lack_starts_with_if(kind: str) -> None:
+    error = WebUIReplyError("x", stage="txt2img", status=200, kind=kind)
+    for sentence in re.split(r"(?<=[.;:]) ", diagnose(FailureFacts(error)).advice):
+        if re.search("multiple of 64|without", sentence):
+            assert sentence.startswith("If ")
+    stuck = advice_for(Diagnosis.STUCK, FORGE)
+    assert "If the job uses scripts and extensions, remove them one by one." in stuck
+
+
+def test_the_sample_in_the_readme_has_the_advice_that_the_code_gives() -> None:
+    failed = diagnose(FailureFacts(OOM, kind=FORGE), BUILTIN)
+    advice = size_advice(SizeTest.FAILED, failed.advice, {"prompt": "a castle"})
+    assert f"What to do:\n  {advice}\n" in (DOCS / "WHY.txt").read_text(encoding="utf-8")

@@ -64,7 +64,7 @@ def test_the_loaded_checkpoint_goes_first_as_long_as_nobody_is_delayed_too_long(
 def test_status_says_why() -> None:
     line = [late(12.4), OTHER, HERE]
     assert in_words(Choice(2, WhyNext.LOADED), line, 600) == (
-        "its checkpoint is loaded; it passes 2 older jobs, delayed so by 12 s of at most 600 s"
+        "its checkpoint is loaded; 2 older jobs wait for it, up to 12 s so far (limit 600 s)"
     )
     assert in_words(Choice(0, WhyNext.FIRST), line, 600) == "it is the first in the order"
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from sdwatch.policy.failure.blame import TRACED_AFTER
-from sdwatch.policy.failure.earlier_records import renamed, with_codes
+from sdwatch.policy.failure.earlier_records import renamed, renamed_envelope, with_codes
 from sdwatch.policy.failure.recovery import Action, Ground
 from sdwatch.policy.report.envelope import attempt_from, cancelled_envelope, with_attempts
 from sdwatch.policy.report.why import About, Evidence, why_text
@@ -101,3 +101,21 @@ def test_a_run_of_that_version_reports_all_that_had_been_tried() -> None:
 def test_two_failures_with_the_same_words_are_the_same_and_others_are_not() -> None:
     assert attempt_from(FAILED).failure == attempt_from(dict(FAILED)).failure != ""
     assert attempt_from(FAILED).failure != attempt_from(ENDED).failure
+
+
+@table(
+    ("written", "read"),
+    [
+        ({"diagnosis": "sdwatch broke", "blame": "sdwatch"}, "internal error"),
+        ({"diagnosis": "nan"}, "nan"),
+        ({"diagnosis": ["sdwatch broke"]}, ["sdwatch broke"]),
+    ],
+)
+def test_a_diagnosis_of_an_earlier_error_json_has_its_new_name(
+    written: dict[str, Any], read: object
+) -> None:
+    assert renamed_envelope(written) == written | {"diagnosis": read}
+
+
+def test_an_error_json_that_has_no_fields_says_nothing() -> None:
+    assert renamed_envelope(["sdwatch broke"]) == {}

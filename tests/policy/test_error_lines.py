@@ -7,7 +7,6 @@ import pytest
 from sdwatch.policy.failure.error_lines import (
     ERROR_SIGNS,
     MATTER,
-    PINNED,
     WORST_SIGNS,
     ErrorBlock,
     error_blocks,
@@ -15,6 +14,7 @@ from sdwatch.policy.failure.error_lines import (
     lines_that_matter,
     without_own_failures,
 )
+from sdwatch.policy.failure.tail_marks import PINNED, no_output
 from tests.support.tables import table
 
 FRAMES = [line for n in range(20) for line in (f'  File "f{n}.py", line {n}, in f', f"    g{n}()")]
@@ -73,7 +73,7 @@ def test_what_a_flood_pushed_out_gets_half_since_it_may_be_old() -> None:
     assert len(chosen) == 10
 
 
-@pytest.mark.parametrize("text", ["", "\n\n", "===== stdout =====\n(no output: x)\n"])
+@pytest.mark.parametrize("text", ["", "\n\n", f"===== stdout =====\n{no_output('x')}\n"])
 def test_where_there_is_nothing_there_is_nothing(text: str) -> None:
     assert lines_that_matter(text) == []
 

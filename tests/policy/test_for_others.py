@@ -41,7 +41,11 @@ VELVET = "velvet"
         ("call", ["1.1", "100.2000"], ["1.1 velvet", VELVET, "１.１", f"{VELVET}.1.1"]),
         ("call", ["p4.1.1", "p10000.2.7", "1.1-batch2-1"], ["p.1.1", f"1.1-{VELVET}-", "p4"]),
         ("step", ["batch", "size"], [VELVET]),
-        ("diagnosis", ["out of memory", "sdwatch broke"], [VELVET, "out of memory velvet"]),
+        (
+            "diagnosis",
+            ["out of memory", "internal error", "sdwatch broke"],
+            [VELVET, "out of memory velvet"],
+        ),
         ("action", ["restart", "self-test"], [VELVET]),
         ("blame", ["WebUI", "job"], ["webui of anna"]),
         ("stage", ["txt2img", "extra-single-image"], ["velvet2img"]),

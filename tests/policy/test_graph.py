@@ -149,7 +149,7 @@ def test_an_input_may_be_a_list_of_the_matrix_without_a_name() -> None:
         ("- upscale: {input: base, fan_out: no}\n", "works on one image at a time"),
         ("- upscale: {input: base, image: castle.png}\n", 'give "input" or "image", not both'),
         ("- upscale: {id: base}\n", '3:17: stage 1 has the id "base", too'),
-        ("- upscale: {id: 'a b'}\n", '3:17: "a b" is no id; an id has letters'),
+        ("- upscale: {id: 'a b'}\n", '3:17: "a b" is not an id; an id has letters'),
         ("- txt2img: {prompt: x, input: base}\n", '"input" belongs to a stage of its own'),
     ],
 )

@@ -135,7 +135,7 @@ def test_rungs_add_up_in_the_order_of_the_job_and_are_recorded_whole() -> None:
         "height": 576,
     }
     assert found[-1].words == (
-        "one picture at a time, with a tiled VAE, drawn at 576x576 instead of 1024x1024"
+        "one picture at a time, with a tiled VAE, generated at 576x576 instead of 1024x1024"
     )
     assert [rung_of(rung.as_record()) for rung in found] == found
     reversed_order = ladder([SIZE, BATCH], wanted, wanted.fields, FORGES)

@@ -126,7 +126,7 @@ def test_the_points_of_a_matrix_share_their_chances_and_repetitions_do_not() -> 
         ("name: ${a}\nprompt: ${a}\nmatrix: {a: [1]}\n", "1:7", "differs from point to point"),
         ("timeout: ${b}\nprompt: x\nvars: {a: 1}\n", "1:10", "${b} has no value"),
         ("prompt: ${a}${b}\nmatrix: {a: [1], b: [1], include: {a: 1}}\n", "2:35", "for b, too"),
-        ("prompt: ${a-b}\nmatrix: {a-b: [1]}\n", "2:10", "is no name"),
+        ("prompt: ${a-b}\nmatrix: {a-b: [1]}\n", "2:10", "is not a name"),
         ("prompt: x\nrepeat: 0\n", "2:9", "at least 1"),
         ("prompt: x\nrepeat: 20000\n", "2:1", "max_points allows 10,000"),
         ("prompt: x\nrepeat: 3\npoints: [4]\n", "3:9", "the last is 3"),

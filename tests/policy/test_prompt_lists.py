@@ -57,7 +57,7 @@ def test_an_empty_cell_leaves_its_name_to_the_job_and_an_empty_text_does_not() -
         (b"a,b\n1,2\n3\n", "p.csv:3:1: 1 cell below 2 names"),
         (b'a,b\n1,"2\n', "p.csv:2:3: a quote is opened here and never closed"),
         (b'a,b\n1,"2" x\n', "p.csv:2:3: text follows a closing quote"),
-        (b"a,my b\n1,2\n", 'p.csv:1:3: "my b" is no name'),
+        (b"a,my b\n1,2\n", 'p.csv:1:3: "my b" is not a name'),
         (b"a,a\n1,2\n", "p.csv:1:3: a has values twice, first in line 1 of p.csv"),
         ("a,b\nGrün,2\n".encode("cp1252"), "p.csv:2:3: byte 0xFC is not UTF-8"),
         ("a,b\n1,2\n".encode("utf-16") + b"x", "p.csv:1:1: the file ends in the middle"),

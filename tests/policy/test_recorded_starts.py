@@ -60,8 +60,8 @@ def named(path: Path) -> str:
     return f"{path.parent.name}/{path.name}"
 
 
-def test_there_are_recorded_starts_of_each_kind() -> None:
-    assert {path.parent.name for path in RECORDED} == {"forge", "a1111", "sdnext"}
+def test_there_are_recorded_starts_of_the_usual_kinds() -> None:
+    assert {path.parent.name for path in RECORDED} >= {"forge", "a1111", "sdnext"}
 
 
 @table("path", RECORDED, ids=named)

@@ -1120,7 +1120,8 @@ def test_the_users_own_come_first_and_the_package_stays() -> None:
         ("source: my own log", "blames: moon", "own.yaml:8:13: blames must be one of job, WebUI"),
         ("source: my own log", "", "signatures.source is missing"),
         ("source: my own log", "source: x\n    poisons: true",
-         "own.yaml:3:5: signatures: poisons asks for a restart, which does not cure not usable"),
+         "own.yaml:3:5: signatures: `poisons` needs another diagnosis: a restart does not fix not "
+         "usable"),
         ("signatures:", "signature:", 'own.yaml:2:1: unknown field "signature" in the file'),
         ("signatures:", "signatures: [", "own.yaml:3:"),
         ("source: my own log", "source: my own log\n" + OWN.partition(":")[2].lstrip("\n").rstrip(),

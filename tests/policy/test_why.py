@@ -17,6 +17,7 @@ from sdwatch.policy.report.envelope import (
     CANARY_HEALTHY,
     ErrorEnvelope,
     FailedAttempt,
+    attempt_from,
     broken_envelope,
     cancelled_envelope,
     decisions_in,
@@ -106,9 +107,9 @@ Machine:   0.4 of 16.0 GB of RAM free, 90.0 GB free on the spool's disk, when la
 Images:    1 finished before the failure, kept in images/
 
 What was tried (times are UTC):
-  2026-11-23T14:21:37.000Z  server error after 3.2 s, HTTP 500 (start 1 of the WebUI)
+  2026-11-23T14:21:37.000Z  server error after 3.2 s, HTTP 500 (incarnation 1 of the WebUI)
       then: restart and retry (a restart may cure it)
-  2026-11-23T14:21:37.000Z  server error after 3.2 s, HTTP 500 (start 1 of the WebUI)
+  2026-11-23T14:21:37.000Z  server error after 3.2 s, HTTP 500 (incarnation 1 of the WebUI)
       error: another one
       then: check whether the WebUI can still generate a small test picture (is it the job or \
 the WebUI?)
@@ -255,12 +256,47 @@ def test_it_says_that_a_call_made_the_webui_unhealthy() -> None:
     assert "the WebUI generated a test picture before this call, not after it" in text
 
 
-@table(("code", "said"), [(0, True), (-15, True), (-11, False), (None, False)])
+@table(
+    ("code", "free", "said"),
+    [
+        (0, 9e9, True),
+        (-15, 9e9, True),
+        (-9, 9e9, True),
+        (137, 9e9, True),
+        (-9, 0.1e9, False),
+        (-11, 9e9, False),
+        (None, 9e9, False),
+    ],
+)
 def test_the_job_is_not_blamed_for_sure_if_somebody_may_have_ended_the_webui(
-    code: int | None, said: bool
+    code: int | None, free: float, said: bool
 ) -> None:
-    text = why_of(replace(FAILED, diagnosis="crash", exit_code=code))
+    host = {"just_before": {"memory_total": 16e9, "memory_available": free}}
+    failed = replace(FAILED, diagnosis="crash", exit_code=code)
+    text = why_of(failed, replace(EVIDENCE, host_snapshot=host))
     assert ("unless somebody stopped the WebUI each time" in text) is said
+
+
+@table(
+    ("diagnosis", "blames", "outside"),
+    [
+        ("crash", "machine", True),
+        ("server error", "person", True),
+        ("server error", "job", False),
+        ("server error", None, False),
+        ("poisoned", None, True),
+    ],
+)
+def test_a_text_that_names_somebody_else_is_not_under_the_jobs_fault_alone(
+    diagnosis: str, blames: str | None, outside: bool
+) -> None:
+    record = {"message": "boom", "diagnosis": diagnosis, "blame": blames, "incarnation": 1}
+    attempt = attempt_from(record)
+    text = why_of(replace(FAILED, diagnosis=diagnosis, attempts=(ATTEMPT, attempt)))
+    (fault,) = (line for line in text.splitlines() if line.startswith("Fault:"))
+    assert fault.startswith("Fault:     the job: ")
+    says = "; only this call fails, but the cause may lie outside the job: see What to do"
+    assert fault.endswith(says) is outside
 
 
 def test_it_says_that_a_failure_was_traced_before_and_keeps_its_diagnosis() -> None:

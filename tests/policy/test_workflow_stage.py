@@ -107,7 +107,7 @@ def prompt(job: Job, seeds: Seeds | None = None, *, inputs: tuple[str, ...] = ()
     ("workflow", "why"),
     [
         (b'{"nodes": [], "links": []}', r"job/wf.json:1:1: .*editor's own format.*Export \(API\)"),
-        (b"[]", r"job/wf.json:1:1: this is no workflow.*Export \(API\)"),
+        (b"[]", r"job/wf.json:1:1: this is not a workflow.*Export \(API\)"),
         (b'{"3": {"class_type": "A",\n}}', r"job/wf.json:2:1: this is not JSON"),
         (b'{"4": {"class_type": "A"},\n "3": 1}', r"job/wf.json:2:2: node 3 has no class_type"),
         (b"", r"job/wf.json:1:1: the file is empty"),

@@ -171,7 +171,7 @@ def test_the_last_seed_of_all_rounds_fits_and_so_does_any_that_is_drawn() -> Non
         ('"inputs": {"text": ""', '"inputs": {"text": ', (33, 24), "not JSON"),
         ("filename_prefix", "prefix", (1, 1), "saves anything"),
         ('"{height:1024}"', '"{width:512}"', (40, 18), "two defaults"),
-        ('"{height:1024}"', '"{image}"', (40, 18), "no placeholder"),
+        ('"{height:1024}"', '"{image}"', (40, 18), "not a placeholder"),
     ],
 )
 def test_a_wrong_template_is_refused_with_its_place(

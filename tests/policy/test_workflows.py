@@ -84,11 +84,11 @@ def test_the_body_of_a_post_is_taken_too() -> None:
         (b"[]", "no nodes by id"),
         (b"{}", "is empty"),
         (b'{"3": 1}', "node 3 has no class_type"),
-        (b'{"3": {"class_type": "A", "inputs": []}}', "inputs of node 3 are no mapping"),
+        (b'{"3": {"class_type": "A", "inputs": []}}', "inputs of node 3 are not a mapping"),
         (b'{"3": {"class_type": "A",\n}}', "this is not JSON"),
         (b"\xff{}", "not UTF-8"),
         (b"[" * 100_000, "nested too deeply"),
-        (b'{"3": {"class_type": "A", "inputs": {"a": NaN}}}', "NaN is no value of JSON"),
+        (b'{"3": {"class_type": "A", "inputs": {"a": NaN}}}', "NaN is not a value of JSON"),
     ],
 )
 def test_what_is_no_workflow_is_refused(data: bytes, why: str) -> None:

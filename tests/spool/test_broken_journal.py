@@ -106,7 +106,7 @@ def test_a_journal_that_nobody_of_us_writes_ends_the_run_in_failed_and_sdwatch_i
     assert run in night.failed()
     assert (run / "job.yaml").read_text() == job()
     error = envelope(run)
-    assert (error["blame"], error["diagnosis"]) == ("sdwatch", "sdwatch broke")
+    assert (error["blame"], error["diagnosis"]) == ("sdwatch", "internal error")
     assert "Fault:     sdwatch itself" in (run / "WHY.txt").read_text(encoding="utf-8")
 
 

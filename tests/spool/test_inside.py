@@ -106,10 +106,10 @@ def test_an_empty_name_is_nothing_inside(folder: Path) -> None:
 
 
 PICTURES = {
-    "a text": (b"this is a text", "is no PNG, JPEG or WebP picture"),
-    "nothing": (b"", "is no PNG, JPEG or WebP picture"),
-    "a GIF": (picture(kind="GIF"), "is no PNG, JPEG or WebP picture"),
-    "a TIFF": (picture(kind="TIFF"), "is no PNG, JPEG or WebP picture"),
+    "a text": (b"this is a text", "is not a PNG, JPEG or WebP picture"),
+    "nothing": (b"", "is not a PNG, JPEG or WebP picture"),
+    "a GIF": (picture(kind="GIF"), "is not a PNG, JPEG or WebP picture"),
+    "a TIFF": (picture(kind="TIFF"), "is not a PNG, JPEG or WebP picture"),
     "many pixels": (picture(size=(101, 100)), "has 101 x 100 pixels, more than 0.01 megapixels"),
     "many pixels in a JPEG": (picture(kind="JPEG", size=(100, 101)), "has 100 x 101 pixels"),
     "many pixels in a WebP": (picture(kind="WEBP", size=(100, 101)), "has 100 x 101 pixels"),

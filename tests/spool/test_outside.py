@@ -74,7 +74,7 @@ def test_it_is_never_a_job_and_a_name_that_is_nearly_right_is_named(
     (why,) = inbox.ignored.values()
     assert "only a file called _defaults.yaml is read" in why
     assert InboxListing(spool, clock).listed().queue == ()
-    with pytest.raises(JobError, match="this is no job"):
+    with pytest.raises(JobError, match="this is not a job"):
         read_job_at(spool.inbox / "_defaults.yaml", JobRules())
 
 

@@ -34,9 +34,9 @@ _WORD = re.compile(r"\{[^{}]*\}|%[A-Za-z]|[A-Za-z]+")
 WRITTEN_BY_OTHERS = {
     "policy/failure/sdnext_exceptions.py": "SD.Next's log",
     "policy/job/text/document.py": "PyYAML's and libyaml's errors",
-    "policy/failure/error_lines.py": "what WebUIs print",
     "policy/failure/extensions.py": "what WebUIs print of their extensions",
     "policy/failure/observation.py": "what WebUIs print",
+    "policy/failure/tail_marks.py": "sdwatch's own marks in a tail, which it finds again",
     "policy/failure/noise.py": "what WebUIs print and does not matter",
     "policy/privacy/redaction.py": "what stands in place of prompts, and is found again",
     "policy/failure/tracebacks.py": "Python's tracebacks",
@@ -47,6 +47,13 @@ WRITTEN_BY_OTHERS = {
 """Modules, or folders, whose literals are held against what others wrote."""
 
 TABLES_OF_OTHERS = {
+    "policy/failure/error_lines.py": {
+        "ERROR_SIGNS",
+        "TRACEBACK",
+        "WORST_SIGNS",
+        "_FATAL",
+        "_STACK",
+    },
     "policy/failure/exits.py": {"_NAMES"},
     "policy/failure/fallbacks.py": {"_FALLBACKS", "_EMBEDDING"},
     "webui/http/reply.py": {"_NO_SUCH_ROUTE"},

@@ -7,8 +7,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from sdwatch.policy.kinds import table
+from sdwatch.policy.kinds.kind import Dialect
+
 KINDS = ("forge", "a1111", "sdnext", "sdcpp", "comfyui")
-OF_SDAPI = KINDS[:4]
+OF_SDAPI = tuple(name for name in KINDS if table.KINDS[name].dialect is Dialect.SDAPI)
 NAMES = {
     "forge": "Forge",
     "forge-neo": "Forge Neo",
@@ -103,7 +106,7 @@ ROWS = (
     Row("assertion-500", "500 `AssertionError` without a message", "server error",
         "AssertionError, raised in <webui>/modules/processing.py", _TRACEBACK,
         on=("forge", "a1111")),
-    Row("echo-500", "500 with a text that is no JSON and repeats the prompt", "server error",
+    Row("echo-500", "500 with a text that is not JSON and repeats the prompt", "server error",
         "answered 500", _TRACEBACK),
     Row("system-exit-500", "500 `Internal Server Error`, after a SystemExit", "server error",
         "its log: SystemExit: 3", _TRACEBACK),
@@ -226,7 +229,7 @@ ROWS = (
         restarts=0, fields=_with_checkpoint("simulated-corrupt"), on=("sdnext",)),
     Row("", "somebody chose a damaged checkpoint: `Torch not compiled with CUDA enabled`",
         "poisoned", "", "", somebody="options", fails=False, on=("a1111",)),
-    Row("", "a sampler that it does not have (it would answer 404, or draw with another)",
+    Row("", "a sampler that it does not have (it would answer 404, or generate with another)",
         "bad request", "no sampler", "Correct it", posts=0, restarts=0,
         fields={"sampler_name": "No Such"}, on=KINDS),
     Row("", "404 `Sampler not found`, of a WebUI whose samplers could not be read before",

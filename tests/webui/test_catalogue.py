@@ -60,7 +60,7 @@ def test_lists_that_the_schema_does_not_name_are_not_asked_for() -> None:
         ((500, b'{"error": "x"}'), "it answered 500"),
         ((404, b""), "it has no such list"),
         ((200, b"[{"), "its answer is unusable"),
-        ((200, b'{"a": 1}'), "its answer is unusable: it is no list"),
+        ((200, b'{"a": 1}'), "its answer is unusable: it is not a list"),
         ((200, b'["a", "b"]'), "its answer is unusable: it names nothing"),
         ((200, b""), "its answer is unusable"),
         ((429, b""), "it answered 429"),

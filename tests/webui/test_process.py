@@ -261,7 +261,9 @@ def test_a_working_folder_that_does_not_exist_says_so(setup: Setup, tmp_path: Pa
         clock=SystemClock(),
         probe=lambda: ProbeResult(True, ""),
     )
-    with pytest.raises(ProcessError, match="working folder not found"):
+    with pytest.raises(
+        ProcessError, match="gone does not exist: set `cwd` to the folder of the WebUI"
+    ):
         manager.start()
 
 

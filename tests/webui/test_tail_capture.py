@@ -48,6 +48,9 @@ FORGE_BARS = (
 )
 
 
+SAME = "(no output: it goes to the same file as stdout)"
+
+
 def apart(number: int) -> str:
     """A number in letters: lines that differ in digits only are shown as one."""
     return str(number).translate(str.maketrans("0123456789", "abcdefghij"))
@@ -525,7 +528,7 @@ def test_a_shared_log_file_is_shown_once(tmp_path: Path) -> None:
         process = start("print('hello')", file, subprocess.STDOUT)
     try:
         wait_until((tmp_path / "both.log").read_text, why="the process has written")
-        assert capture_tail(process) == {"stdout": "hello", "stderr": "(the same file as stdout)"}
+        assert capture_tail(process) == {"stdout": "hello", "stderr": SAME}
     finally:
         end(process)
 
@@ -572,7 +575,7 @@ def test_files_are_taken_alone_in_pairs_and_half(tmp_path: Path) -> None:
     err = write(tmp_path / "err.log", "to err\n")
     assert capture_tail((out, err)) == {"stdout": "to out", "stderr": "to err"}
     assert capture_tail((None, err))["stdout"] == "(no output: there is no log file)"
-    assert capture_tail(out) == {"stdout": "to out", "stderr": "(the same file as stdout)"}
+    assert capture_tail(out) == {"stdout": "to out", "stderr": SAME}
     assert capture_tail(str(err))["stdout"] == "to err"
 
 

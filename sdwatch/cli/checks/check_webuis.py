@@ -11,7 +11,7 @@ from typing import Any
 import psutil
 
 from sdwatch import system
-from sdwatch.cli.canary import generated, is_in_use
+from sdwatch.cli.canary import PictureFailedError, generated, is_in_use
 from sdwatch.cli.checks.findings import Area, DoctorFinding, Examination, Weight
 from sdwatch.cli.checks.start_check import findings_of, kind_of
 from sdwatch.cli.checks.started_webuis import STOP_LIMIT_S, NotStartedError, StartedWebUIs
@@ -171,9 +171,10 @@ def _tried(webui: WebUIConfig, chosen: ChosenConfig) -> DoctorFinding:
             words = generated(client, webui, catalogue, chosen.config, signatures)
         finally:
             client.close()
+    except PictureFailedError as error:
+        return DoctorFinding(Area.PICTURE, Weight.PROBLEM, str(error), error.advice, name)
     except WebUIError as error:
-        message, _, advice = str(error).partition("\n")
-        return DoctorFinding(Area.PICTURE, Weight.PROBLEM, message, advice.strip(), name)
+        return DoctorFinding(Area.PICTURE, Weight.PROBLEM, str(error), about=name)
     message = "; its picture: ".join(line.strip() for line in words.splitlines())
     return DoctorFinding(Area.PICTURE, Weight.OK, message, about=name)
 

@@ -27,6 +27,7 @@ from sdwatch.policy.kinds.unknown import UNKNOWN
 from sdwatch.policy.naming import did_you_mean
 from sdwatch.system import disk
 from sdwatch.webui.http.template_folder import read_templates
+from sdwatch.webui.process.incarnation import no_folder
 
 _WINDOWS = os.name == "nt"
 _PYTHON = re.compile(r"(python|pypy)[\d.]*w?(\.exe)?|pyw?(\.exe)?", re.IGNORECASE)
@@ -112,10 +113,8 @@ def findings_of(webui: WebUIConfig) -> list[StartFinding]:
     if webui.cwd and (why := system.too_long_for_programs(webui.cwd)):
         message = f"the path of the folder {webui.cwd} {why}: move the WebUI to a shorter one"
         return [StartFinding(("cwd",), message)]
-    if webui.cwd and not webui.cwd.is_dir():  # nothing else can be checked
-        why = "is a file" if webui.cwd.exists() else "does not exist"
-        message = f"the folder {webui.cwd} {why}: set `cwd` to the folder of the WebUI"
-        return [StartFinding(("cwd",), message)]
+    if webui.cwd and (wrong := no_folder(webui.cwd)):  # nothing else can be checked
+        return [StartFinding(("cwd",), wrong)]
     start = _Start(webui, webui.command)
     return [finding for check in CHECKS for finding in check(start)]
 

@@ -23,7 +23,7 @@ def report(error: BaseException) -> ExitCode:
         _complain(f"sdwatch: {str(error) or 'stopped by Ctrl-C'}")
         return ExitCode.INTERRUPTED
     if isinstance(error, BrokenPipeError):
-        return ExitCode.OK  # our output went to something like `head`: its end is no error of ours
+        return ExitCode.OK  # our output went to something like `head`: its end is not our error
     if os.environ.get("SDWATCH_DEBUG"):
         raise error
     if isinstance(error, SdwatchError | OSError):

@@ -6,7 +6,7 @@ names the sequence of the last entry that its writer has read, and is refused if
 one. So a log has one order, which all sides see, and nobody writes to it without knowing what it
 says.
 
-Everything that comes from the broker is foreign: `entry_of` returns None for what is no entry.
+Everything that comes from the broker is foreign: `entry_of` returns None for what is not an entry.
 """
 
 from __future__ import annotations

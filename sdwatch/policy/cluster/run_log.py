@@ -57,7 +57,7 @@ class RunLog:
 
 def read(log: RunLog, seq: int, entry: Entry | None) -> tuple[RunLog, bool]:
     """Return the log with one more entry, and whether that entry counts. `entry`: None for what is
-    no entry; it moves the sequence only. Entries that were read before change nothing."""
+    not an entry; it moves the sequence only. Entries that were read before change nothing."""
     if seq <= log.seq:
         return log, False
     after = replace(log, seq=seq)

@@ -6,9 +6,11 @@ error.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from enum import Enum
+from typing import Any
 
 from sdwatch.errors import (
     WebUIBadRequestError,
@@ -29,8 +31,10 @@ from sdwatch.policy.failure.recovery import TRACED_BEFORE
 from sdwatch.policy.failure.reply_checks import BadReply
 from sdwatch.policy.failure.signatures import Signature
 from sdwatch.policy.failure.tracebacks import Traceback, is_generic, may_follow, own, says_nothing
+from sdwatch.policy.job.stage.stage_kinds import PROMPTS
 from sdwatch.policy.kinds.kind import Kind
 from sdwatch.policy.kinds.unknown import UNKNOWN
+from sdwatch.policy.workflow.workflow_call import WORKFLOW
 
 __all__ = [
     "Diagnosis",
@@ -95,7 +99,7 @@ _ADVICE = {
     ),
     Diagnosis.STUCK: (
         "If this job is only slow on this machine, raise `stall` for the WebUI in the config. "
-        "Otherwise remove the job's {add_ons} one by one."
+        "If the job uses {add_ons}, remove them one by one."
     ),
     Diagnosis.OUT_OF_MEMORY: (
         "Lower width, height, batch_size or the upscaling, use a smaller checkpoint, or "
@@ -114,8 +118,8 @@ _ADVICE = {
         "use this WebUI meanwhile."
     ),
     Diagnosis.SILENT: (
-        "The WebUI reported success but delivered no usable image. Try the job without scripts and "
-        "extensions."
+        "The WebUI reported success but delivered no usable image. If the job uses scripts or "
+        "extensions, try it without them; if not, read the WebUI's output."
     ),
     Diagnosis.BUSY: (
         "Somebody else is using this WebUI, or a generation hangs in it. Wait until it ends, or "
@@ -133,8 +137,8 @@ _OF_A_200: Mapping[str, str] = {
     ),
     "size": (
         "An extension, a script or a setting of the WebUI changed the size that the job asks for. "
-        "Ask for a multiple of 64 or remove the extension; to accept such pictures, set `checks: "
-        "{size: warn}` in the config."
+        "If that size is not a multiple of 64, ask for one that is; otherwise remove the extension "
+        "or the script. To accept such pictures, set `checks: {size: warn}` in the config."
     ),
     "model": (
         "The WebUI used another checkpoint than the job names: it could not load that one, or "
@@ -175,7 +179,7 @@ _OF_A_200: Mapping[str, str] = {
     ),
     BadReply.NO_IMAGE: (
         "The WebUI reported success but sent no picture: it had an exception, or a script only "
-        "saves. Try the job without scripts."
+        "saves. If the job uses scripts, try it without them."
     ),
     BadReply.NO_FILE: (
         "The file is damaged or gone: the WebUI's disk may be full, or something removes files "
@@ -195,8 +199,8 @@ _OF_A_200: Mapping[str, str] = {
         "it. The format is a setting of the WebUI: try png."
     ),
 }
-"""What to do about a 200 that is no success, by the kind of the finding (see reply_checks.py) or of
-what the reply lacked. No advice points to the log; WHY.txt does, if there is something to read."""
+"""What to do about a 200 that is not a success, by the kind of the finding (see reply_checks.py) or
+of what the reply lacked. No advice points to the log; WHY.txt does, if there is one to read."""
 
 _WORDS_OF_NODE = {
     Diagnosis.STUCK: "it was in node",
@@ -345,11 +349,15 @@ class SizeTest(Enum):
 
 _MEMORY_OR_NAN = (Diagnosis.OUT_OF_MEMORY, Diagnosis.NAN)
 
+_ADDED_FAILS = (
+    "A plain picture of this size works on this machine, so the cause is what the job adds: its "
+    "batch_size, scripts, LoRAs, ControlNet, refiner or upscaler. Leave out one after the other. "
+    "If the job needs them all:"
+)
 _SIZE_TESTS = {
     SizeTest.PASSED: (
-        "A plain picture of this size works on this machine, so the cause is what the job adds: "
-        "its scripts, LoRAs, ControlNet, refiner or upscaler. Leave out one after the other. If "
-        "the job needs them all:"
+        "A plain two-step picture of this size works now. Run the job again as it is. If it fails "
+        "again:"
     ),
     SizeTest.FAILED: (
         "This machine cannot generate that size, not even a plain picture in two steps."
@@ -366,9 +374,29 @@ def depends_on_size(diagnosis: str) -> bool:
     return diagnosis in _MEMORY_OR_NAN
 
 
-def size_advice(size_test: SizeTest, advice: str) -> str:
-    """Return the advice for a failure of memory or NaNs, with what the size test showed."""
-    return " ".join(filter(None, (_SIZE_TESTS.get(size_test, ""), advice)))
+def size_advice(size_test: SizeTest, advice: str, payload: Mapping[str, Any]) -> str:
+    """Return the advice for a failure of memory or NaNs, with what the size test showed. `payload`:
+    of the call that failed."""
+    shown = _SIZE_TESTS.get(size_test, "")
+    if size_test is SizeTest.PASSED and _adds_something(payload):
+        shown = _ADDED_FAILS
+    return " ".join(filter(None, (shown, advice)))
+
+
+_ADDED = ("script_name", "alwayson_scripts", "refiner_checkpoint", "enable_hr", "init_images")
+
+
+def _adds_something(payload: Mapping[str, Any]) -> bool:
+    """Return whether a call asks for more than a plain picture."""
+    prompts = (str(payload.get(name, "")) for name in PROMPTS)
+    return (
+        any(payload.get(name) for name in (*_ADDED, WORKFLOW))
+        or (payload.get("batch_size") or 1) != 1
+        or any(map(_NETWORK, prompts))
+    )
+
+
+_NETWORK = re.compile(r"<\w+:").search
 
 
 def by_time_limit(explanation: Explanation, limit: str) -> Explanation:

@@ -15,6 +15,20 @@ from sdwatch.policy.failure.recovery import Action, Ground
 _SELF_TESTED = {"well": "self_test_passed", "unwell": "unhealthy"}
 
 
+EARLIER_DIAGNOSES = {"sdwatch broke": "internal error"}
+"""Diagnoses of an error.json as earlier versions called them."""
+
+
+def renamed_envelope(envelope: Any) -> dict[str, Any]:
+    """Return the content of an error.json with the diagnosis that it has in this version; {} for
+    what is no such content."""
+    if not isinstance(envelope, dict):
+        return {}
+    diagnosis = envelope.get("diagnosis")
+    known = EARLIER_DIAGNOSES.get(diagnosis) if isinstance(diagnosis, str) else None
+    return envelope | {"diagnosis": known} if known else envelope
+
+
 def renamed(record: Any) -> Any:
     """Return a record with the event and the keys that it has in this version; anything else as it
     is."""

@@ -3,7 +3,7 @@ see. Pure.
 
 Text in, values out: the tail is captured elsewhere, and free of prompts before it comes here.
 
-Lines that differ only in their numbers are shown as one with a count: a flood is no evidence.
+Lines that differ only in their numbers are shown as one with a count: a flood is not evidence.
 """
 
 from __future__ import annotations
@@ -13,11 +13,18 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
 
+from sdwatch.policy.failure.tail_marks import (
+    ALIKE,
+    PINNED,
+    alike,
+    is_heading,
+    is_placeholder,
+)
+
 MOST_ALIKE = 3
 """So many lines alike may stand below each other."""
 
 _NO_DIGITS = str.maketrans("", "", "0123456789")
-_COUNT = re.compile(r"  \((\d+) such lines, but for numbers\)$")
 
 
 def as_one(lines: Sequence[str]) -> Iterator[tuple[int, str]]:
@@ -35,12 +42,12 @@ def as_one(lines: Sequence[str]) -> Iterator[tuple[int, str]]:
 
 def with_count(line: str, count: int) -> str:
     """Return a line that stands for so many."""
-    return f"{line}  ({count} such lines, but for numbers)"
+    return f"{line}{alike(count)}"
 
 
 def plain(line: str) -> str:
     """Return the line without the count of those for which it stands."""
-    return _COUNT.sub("", line)
+    return ALIKE.sub("", line)
 
 
 def without_numbers(line: str) -> str:
@@ -49,7 +56,7 @@ def without_numbers(line: str) -> str:
 
 
 def _count(line: str) -> int:
-    found = _COUNT.search(line)
+    found = ALIKE.search(line)
     return int(found[1]) if found else 1
 
 
@@ -57,9 +64,6 @@ def _kind(line: str, at: int) -> str | int:
     said = without_numbers(line)
     return said if said.strip() and not said[0].isspace() else at
 
-
-PINNED = "(errors from further up in this log:)"
-"""Stands in a tail above the errors that a flood pushed out of its last lines."""
 
 MATTER = 10
 _LONGEST_SHOWN = 300
@@ -70,7 +74,7 @@ FRAME_SIGN = "❱"
 """The mark of the line of code that failed, in a traceback of SD.Next."""
 _DRAWN = re.compile(r"\s*(?:[╭│╰├❱]|\d+ │)|[^\s:][^:]*:\d+ in \S+\s*$")
 _DRAWN_FRAME = re.compile(r"(?:\s*│\s+)?[^\s:][^:]*:\d+ in \S+")
-_HEADING = re.compile(r"=====? \S.*=====|\((?:the last \d+ lines:|\d+ access lines of .*)\)")
+_STREAM = re.compile(r"=====? \S.*=====")
 
 _FATAL = "Fatal Python error"
 _STACK = "(most recent call first):"
@@ -238,11 +242,9 @@ def _read(tail: str) -> tuple[list[str], int]:
     for line in tail.splitlines():
         if line == PINNED:
             is_pinned = True
-        elif _HEADING.fullmatch(line):
+        elif _STREAM.fullmatch(line) or is_heading(line):
             is_pinned = False
-        elif line.strip() and not line.startswith(
-            ("(no output:", "(the same file", "(an external")
-        ):
+        elif line.strip() and not is_placeholder(line):
             # Pinned lines go to the front, so that one number marks them.
             lines.insert(pinned, line) if is_pinned else lines.append(line)
             pinned += is_pinned

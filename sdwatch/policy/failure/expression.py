@@ -41,12 +41,12 @@ class BuiltinExpression:
 
     @cached_property
     def search(self) -> Callable[[str], re.Match[str] | None]:
-        """See Expression. Raises re.error for what is no expression."""
+        """See Expression. Raises re.error for what is not an expression."""
         return self._compiled.search
 
     @cached_property
     def finditer(self) -> Callable[[str], Iterator[re.Match[str]]]:
-        """See Expression. Raises re.error for what is no expression."""
+        """See Expression. Raises re.error for what is not an expression."""
         return self._compiled.finditer
 
     @cached_property
@@ -59,7 +59,7 @@ class OwnExpression:
     `on_limit`: is called with the expression then."""
 
     def __init__(self, text: str, on_limit: Callable[[str], None]) -> None:
-        """Raises ValueError, with what is wrong, for what is no expression."""
+        """Raises ValueError, with what is wrong, for what is not an expression."""
         import regex
 
         try:

@@ -68,7 +68,7 @@ _OF_THE_START = re.compile(
     r"|ui_\w{1,40}|app_\w{1,40}|model_loaded_callback|script_unloaded\w{0,9}|preload"
     r"|list_\w{1,40}|callbacks_on_reload|infotext_pasted\w{0,9}|image_save_btn_callback|title|show"
 )
-"""Hooks that are no part of a generation; with --nowebui some run in the first one all the same."""
+"""Hooks that are not part of a generation; with --nowebui some run in the first one anyway."""
 
 _LOGGED = re.compile(
     r"[\d:., -]{8,30}- (?P<name>(?!root\b)\w{2,40}) - "

@@ -66,6 +66,13 @@ class FailureFacts:
     node: str = ""
 
 
+def is_memory_low(available: float, total: float) -> bool:
+    """Return whether a machine with so many bytes has almost none left."""
+    return available < _LOW * total
+
+
+_LOW = 0.03
+
 _FILES_TO_LOAD = ("sd_model_checkpoint", "sd_vae", "forge_additional_modules", "refiner_checkpoint")
 
 
@@ -100,7 +107,7 @@ class FailureKey:
     """Two failures with the same key are the same failure. `signature`: the name of the one that
     explains it, or ''; `error`: the class of sdwatch's error; `status`: HTTP; `exit_code`: of the
     process that ended by it; `said`: what the WebUI wrote of it, and the names and numbers in which
-    a reply that is no success differs from what was asked for."""
+    a reply that is not a success differs from what was asked for."""
 
     diagnosis: Diagnosis
     signature: str = ""

@@ -66,7 +66,7 @@ def _number(value: object) -> float | None:
             return None
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None
-    return value if abs(value) < _LARGEST else None  # neither NaN, which is no JSON
+    return value if abs(value) < _LARGEST else None  # neither NaN, which is not JSON
 
 
 def _whole(value: object) -> int | None:

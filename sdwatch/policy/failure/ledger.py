@@ -52,7 +52,7 @@ class LeftCall:
 
 @dataclass(frozen=True, slots=True)
 class OtherFile:
-    """One recorded file that is no still picture: its file in files/, sha256 in hex, size in
+    """One recorded file that is not a still picture: its file in files/, sha256 in hex, size in
     bytes."""
 
     name: str
@@ -348,7 +348,7 @@ _ENDS = ("call_finished", "call_failed", "call_given_up")
 
 
 def seconds_of(record: Mapping[str, Any]) -> float:
-    """Return how long an attempt took, by its record; 0 if that is no number."""
+    """Return how long an attempt took, by its record; 0 if that is not a number."""
     given = record.get("seconds")
     if not isinstance(given, int | float) or isinstance(given, bool):
         return 0.0

@@ -3,7 +3,7 @@
 README and ARCHITECTURE show it as a diagram (`diagram`); a test keeps them equal.
 A lane on hold after a failed start is cooling down, and shows the reason until the WebUI is ready
 again. A WebUI that a start found unusable is not usable, whether its process answers or nothing
-runs; that is no crash, so no cool-down follows.
+runs; that is not a crash, so no cool-down follows.
 """
 
 from __future__ import annotations

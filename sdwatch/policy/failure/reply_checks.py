@@ -31,7 +31,7 @@ class BadReply(StrEnum):
     NO_PICTURE = "no picture"
     """One does not decode."""
     NO_FILE = "no file"
-    """A file that is no picture is gone, or not whole."""
+    """A file that is not a picture is gone, or not whole."""
     A_PATH = "a path"
     """It names a file in the place of an image."""
     NO_JSON = "no JSON"

@@ -61,7 +61,7 @@ def logged_exception(log: Iterable[str]) -> LoggedException | None:
 
 
 def asserted(log: Sequence[str]) -> str:
-    """Return the text of an AssertionError, which is no error in that log: the INFO line right
+    """Return the text of an AssertionError, which is not an error in that log: the INFO line right
     before the line that reports no results. '' where there is none."""
     for before, line in pairwise(log):
         said = _INFO.search(before)

@@ -71,11 +71,13 @@ class Way(Written):
     @model_validator(mode="after")
     def _something(self) -> Way:
         if not self.model_fields_set - {"names_checkpoint", "printed"}:
-            raise ValueError("names nothing to recognize it by")
+            raise ValueError(
+                "names nothing by which a failure is recognized, such as `log` or `said`"
+            )
         if self.also is not None and self.log is None:
-            raise ValueError("also is for another line than that of log")
+            raise ValueError("`also` needs `log` beside it")
         if self.printed is not None and not self.model_fields_set & {"kind", "said", "status"}:
-            raise ValueError("what was printed once explains a failure only beside its reply")
+            raise ValueError("`printed` needs `kind`, `said` or `status` beside it")
         return self
 
     @cached_property
@@ -149,7 +151,9 @@ class Signature(Written):
     def _cured_by_a_restart(self, info: ValidationInfo) -> Signature:
         self._builtin = info.context is BuiltinExpression
         if self.poisons and self.diagnosis in _WAITED_FOR:
-            raise ValueError(f"poisons asks for a restart, which does not cure {self.diagnosis!s}")
+            raise ValueError(
+                f"`poisons` needs another diagnosis: a restart does not fix {self.diagnosis!s}"
+            )
         return self
 
     @cached_property  # asked of all of them for each failure

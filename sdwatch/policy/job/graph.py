@@ -100,7 +100,7 @@ def ids_of(parts: Sequence[Part]) -> tuple[StageIds, list[tuple[Node, str]]]:
             continue
         if not ID.fullmatch(node.text):
             why = "has letters, digits, _ and -, and starts with a letter or _"
-            wrong.append((node, f"{found(node)} is no id; an id {why}"))
+            wrong.append((node, f"{found(node)} is not an id; an id {why}"))
         elif node.text in numbers:
             wrong.append((node, f"stage {numbers[node.text]} has the id {found(node)}, too"))
         else:

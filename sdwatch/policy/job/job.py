@@ -126,7 +126,7 @@ class Job:
         return described(self.points.own(point), self.texts)
 
     def values_for_others(self, point: int) -> dict[str, str]:
-        """Return the values of a point that are no part of a prompt, as texts."""
+        """Return the values of a point that are not part of a prompt, as texts."""
         return without_texts(self.points.values(point), self.texts)
 
     def stages_of(self, point: int, random_seed: int) -> tuple[Stage, ...]:

@@ -117,4 +117,4 @@ def lacking(needs: Needs, tags: Collection[str]) -> list[Problem]:
 
 
 def _instead(tag: str, tags: Collection[str]) -> str:
-    return nearest(tag, sorted(tags)) if tags else "; the config gives it no tags"
+    return nearest(tag, sorted(tags)) if tags else "; the config gives this WebUI no `tags`"

@@ -74,10 +74,11 @@ class StageWorkflow:
     """The workflow of a stage, with what the job says in it. `file`: as it was read.
 
     `seeds`: the inputs that get the seed of a call, each with what it is further; `seed`: what the
-    job or the file says, -1 to draw one, None where it has no such input. `image`: the input that
-    gets the image of a call, None for none; `images`: inputs that get an image of the job folder in
-    each call. `outputs`: the ids of the nodes whose pictures are taken, () for all. `allow`: the
-    classes of paid services that it may use. `said`: where the job says what an input gets.
+    job or the file says, -1 for a random one, None where it has no such input. `image`: the input
+    that gets the image of a call, None for none; `images`: inputs that get an image of the job
+    folder in each call. `outputs`: the ids of the nodes whose pictures are taken, () for all.
+    `allow`: the classes of paid services that it may use. `said`: where the job says what an
+    input gets.
     """
 
     file: WorkflowFile
@@ -394,7 +395,7 @@ class _Stage:
 
     def _seeds(self, workflow: Workflow) -> tuple[int | None, Mapping[InputPlace, int]]:
         """Return the seed, and the inputs that get it. Where some are -1, which ComfyUI refuses,
-        they get one that is drawn, and the others stay; else all move together."""
+        they get a random one, and the others stay; else all move together."""
         places = places_for(workflow, "seed")
         values = {place: workflow.nodes[place.node].inputs[place.input] for place in places}
         numbers = {place: value for place, value in values.items() if _is_whole(value)}

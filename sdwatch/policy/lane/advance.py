@@ -291,7 +291,7 @@ def _become_ready(turn: Turn) -> None:
 
 
 def _recycle(turn: Turn) -> None:
-    """Stop the WebUI cleanly, to start it again. This is no crash."""
+    """Stop the WebUI cleanly, to start it again. This is not a crash."""
     state = turn.state
     fields = {"incarnation": state.incarnation, "reason": state.use.due}
     turn.write((state.history, Record("recycled", turn.now, fields)))

@@ -1,6 +1,6 @@
 """Free the GPU while it is wanted for something else, and take it back. Pure.
 
-The checkpoint is unloaded where the WebUI can; else a WebUI of ours is stopped, which is no crash.
+The checkpoint is unloaded where the WebUI can; else our WebUI is stopped, which is not a crash.
 Nothing is started while the GPU is wanted, and nothing is freed under a call.
 """
 

@@ -87,7 +87,7 @@ def wait_for_self_test(turn: Turn) -> None:
 def start_found_unusable(
     turn: Turn, reason: HoldReason, *, answers: bool, has_printed: bool = True
 ) -> None:
-    """Put the lane on hold because a start found what only a person can fix; that is no crash.
+    """Put the lane on hold because a start found what only a person can fix; that is not a crash.
     A WebUI that answers keeps running and is probed again. Where nothing runs, the start is
     retried."""
     state = turn.state

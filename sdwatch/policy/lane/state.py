@@ -1,7 +1,7 @@
 """What one lane knows: the state of its WebUI, and the calls that its runs want. Pure values.
 
 What calls have left in an incarnation may make it due for recycling: it is stopped cleanly before
-the next call, and started again. This is no crash.
+the next call, and started again. This is not a crash.
 
 Three questions stand before what is sent or started:
 

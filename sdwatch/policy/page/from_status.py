@@ -71,7 +71,7 @@ def _lane_card(lane: Status) -> LaneCard:
         busy=lane.get("busy", False),
         hold=lane["hold"],
         advice=lane.get("advice", ""),
-        to_retry=tuple(lane.get("spent", ())),
+        to_retry=tuple(lane.get("failed_runs", ())),
         crashes_in_a_row=lane["crashes_in_a_row"],
         cooldown_left=lane["cooldown_left"],
         last_crash=lane.get("last_crash", ""),

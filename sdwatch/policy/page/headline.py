@@ -133,8 +133,8 @@ def _of_boxes(overview: Overview) -> Iterator[Headline]:
         yield Headline(Tone.BAD, "No broker", f"{words}; {rest}.")
     gone = [box.name for box in overview.boxes if not box.answers]
     if gone and not overview.lanes and len(gone) == len(overview.boxes):
-        which = "The box does" if len(gone) == 1 else "All boxes do"
-        yield Headline(Tone.BAD, "No box", f"{which} not answer. No job fails because of it.")
+        which = "The box does not answer" if len(gone) == 1 else "No box answers"
+        yield Headline(Tone.BAD, "No box", f"{which}. No job fails because of it.")
 
 
 def _only_waits(overview: Overview) -> float | None:

@@ -34,9 +34,10 @@ def counts(overview: Overview) -> Markup:
         _tile("failed", night.failed, "Failed", _cancelled(night.cancelled)),
         _tile(
             "lost",
-            duration(night.lost),
+            night.lost,
             "Time lost",
             counted(night.crashes, "crash", "crashes"),
+            duration(night.lost),
         ),
     ]
     so_far = "" if night.whole else ", still being counted"
@@ -47,13 +48,15 @@ def counts(overview: Overview) -> Markup:
     )
 
 
-def _tile(name: str, number: int | str, label: str, note: str) -> Markup:
-    value = f"{number:,}" if isinstance(number, int) else number
-    some = "" if number in (0, "0 s") else " some"
+def _tile(name: str, number: float, label: str, note: str, value: str = "") -> Markup:
+    """Return a tile. `value`: `number` in words, unless it is a count."""
+    some = " some" if number else ""
     return element(
         "div",
         element("dt", label),
-        element("dd", element("strong", value), element("small", note) if note else ""),
+        element(
+            "dd", element("strong", value or f"{number:,}"), element("small", note) if note else ""
+        ),
         class_=f"tile {name}{some}",
     )
 

@@ -18,7 +18,7 @@ from sdwatch.policy.privacy.normal_form import NormalForm
 
 PIECE = 6
 ENOUGH = 12
-"""Characters of a normal form: a passage of this length is no coincidence."""
+"""Characters of a normal form: a passage of this length is not a coincidence."""
 
 _LONG_ENOUGH = 24
 """The same if all of its words are common in logs."""
@@ -32,7 +32,7 @@ _GAP = 80
 one to a line, with its number."""
 
 _WORD = re.compile(r"[^\W_]+")
-_NETWORK = re.compile(r"<\w{1,20}:")  # the beginning of `<lora:name:1>`, which is no text
+_NETWORK = re.compile(r"<\w{1,20}:")  # the beginning of `<lora:name:1>`, which is not a text
 _ESCAPED = re.compile(r"\\[ux][0-9a-fA-F]{2}|%[0-9a-fA-F]{2}|&#")
 _PHRASE_ENDS = re.compile(r"[\n\r,;|()\[\]{}<>:]+")
 
@@ -143,7 +143,7 @@ def _telling_words(text: str) -> list[str]:
 
 
 def _is_telling(text: str) -> bool:
-    """Return whether it has a word that is not in every log. Escapes are no words."""
+    """Return whether it has a word that is not in every log. Escapes are not words."""
     if not text.isascii() or _ESCAPED.search(text):
         return True
     return not all(map(is_common, _WORD.findall(text)))

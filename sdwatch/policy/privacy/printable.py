@@ -30,7 +30,7 @@ _COMMANDS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\u
 
 
 def printable(name: str) -> str:
-    """Return a name, in one line: control characters, and what is no character, escaped."""
+    """Return a name, in one line: control characters, and what is not a character, escaped."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in name)
 
 

@@ -117,5 +117,5 @@ def in_words(choice: Choice, line: Sequence[InLine], most: float | None) -> str:
     passed = line[: choice.place]
     latest = max(job.late for job in passed)
     older = "1 older job" if len(passed) == 1 else f"{len(passed)} older jobs"
-    limit = f"{latest:.0f} s of at most {most or 0:.0f} s"
-    return f"{why}; it passes {older}, delayed so by {limit}"
+    wait = "waits" if len(passed) == 1 else "wait"
+    return f"{why}; {older} {wait} for it, up to {latest:.0f} s so far (limit {most or 0:.0f} s)"

@@ -25,7 +25,7 @@ class Unsent(StrEnum):
     CUT_OFF = "cut off"
     TIMED_OUT = "timed out"
     UNREADABLE = "unreadable"
-    BROKE = "sdwatch broke"
+    BROKE = "internal error"
 
 
 CANARY_HEALTHY = "it was healthy"
@@ -40,11 +40,11 @@ class FailedAttempt:
     `incarnation`: which life of the WebUI; `crashed`: it ended that life; `evidence`: what decided
     the diagnosis; `lines`: the lines of the WebUI's output that matter, None if unknown; `probes`:
     whether the WebUI still answered during a stuck call; `first_call`: it was the first of its
-    incarnation (False in journals of versions that did not record it); `after`: seconds until its
-    reply, None if nobody measured; `lane`: whose incarnation it was, '' in journals of versions
-    that did not record it. `action`, `ground` and `why`: what the gate decided, and the
-    ground in words; `decision`: all of that in one text. `failure`: identifies the failure, see
-    FailureKey.digest; `repeats`: `evidence` only repeats `message`.
+    incarnation; `lane`: whose incarnation it was (earlier journals have neither); `after`: seconds
+    until its reply, None if nobody measured; `action`, `ground` and `why`: what the gate decided,
+    and the ground in words; `decision`: all of that in one text. `failure`: identifies the failure,
+    see FailureKey.digest; `repeats`: `evidence` only repeats `message`. `blames`: whom the
+    signature blames, if not whom the diagnosis usually means.
     """
 
     at: str
@@ -68,6 +68,7 @@ class FailedAttempt:
     failure: str = ""
     repeats: bool = False
     lane: str = ""
+    blames: Blamed | None = None
 
 
 @dataclass(frozen=True)
@@ -144,6 +145,7 @@ def attempt_from(record: Mapping[str, Any]) -> FailedAttempt:
         failure=str(record.get("failure", "")),
         repeats=record.get("repeats") is True,
         lane=str(record.get("lane", "")),
+        blames=_code(Blamed, record.get("blame")),
     )
 
 
@@ -393,8 +395,7 @@ def no_image_envelope(file: str, number: int, stage: Stage, giver: int) -> Error
 
 
 def no_picture_envelope(kind: str, call_id: str, name: str, why: str) -> ErrorEnvelope:
-    """Return the envelope of an image that cannot be used; `why` continues a sentence that starts
-    with its name, such as `is cut off`."""
+    """Return the envelope of an unusable image; `why` follows its name, such as `is cut off`."""
     return _bad_request(
         error="NoPicture",
         message=f"{printable(name)} {why}",

@@ -13,6 +13,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
+from sdwatch.policy.failure.earlier_records import EARLIER_DIAGNOSES
 from sdwatch.policy.failure.facts import Blamed, Diagnosis
 from sdwatch.policy.failure.ledger import EVENTS
 from sdwatch.policy.failure.recovery import Action, Ground
@@ -63,7 +64,7 @@ _FIELDS: dict[str, _Check] = {
     "event": _one_of(EVENTS, ("same_fault",)),
     "call": _text(CALL_ID),
     "step": _one_of(OomStep),
-    "diagnosis": _one_of(Diagnosis, Unsent),
+    "diagnosis": _one_of(Diagnosis, Unsent, EARLIER_DIAGNOSES),
     "action": _one_of(Action),
     "ground": _one_of(Ground),
     "blame": _one_of(Blamed),

@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any
 
-from sdwatch.policy.failure.exits import ended_cleanly
-from sdwatch.policy.failure.facts import Blamed, Diagnosis
+from sdwatch.policy.failure.exits import ended_cleanly, was_killed
+from sdwatch.policy.failure.facts import Blamed, Diagnosis, is_memory_low
 from sdwatch.policy.failure.recovery import ACTIONS, TRACED_BEFORE, Action, Ground
 from sdwatch.policy.job.calls.payload import DEFAULT_SCALE, hires_size
 from sdwatch.policy.privacy.printable import counted, printable, printable_text
@@ -77,7 +77,7 @@ def why_text(envelope: ErrorEnvelope, about: About, evidence: Evidence = Evidenc
     return joined(
         [envelope.message],
         _failed_points(envelope),
-        [f"Fault:     {_blamed(envelope)}", *_facts(envelope, about, evidence)],
+        [f"Fault:     {_blamed(envelope, evidence)}", *_facts(envelope, about, evidence)],
         _tried(envelope, about),
         log_part(evidence.lines, more),
         _to_do(envelope, about, evidence),
@@ -167,7 +167,7 @@ def _hires_asked(payload: Mapping[str, Any]) -> Iterator[str]:
 
 def host_line(host_snapshot: Mapping[str, Any]) -> str:
     """Return the free memory and disk space of the machine just before the failure."""
-    seen = host_snapshot.get("just_before") or host_snapshot.get("at_the_failure") or {}
+    seen = _memory_in(host_snapshot)
     parts = []
     if total := seen.get("memory_total"):
         free = seen.get("memory_available", 0)
@@ -176,6 +176,15 @@ def host_line(host_snapshot: Mapping[str, Any]) -> str:
         if isinstance(free, int):
             parts.append(f"{free / 1e9:.1f} GB free on the {name}'s disk")
     return f"{', '.join(parts)}, when last checked" if parts else ""
+
+
+def _memory_in(host_snapshot: Mapping[str, Any]) -> Mapping[str, Any]:
+    return host_snapshot.get("just_before") or host_snapshot.get("at_the_failure") or {}
+
+
+def _was_low(host_snapshot: Mapping[str, Any]) -> bool:
+    seen = _memory_in(host_snapshot)
+    return is_memory_low(seen.get("memory_available", 0), seen.get("memory_total", 0))
 
 
 _BLAMED = {
@@ -188,7 +197,10 @@ _BLAMED = {
 }
 
 
-def _blamed(envelope: ErrorEnvelope) -> str:
+_OUTSIDE = "only this call fails, but the cause may lie outside the job: see What to do"
+
+
+def _blamed(envelope: ErrorEnvelope, evidence: Evidence) -> str:
     who = _BLAMED[envelope.blame]
     if (
         envelope.blame is not Blamed.JOB
@@ -196,15 +208,27 @@ def _blamed(envelope: ErrorEnvelope) -> str:
         or not envelope.attempts
     ):
         return who
+    outside = f"; {_OUTSIDE}" if _is_from_outside(envelope) else ""
     again = f"the same call failed again{_in_between(envelope.attempts)}"
     if envelope.self_test_passed:
-        unless = " (unless somebody stopped the WebUI each time)" if _by_somebody(envelope) else ""
+        by_somebody = _by_somebody(envelope, evidence.host_snapshot)
+        unless = " (unless somebody stopped the WebUI each time)" if by_somebody else ""
         if any(each.ground is Ground.TRACED_BEFORE for each in envelope.attempts):
             again = TRACED_BEFORE
-        return f"{who}: {again}, and the WebUI still generated a test picture{unless}"
+        return f"{who}: {again}, and the WebUI still generated a test picture{unless}{outside}"
     if envelope.self_test_passed is False:
-        return f"probably {who}: the WebUI generated a test picture before this call, not after it"
-    return f"probably {who}" + (f": {again}" if len(envelope.attempts) > 1 else "")
+        return (
+            f"probably {who}: the WebUI generated a test picture before this call, not after it"
+            f"{outside}"
+        )
+    return f"probably {who}" + (f": {again}" if len(envelope.attempts) > 1 else "") + outside
+
+
+def _is_from_outside(envelope: ErrorEnvelope) -> bool:
+    """Return whether the text of the last failure names somebody else than the job: its signature
+    does, or it is about the WebUI's own state."""
+    last = envelope.attempts[-1]
+    return last.diagnosis == Diagnosis.POISONED or last.blames not in (None, Blamed.JOB)
 
 
 def _in_between(attempts: Sequence[FailedAttempt]) -> str:
@@ -215,9 +239,12 @@ def _in_between(attempts: Sequence[FailedAttempt]) -> str:
     return " after an interrupt freed the WebUI" if done is Action.INTERRUPT else ""
 
 
-def _by_somebody(envelope: ErrorEnvelope) -> bool:
-    """Return whether the process exited cleanly, as it does when somebody ends it."""
-    return envelope.diagnosis == Diagnosis.CRASH and ended_cleanly(envelope.exit_code)
+def _by_somebody(envelope: ErrorEnvelope, host_snapshot: Mapping[str, Any]) -> bool:
+    """Return whether the process ended as it does when somebody ends it: cleanly, or killed with
+    SIGKILL although memory was not low."""
+    code = envelope.exit_code
+    ended = ended_cleanly(code) or (was_killed(code) and not _was_low(host_snapshot))
+    return envelope.diagnosis == Diagnosis.CRASH and ended
 
 
 def _tried(envelope: ErrorEnvelope, about: About) -> list[str]:
@@ -239,8 +266,8 @@ def _attempt_lines(attempt: FailedAttempt, is_another: bool) -> Iterator[str]:
     """Yield the lines about one attempt. `is_another`: it failed in another way than the first line
     of WHY.txt says."""
     status = f", HTTP {attempt.status}" if attempt.status else ""
-    # The starts of a WebUI that is not ours are not counted.
-    life = f" (start {attempt.incarnation} of the WebUI)" if attempt.incarnation else ""
+    # The incarnations of a WebUI that is not ours are not counted.
+    life = f" (incarnation {attempt.incarnation} of the WebUI)" if attempt.incarnation else ""
     yield f"  {attempt.at}  {attempt.diagnosis} after {attempt.seconds:.1f} s{status}{life}"
     if is_another:
         message, *more = attempt.message.splitlines() or [""]

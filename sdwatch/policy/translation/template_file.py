@@ -51,11 +51,11 @@ _DEFAULTS: Mapping[str, Any] = {
 _OF_STEPS = ("prompt", "seed", *(name for name in _DEFAULTS if name != "upscaling_resize"))
 _OF_UPSCALE = (_IMAGE, "upscaling_resize")
 _ALWAYS = ("seed", "override_settings", "init_images", "image", "n_iter")
-"""Fields of a call that are no wish of the job for which a template would need a place."""
+"""Fields of a call that are not a wish of the job for which a template would need a place."""
 
 
 class TemplateError(ValueError):
-    """A file that is no template. `problem`: where, and why."""
+    """A file that is not a template. `problem`: where, and why."""
 
     def __init__(self, line: int, column: int, message: str) -> None:
         super().__init__(message)
@@ -179,7 +179,7 @@ def _checked(
     where = _place(text, text.find(use[0]))
     if name not in allowed:
         known = ", ".join(allowed)
-        words = f"{{{name}}} is no placeholder{did_you_mean(name, allowed)} (there are: {known})"
+        words = f"{{{name}}} is not a placeholder{did_you_mean(name, allowed)} (there are: {known})"
         raise TemplateError(*where, words)
     if default is None:
         return {} if name in found else {name: None}

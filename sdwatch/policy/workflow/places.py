@@ -212,7 +212,7 @@ _HELD = "value"
 
 
 def _size(name: str) -> Callable[[Workflow], Iterator[InputPlace]]:
-    """Return a search for a side of what is drawn: of an empty latent image, since other nodes
+    """Return a search for a side of what is generated: of an empty latent image, since other nodes
     have sides, too (a crop, an upscale)."""
 
     def search(workflow: Workflow) -> Iterator[InputPlace]:

@@ -21,7 +21,7 @@ EXPORT = "in ComfyUI's menu choose Workflow → Export (API), and use that file"
 
 
 class WorkflowError(ValueError):
-    """A file that is no workflow of the API; the text says why and what to do. `place`: line and
+    """A file that is not a workflow of the API; the text says why and what to do. `place`: line and
     column in it, from 1; `unfinished`: its end may be missing."""
 
     def __init__(
@@ -67,7 +67,7 @@ class Node:
                 yield name, link
 
     def values(self) -> dict[str, Any]:
-        """Return the inputs that are no links."""
+        """Return the inputs that are not links."""
         return {name: v for name, v in self.inputs.items() if link_of(v) is None}
 
 
@@ -145,7 +145,7 @@ def read_workflow(data: bytes) -> Workflow:
 
 def _workflow_in(found: Any) -> Workflow:
     if not isinstance(found, dict):
-        raise WorkflowError(f"this is no workflow: it has no nodes by id; {EXPORT}")
+        raise WorkflowError(f"this is not a workflow: it has no nodes by id; {EXPORT}")
     if isinstance(found.get("nodes"), list):
         raise WorkflowError(f"this is the editor's own format, which its API refuses; {EXPORT}")
     if isinstance(found.get("prompt"), dict) and "class_type" not in found["prompt"]:
@@ -225,7 +225,7 @@ def _json(data: bytes) -> Any:
 
 
 def _no_number(name: str) -> float:
-    raise WorkflowError(f"{name} is no value of JSON")
+    raise WorkflowError(f"{name} is not a value of JSON")
 
 
 class _WrongNodeError(WorkflowError):
@@ -238,11 +238,11 @@ class _WrongNodeError(WorkflowError):
 
 def _node(id: str, written: Any) -> Node:
     if not isinstance(written, dict) or not isinstance(written.get("class_type"), str):
-        message = f"node {id[:40]} has no class_type, so this is no workflow; {EXPORT}"
+        message = f"node {id[:40]} has no class_type, so this is not a workflow; {EXPORT}"
         raise _WrongNodeError(message, id)
     inputs = written.get("inputs", {})
     if not isinstance(inputs, dict):
-        raise _WrongNodeError(f"the inputs of node {id[:40]} are no mapping; {EXPORT}", id)
+        raise _WrongNodeError(f"the inputs of node {id[:40]} are not a mapping; {EXPORT}", id)
     kind, meta = written["class_type"], written.get("_meta")
     title = meta.get("title") if isinstance(meta, dict) else None
     return Node(id, kind, title if isinstance(title, str) and title.strip() else kind, inputs)

@@ -104,7 +104,7 @@ def choosing_places(workflow: Workflow, classes: NodeClasses) -> list[str]:
 
 
 ONLY_SHOW = ("PreviewImage", "MaskPreview", "PreviewAudio")
-"""Classes whose files are no result: they lie in temp/."""
+"""Classes whose files are not results: they lie in temp/."""
 
 _CALL = "sdwatch_call"
 

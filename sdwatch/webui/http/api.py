@@ -333,7 +333,8 @@ class _RunsCall:
         if end.self_test_passed is None:
             return envelope
         if end.size_test is not None and depends_on_size(envelope.diagnosis):
-            envelope = replace(envelope, advice=size_advice(end.size_test, envelope.advice))
+            advice = size_advice(end.size_test, envelope.advice, self._call.payload)
+            envelope = replace(envelope, advice=advice)
         return replace(
             envelope,
             blame=end.blame or envelope.blame,

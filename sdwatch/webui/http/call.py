@@ -99,7 +99,7 @@ class CallHandle:
 @dataclass(eq=False)
 class Sent:
     """One POST. Compared by identity. `given_up`: nobody waits for its reply. `interrupted`: by
-    sdwatch, so that its reply is no picture for a job. `is_under_way`: its thread may hang."""
+    sdwatch, so that its reply is not a picture for a job. `is_under_way`: its thread may hang."""
 
     number: int
     given_up: bool = False

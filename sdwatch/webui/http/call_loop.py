@@ -166,7 +166,7 @@ class CallLoop:
         self._send(handle, sent)
 
     def _send(self, handle: CallHandle, sent: Sent) -> None:
-        """Send one POST and check its reply: a 200 alone is no success."""
+        """Send one POST and check its reply: a 200 alone is not a success."""
         call = handle.call
 
         def generate() -> Reply:

@@ -156,7 +156,7 @@ def progress_shown(progress: Mapping[str, Any]) -> dict[str, float]:
 
 
 def _numbers(given: Mapping[str, object], names: tuple[str, ...]) -> dict[str, float]:
-    """Return the finite ones: NaN is no JSON, and differs from itself, as if something had
+    """Return the finite ones: NaN is not JSON, and differs from itself, as if something had
     moved."""
     found = {name: given.get(name) for name in names}
     return {

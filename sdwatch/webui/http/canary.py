@@ -95,7 +95,7 @@ class Flaw(StrEnum):
     NONE = ""
     ONE_COLOUR = "in one colour"
     SIZE = f"in another size than {SIDE}x{SIDE}"
-    NO_PICTURE = "as a file that is no picture"
+    NO_PICTURE = "as a file that is not a picture"
 
 
 _KINDS = {Flaw.ONE_COLOUR: "one_colour", Flaw.SIZE: "size", Flaw.NO_PICTURE: "size"}

@@ -14,6 +14,7 @@ from sdwatch.policy.failure.expression import Expression
 from sdwatch.policy.failure.facts import checkpoint_named, names_checkpoint
 from sdwatch.policy.failure.matching import printed_once
 from sdwatch.policy.failure.signatures import Signature
+from sdwatch.policy.failure.tail_marks import no_output
 from sdwatch.policy.failure.tracebacks import may_follow
 from sdwatch.policy.job.calls.catalogue import Catalogue
 from sdwatch.policy.lane.effects import CaptureTail
@@ -25,7 +26,7 @@ from sdwatch.webui.http.roles import CallSettings, SupervisedProcess
 from sdwatch.webui.log.log_lines import split_lines, without_probes
 from sdwatch.webui.process.host_snapshot import memory_in_words, memory_low
 
-_TOOK_TOO_LONG = "(no output: reading it took too long; does its disk or share hang?)"
+_TOOK_TOO_LONG = no_output("reading it took too long; does its disk or share hang?")
 
 
 class Printed(Protocol):

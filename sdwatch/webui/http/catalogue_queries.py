@@ -1,6 +1,6 @@
 """Ask one WebUI for its kind, its lists and the fields that it knows, once per incarnation.
 
-What it does not answer is unknown, and is no reason to refuse a job.
+What it does not answer is unknown, and is not a reason to refuse a job.
 """
 
 from __future__ import annotations

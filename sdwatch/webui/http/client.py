@@ -70,7 +70,7 @@ class SDWebUIClient(Transport):
         """POST one generation and return its images.
 
         `stage`: txt2img, img2img or extra-single-image. `given_up`: returns whether the reply is no
-        longer needed; if it becomes true before `abandon`, nothing is sent. `canary`: it is no
+        longer needed; if it becomes true before `abandon`, nothing is sent. `canary`: it is not a
         job's call, and says so in a header, which real WebUIs ignore. `arrived`: called once the
         body of a 200 is here, before it is decoded.
 

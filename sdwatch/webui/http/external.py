@@ -14,6 +14,7 @@ import psutil
 
 from sdwatch.policy.failure.hold_reason import HoldReason, no_answer, seen_by_probe
 from sdwatch.policy.failure.lasting import LastingStates
+from sdwatch.policy.failure.tail_marks import no_output
 from sdwatch.system.clock import Clock
 from sdwatch.system.log_events import LogEvent, about
 from sdwatch.webui.log.log_reader import LOCAL, READ_LIMIT, LogReader
@@ -93,9 +94,9 @@ class ExternalWebUI:
         none."""
         path = self._log_file
         if path is None:
-            why = "(an external WebUI; name its log_file in the config to have its last lines here)"
+            why = no_output("an external WebUI; name its `log_file` in the config to have it here")
             return {"stdout": why, "stderr": why}
-        hangs = f"(no output: {path} did not answer within {READ_LIMIT:g} s; does its share hang?)"
+        hangs = no_output(f"{path} did not answer within {READ_LIMIT:g} s; does its share hang?")
         return {"log_file": self._log_reader.read(lambda: tail_text(path, max_lines), hangs)}
 
     def log_paths(self) -> tuple[Path, ...]:

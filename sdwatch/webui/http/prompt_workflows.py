@@ -53,7 +53,7 @@ class WorkflowsOfCalls:
         self._uploaded: dict[str, int] = {}  # images by the folder that they are in
 
     def of(self, stage: str, payload: Mapping[str, Any], folder: str, *, canary: bool) -> Workflow:
-        """Return the workflow of a call, whose files go into `folder`. `canary`: it is no job's.
+        """Return the workflow of a call, whose files go into `folder`. `canary`: it is not a job's.
         Raises WebUIError, also where an upload fails."""
         own = call_in(payload)
         if canary and own is None and has_no_model(payload):

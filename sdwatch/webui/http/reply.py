@@ -70,8 +70,8 @@ _NO_SUCH_ROUTE = (
 
 @dataclass(frozen=True)
 class MadeFile:
-    """A file that is no still picture, and whole: see policy/job/outputs/other_files.py. `ending`:
-    of its name, by its content."""
+    """A file that is not a still picture, and whole: see policy/job/outputs/other_files.py.
+    `ending`: of its name, by its content."""
 
     data: PictureData
     ending: str
@@ -261,7 +261,7 @@ def said_in(body: bytes) -> tuple[str, str]:
 
     Three shapes (measured): `{"detail": "text"}`; `{"detail": [{"loc", "msg"}, …]}`; `{"error":
     "Class", "message" or "errors": "text, which may be empty"}`; stable-diffusion.cpp has its text
-    under "error" alone. A body that is no JSON is a text. The `input` of a 422 echoes the request
+    under "error" alone. A body that is not JSON is a text. The `input` of a 422 echoes the request
     and is left out. A text is complete or absent here: it is redacted first, and cut then.
     """
     kind, text = _said_in(body)
@@ -289,7 +289,7 @@ def _said_in(body: bytes) -> tuple[str, str]:
 
 
 def _plain(body: bytes) -> str:
-    """Return the text of a body that is no JSON, in one line."""
+    """Return the text of a body that is not JSON, in one line."""
     if len(body) > _MOST_BYTES_OF_TEXT:
         return f"a message of {len(body):,} bytes"
     return " ".join(decoded(body).split())

@@ -52,7 +52,7 @@ NO_TEXT = EncodedImage(None, None)
 @dataclass
 class Arrived:
     """A whole reply. `rest`: its JSON, with the index in `images` as a string for each of them;
-    strings of more than _MOST_TEXT bytes besides `info` are left out. `broken`: what came is no
+    strings of more than _MOST_TEXT bytes besides `info` are left out. `broken`: what came is not
     JSON, or has too many values."""
 
     rest: bytes = b""

@@ -20,12 +20,12 @@ import psutil
 from sdwatch import system
 from sdwatch.policy.failure.error_lines import (
     FRAME_SIGN,
-    PINNED,
     TRACEBACK,
     ErrorBlock,
     error_blocks,
 )
 from sdwatch.policy.failure.expression import Expression
+from sdwatch.policy.failure.tail_marks import PINNED, last_of, no_output, probes_left_out
 from sdwatch.policy.privacy.printable import counted
 from sdwatch.system import disk
 from sdwatch.webui.log.log_lines import LogLine, decoded, split_lines
@@ -50,15 +50,15 @@ def tail_text(source: Path | None, max_lines: int = 200, *, max_bytes: int = WIN
     bytes before them is shown.
     """
     if source is None:
-        return "(no output: there is no log file)"
+        return no_output("there is no log file")
     try:
         data, start = _read_end(Path(source), max_bytes)
     except NotAFileError as error:
-        return f"(no output: {error})"
+        return no_output(f"{error}")
     except (OSError, ValueError, TypeError) as error:
-        return f"(no output: {_reason(source, error)})"
+        return no_output(f"{_reason(source, error)}")
     shown = _show(data, start == 0, max_lines, lambda: _further_up(source, start, max_bytes))
-    return shown or f"(no output: the file {source} has no lines)"
+    return shown or no_output(f"the file {source} has no lines")
 
 
 def capture_tail(source: object, max_lines: int = 200) -> dict[str, str]:
@@ -68,7 +68,7 @@ def capture_tail(source: object, max_lines: int = 200) -> dict[str, str]:
     None), or None. Of a process only files that it writes to are read, never a pipe or terminal.
     """
     if source is None:
-        nothing = "(no output: there is neither a process nor a log file)"
+        nothing = no_output("there is neither a process nor a log file")
         return {"stdout": nothing, "stderr": nothing}
     if isinstance(source, (str, os.PathLike)):
         return _of_files(Path(os.fsdecode(source)), Path(os.fsdecode(source)), max_lines)
@@ -77,10 +77,10 @@ def capture_tail(source: object, max_lines: int = 200) -> dict[str, str]:
         return _of_files(first, second, max_lines)
     pid = source if isinstance(source, int) else getattr(source, "pid", None)
     if not isinstance(pid, int) or isinstance(pid, bool) or pid <= 0:
-        nothing = f"(no output: {type(source).__name__} is neither a process nor a log file)"
+        nothing = no_output(f"{type(source).__name__} is neither a process nor a log file")
         return {"stdout": nothing, "stderr": nothing}
     if _has_ended(source):
-        nothing = f"(no output: process {pid} has ended)"
+        nothing = no_output(f"process {pid} has ended")
         return {"stdout": nothing, "stderr": nothing}
     return _of_pid(pid, max_lines)
 
@@ -178,7 +178,7 @@ def _show(data: bytes, whole: bool, max_lines: int, further_up: Callable[[], lis
     if not whole:
         data = without_torn_line(data)
     lines, probes, start = last_lines(data, max(0, max_lines))
-    note = [f"({probes} access lines of health probes left out)"] if probes else []
+    note = [probes_left_out(probes)] if probes else []
     room = max(0, max_lines - len(note))
     above = errors_in(data, start) if start else []
     if not whole and not any(_is_of_traceback(line) for line in [*above, *lines]):
@@ -203,7 +203,7 @@ def _with_pins(lines: list[LogLine], apart: int, room: int) -> list[str]:
     last = [line.text for line in lines[_not_torn(blocks, cut, len(lines)) :]]
     if not pinned:
         return last
-    heading = f"(the last {counted(len(last), 'line')}:)"
+    heading = last_of(counted(len(last), "line"))
     return [PINNED, *(lines[index].text for index in pinned), heading, *last]
 
 
@@ -242,7 +242,7 @@ def _blocks(lines: list[LogLine]) -> list[ErrorBlock]:
 def _of_files(stdout: Path | None, stderr: Path | None, max_lines: int) -> dict[str, str]:
     texts = {"stdout": tail_text(stdout, max_lines), "stderr": tail_text(stderr, max_lines)}
     if stdout is not None and stderr is not None and _is_same(stdout, stderr):
-        texts["stderr"] = "(the same file as stdout)"
+        texts["stderr"] = no_output("it goes to the same file as stdout")
     return texts
 
 
@@ -265,8 +265,8 @@ def _has_ended(source: object) -> bool:
 
 def _of_pid(pid: int, max_lines: int) -> dict[str, str]:
     if sys.platform != "linux":
-        nothing = (
-            f"(no output: the output of process {pid} cannot be found by its pid on this system)"
+        nothing = no_output(
+            f"the output of process {pid} cannot be found by its pid on this system"
         )
         return {"stdout": nothing, "stderr": nothing}
     files = {name: _follow_fd(pid, fd) for name, fd in (("stdout", 1), ("stderr", 2))}
@@ -286,11 +286,11 @@ def _follow_fd(pid: int, fd: int) -> Path | str:
         target = str(link.readlink())
         mode = link.stat().st_mode
     except FileNotFoundError:
-        return f"(no output: process {pid} has ended, or has closed this stream)"
+        return no_output(f"process {pid} has ended, or has closed this stream")
     except OSError as error:
         why = disk.in_words(error)
-        return f"(no output: what process {pid} writes to may not be read: {why})"
+        return no_output(f"what process {pid} writes to may not be read: {why}")
     if stat.S_ISREG(mode):
         return link if target.endswith(" (deleted)") else Path(target)
     kind = "a pipe" if stat.S_ISFIFO(mode) else "a socket" if stat.S_ISSOCK(mode) else target
-    return f"(no output: process {pid} writes to {kind}, which cannot be read afterwards)"
+    return no_output(f"process {pid} writes to {kind}, which cannot be read afterwards")

@@ -202,7 +202,7 @@ def _with_count(line: bytes, count: int) -> bytes:
 
 def _without_old_frames(data: bytes) -> Iterator[bytes]:
     """Yield the pieces without frames that a later frame of the same bar overwrote. A bar is
-    identified by its letters, and by what comes before its percentage; one that says error is no
+    identified by its letters, and by what comes before its percentage; one that says error is not a
     bar."""
     *drawn, last = data.split(b"\r")
     letters = data.translate(None, _NO_LETTERS).split(b"\r")

@@ -20,6 +20,7 @@ from typing import Any
 
 import psutil
 
+from sdwatch.policy.failure.facts import is_memory_low
 from sdwatch.system import disk
 from sdwatch.system.clock import Clock, iso
 
@@ -27,7 +28,6 @@ SAMPLE_INTERVAL_S = 10.0
 """Seconds between two snapshots while nothing fails."""
 
 MINUTE = 60.0
-LOW = 0.03
 """Share of all memory: with less than this left, a process that dies silently ran out of memory."""
 
 JUST_BEFORE = 3 * SAMPLE_INTERVAL_S
@@ -81,7 +81,7 @@ def memory_low(snapshot: Snapshot | None) -> bool | None:
     """Return whether almost no memory was left; None where that is unknown."""
     if snapshot is None or not snapshot.memory_total:
         return None
-    return snapshot.memory_available < LOW * snapshot.memory_total
+    return is_memory_low(snapshot.memory_available, snapshot.memory_total)
 
 
 def memory_in_words(snapshot: Snapshot | None) -> str:

@@ -91,11 +91,19 @@ def spawn(
         raise _explained(error, settings.command[0], settings.cwd) from error
 
 
+def no_folder(cwd: Path) -> str:
+    """Return why a WebUI cannot be started in this folder, and what to do; '' if it is one."""
+    if cwd.is_dir():
+        return ""
+    why = "is a file" if cwd.exists() else "does not exist"
+    return f"the folder {cwd} {why}: set `cwd` to the folder of the WebUI"
+
+
 def _explained(error: Exception, program: str, cwd: Path | None) -> SpawnError:
     if cwd and (long := system.too_long_for_programs(cwd)):
         return SpawnError(f"the working folder's path {long}: {cwd}", "Move the WebUI.")
-    if cwd and not cwd.is_dir():
-        return SpawnError(f"working folder not found: {cwd}")
+    if cwd and (wrong := no_folder(cwd)):
+        return SpawnError(wrong)
     reason = f"{program} could not be started: {disk.in_words(error)}"
     if isinstance(error, FileNotFoundError):
         reason = f"command not found: {program}"

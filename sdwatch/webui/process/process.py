@@ -436,12 +436,14 @@ class WebUIProcessManager:
         )
 
     def _not_started(self, why: str, advice: str = "") -> str:
-        return self._failed(f"{why}. {advice}" if advice else why, not_started(why, advice))
+        # The lane goes on hold for this reason, and reports it.
+        reason = f"{why}. {advice}" if advice else why
+        return self._failed(reason, not_started(why, advice), level=logging.INFO)
 
-    def _failed(self, reason: str, hold_reason: HoldReason) -> str:
+    def _failed(self, reason: str, hold_reason: HoldReason, *, level: int = logging.WARNING) -> str:
         self.last_failure = f"{self.name}: {reason}"
         self.last_hold_reason = hold_reason
         now = self._clock.monotonic()
         if line := self._not_ready.persists("", hold_reason.key, self.last_failure, now):
-            log.warning("%s", line, extra=about(LogEvent.WEBUI_NOT_READY))
+            log.log(level, "%s", line, extra=about(LogEvent.WEBUI_NOT_READY))
         return self.last_failure

@@ -205,12 +205,12 @@ def with_descendants(roots: Iterable[psutil.Process]) -> list[psutil.Process]:
 
 
 def living(found: Iterable[psutil.Process]) -> list[psutil.Process]:
-    """Return those that exist and are no zombies. A pid that was reused counts as dead."""
+    """Return those that exist and are not zombies. A pid that was reused counts as dead."""
     return [process for process in found if is_living(process)]
 
 
 def is_living(process: psutil.Process) -> bool:
-    """Return whether it exists and is no zombie. See `living`."""
+    """Return whether it exists and is not a zombie. See `living`."""
     try:
         return process.is_running() and process.status() not in (
             psutil.STATUS_ZOMBIE,

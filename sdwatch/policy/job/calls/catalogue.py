@@ -140,7 +140,7 @@ class Catalogue:
         return replace(self, classes=classes, refuses=refuses)
 
     def with_list(self, route: str, body: Any) -> Catalogue:
-        """Return the catalogue with what this route answered. Raises ValueError where that is no
+        """Return the catalogue with what this route answered. Raises ValueError where that is not a
         list as expected."""
         names = _read(route, body, self.kind)
         others = self.without_list(route, "")
@@ -273,7 +273,7 @@ def _read_any(route: str, body: Any, kind: Kind) -> dict[str, Names]:
     if route == "embeddings":
         return {route: _names(((name, [name]) for name in _embeddings(body)), folds=True)}
     if not isinstance(body, list):
-        raise ValueError("it is no list")
+        raise ValueError("it is not a list")
     items = [item for item in body if isinstance(item, dict)]
     if route == "script-info":
         return _script_roles(items)

@@ -15,7 +15,7 @@ from statistics import median
 from sdwatch.policy.job.calls.call_sizes import CallSize
 
 _NEAREST = 9
-"""So many calls decide at most, by their median: one that waited for a model to load is no rule."""
+"""So many calls decide at most, by their median: one that loads a model is not the rule."""
 
 _AS_NEAR = log(1.1)
 """A call that is further from the nearest than this is of another size."""

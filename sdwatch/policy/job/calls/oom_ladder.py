@@ -143,7 +143,7 @@ def _sizes(call: Call, payload: Mapping[str, Any], _: Catalogue | None) -> Itera
             OomStep.SIZE,
             _by(sides),
             {**dict(zip(_SIDES, sides, strict=True)), **resized},
-            f"drawn at {_by(sides)} instead of {_by(first)}",
+            f"generated at {_by(sides)} instead of {_by(first)}",
         )
     if sides == first:
         yield _skipped(OomStep.SIZE, f"no side of {_by(first)} may get smaller than {SMALLEST}")

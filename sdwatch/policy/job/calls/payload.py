@@ -58,8 +58,8 @@ _LONGEST_SIDE = 1e9  # beyond every bound
 
 @dataclass(frozen=True)
 class Seeds:
-    """The seeds of one stage, drawn or given; NO_SUBSEED where there is no such thing. `drawn`: the
-    job left the seed to chance, so each input image may get one of its own."""
+    """The seeds of one stage, random or given; NO_SUBSEED where there is no such thing. `drawn`:
+    the job left the seed to chance, so each input image may get one of its own."""
 
     seed: int
     subseed: int
@@ -122,7 +122,7 @@ def stage_of(call_id: str) -> str:
 
 
 def draw_seeds(stage: Stage, draw: Callable[[], int]) -> Seeds | None:
-    """Return the seeds of a stage; what is -1 or absent is drawn. None for a stage without
+    """Return the seeds of a stage; what is -1 or absent is random. None for a stage without
     seeds."""
     if not STAGES[stage.kind].has_steps:
         return None
@@ -254,7 +254,7 @@ def calls_of(
 def _iterations(stage: Stage, seeds: Seeds | None, first: int, batch: int) -> list[dict[str, Any]]:
     """Return the payloads for one input image, or for several in one call: one for each of n_iter.
     `first`: what is added to the seed. A seed that the job gave is used for each input alike; a
-    drawn one counts on over them.
+    random one counts on over them.
 
     Several images in one call are its batch: with more than batch_size AUTOMATIC1111 v1.10.1 raises
     "bad number of images passed", with fewer it lowers batch_size (modules/processing.py)."""

@@ -1,4 +1,4 @@
-"""Detect names in the inbox that are no job's but look as if one was meant. Pure."""
+"""Detect names in the inbox that are not a job's but look as if one was meant. Pure."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Files that a WebUI made and that are no still pictures: what they are, by their content, and
+"""Files that a WebUI made and that are not still pictures: what they are, by their content, and
 whether they are whole. Pure.
 
 Videos, moving pictures, sounds, latents, meshes, texts. Nothing is decoded: each format says itself

@@ -1,6 +1,6 @@
 """A picture as bytes: how large it says it is, and whether it is whole. Pure.
 
-PNG, JPEG and WebP only: what WebUIs answer with and what people draw over. Other decoders of
+PNG, JPEG and WebP only: what WebUIs answer with and what people edit. Other decoders of
 Pillow do more than decode (that of EPS runs a program).
 
 Its size is known before anything is decoded. Of what a job brings as little as possible is decoded
@@ -46,7 +46,7 @@ _ONE_COLOUR = 5  # of 255: what JPEG (2) and WebP make of one colour
 
 # What Pillow raises on bytes that somebody made up, found by trying.
 BROKEN = (OSError, SyntaxError, ValueError, EOFError, MemoryError, Image.DecompressionBombError)
-"""What Pillow raises for what is no picture, or not a whole one."""
+"""What Pillow raises for what is not a picture, or not a whole one."""
 
 
 class NoPictureError(ValueError):
@@ -78,7 +78,7 @@ def size_of(file: IO[bytes], most: int = MOST_PIXELS) -> tuple[int, int]:
     except Image.DecompressionBombError as error:
         raise NoPictureError(f"has more than {most / 1e6:.4g} megapixels") from error
     except UnidentifiedImageError as error:
-        raise NoPictureError("is no PNG, JPEG or WebP picture") from error
+        raise NoPictureError("is not a PNG, JPEG or WebP picture") from error
     except BROKEN as error:
         raise NoPictureError("is cut off or damaged") from error
     if width * height > most:
@@ -151,7 +151,7 @@ def check_whole(data: PictureData, most: int = MOST_PIXELS) -> tuple[int, int]:
 
 def look_at(data: PictureData) -> tuple[tuple[int, int], bool | None]:
     """Return width and height of a picture that is decoded once to check it, since checksums may be
-    right over bytes that are no picture; and whether it is of one colour, where it was decoded so
+    right over bytes that are not picture; and whether it is of one colour, where it was decoded so
     that this could be seen. None: is_one_colour says it. Raises NoPictureError."""
     return _checked(data, MOST_PIXELS, _decode)
 

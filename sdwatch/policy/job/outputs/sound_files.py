@@ -48,7 +48,7 @@ def check_flac(file: IO[bytes], size: int) -> None:
 
 
 def _flac_frame(head: bytes, block_size: int) -> tuple[int, int] | None:
-    """Return the number of a frame's first sample and how many it has; None where this is no
+    """Return the number of a frame's first sample and how many it has; None where this is not a
     frame's head."""
     if len(head) < 8 or head[0] != 0xFF or head[1] & 0xFE != 0xF8:
         return None

@@ -415,7 +415,7 @@ class _Reader:
         """Note a name that has a value; each has one only."""
         if not NAME.fullmatch(key.text) or key.text in MATRIX_PARTS:
             message = (
-                f"{found(key)} is no name; use up to 40 letters, digits and _, as in ${{my_name}}"
+                f"{found(key)} is not a name: use up to 40 letters, digits and _, as ${{my_name}}"
             )
             self.fail(key, message)
         elif key.text in self.named:

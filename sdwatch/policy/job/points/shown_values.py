@@ -1,4 +1,4 @@
-"""Which values of a job's points others may see: those that are no part of a prompt. They tell the
+"""Which values of a job's points others may see: those that are not part of a prompt. They tell the
 points apart in messages, WHY.txt, error.json and the journal. Pure."""
 
 from __future__ import annotations
@@ -74,5 +74,5 @@ def shown_value(text: str, is_text: bool) -> str:
 
 
 def without_texts(values: Values, texts: Container[str]) -> dict[str, str]:
-    """Return the values of a point that are no part of a prompt."""
+    """Return the values of a point that are not part of a prompt."""
     return {n: v.text for n, v in values.items() if n not in texts or is_plain(v.text)}

@@ -74,7 +74,7 @@ class Template:
             used = {name for part in self.written for name in self._names_of(part)}
             if (
                 "image.stem" in used
-            ):  # the job says by it which other image it takes, or what to draw
+            ):  # the job says by it which other image it takes, or what to generate
                 self._may_be_unused = (*_MAY_BE_UNUSED, "image")
             self._place_unused([name for name in self.expansion.names if name not in used])
 

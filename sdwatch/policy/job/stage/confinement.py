@@ -1,7 +1,7 @@
 """Find what in a job would reach beyond it: to the WebUI's own files and folders, what it saves,
 the network, its code. Pure.
 
-Whoever may drop a job may draw pictures with the WebUI, and nothing else that the WebUI's user
+Whoever may drop a job may generate pictures with the WebUI, and nothing else that the WebUI's user
 may. So a job names checkpoints, scripts and styles, and never a place. Names of settings are those
 of GET /sdapi/v1/options of AUTOMATIC1111 v1.10.1, Forge dfdcbab6 and SD.Next 058a7f0c, and of
 modules/ui_definitions.py of SD.Next; words are matched, so that extensions' own are found too.

@@ -75,8 +75,8 @@ class InputFields(StageFields):
 class GenerationFields(RouteFields):
     """What txt2img and img2img have in common."""
 
-    prompt: str | None = Field(None, description="What to draw.")
-    negative_prompt: str | None = Field(None, description="What not to draw.")
+    prompt: str | None = Field(None, description="What to generate.")
+    negative_prompt: str | None = Field(None, description="What not to generate.")
     styles: Annotated[list[str], ONE_OR_MORE] | None = Field(
         None, description="Names of the WebUI's saved styles."
     )
@@ -92,9 +92,9 @@ class GenerationFields(RouteFields):
     scheduler: str | None = Field(
         None, description="As GET /sdapi/v1/schedulers lists it, such as Karras."
     )
-    batch_size: AtLeastOne | None = Field(None, description="Images drawn at once.")
+    batch_size: AtLeastOne | None = Field(None, description="Images generated at once.")
     n_iter: Annotated[int, Field(ge=1, le=1000), WHOLE] | None = Field(
-        None, description="Images drawn one after the other."
+        None, description="Images generated one after the other."
     )
     steps: AtLeastOne | None = Field(None, description="Sampling steps.")
     cfg_scale: Number | None = Field(
@@ -176,7 +176,7 @@ class Img2ImgFields(GenerationFields, InputFields):
         Field(None, description="Images of the job folder; without them those of the stage before.")
     )
     mask: str | None = Field(
-        None, description="An image of the job folder: what is white in it is drawn."
+        None, description="An image of the job folder: what is white in it is generated."
     )
     mask_blur: Whole | None = Field(None, description="Pixels of a soft edge of the mask.")
     mask_blur_x: Whole | None = None
@@ -186,11 +186,11 @@ class Img2ImgFields(GenerationFields, InputFields):
     image_cfg_scale: Number | None = None
     inpainting_fill: Whole | None = None
     inpaint_full_res: bool | None = Field(
-        None, description="Draw only around the mask, in full size."
+        None, description="Generate only around the mask, in full size."
     )
     inpaint_full_res_padding: Whole | None = None
     inpainting_mask_invert: Whole | None = Field(
-        None, description="1: what is black in the mask is drawn."
+        None, description="1: what is black in the mask is generated."
     )
     initial_noise_multiplier: Number | None = None
     include_init_images: bool | None = None

@@ -131,8 +131,10 @@ STAGE_NAMES: Mapping[str, StageKind] = {
 }
 """By each name that a job may write."""
 
-IMAGE_FIELDS = (*(kind.image_field for kind in STAGES.values() if kind.takes_image), "mask")
-"""Fields of a job that name images of its folder."""
+IMAGE_FIELDS = tuple(
+    dict.fromkeys([*(kind.image_field for kind in STAGES.values() if kind.takes_image), "mask"])
+)
+"""Fields of a job that name images of its folder, each once."""
 
 PROMPTS = ("prompt", "negative_prompt", "hr_prompt", "hr_negative_prompt")
 

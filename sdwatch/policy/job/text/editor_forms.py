@@ -12,7 +12,7 @@ from typing import Any
 from pydantic import WithJsonSchema
 
 MATRIX_PARTS = ("zip", "include", "exclude")
-"""Keys of a matrix that are no names."""
+"""Keys of a matrix that are not names."""
 
 _PUNCTUATION = r"\s!-/:-@\[-^`{-~"
 _NAME_FOR_EDITORS = {

@@ -13,7 +13,7 @@ NAME = re.compile(r"[A-Za-z_]\w{0,39}(?:\.[A-Za-z_]\w{0,39})?")
 _USE = re.compile(rf"(\$?)\$\{{({NAME.pattern})\}}")
 
 MOST_FILLED = 1_000_000
-"""Characters of all filled texts of a stage: a megabyte of `${x}` times a long value is no job."""
+"""Characters of a stage's filled texts. A megabyte of `${x}` with a long value is not a job."""
 
 
 class FilledTooLongError(Exception):

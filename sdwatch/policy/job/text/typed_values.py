@@ -282,7 +282,7 @@ class _Findings:
         entries = self.entries_of(spot.node)
         key, _ = entries.get(name) or entries[name.removesuffix(_TWICE)]
         names = [n for n in spot.model.model_fields if n != spot.model.named_by_key]
-        # A file with hundreds of unknown fields is no misspelling, and looking costs time.
+        # A file with hundreds of unknown fields is not a misspelling, and looking costs time.
         self.unknown += 1
         few = self.unknown <= _MOST
         near = (self.hint(key.text) or nearest(key.text, names)) if few else ""
