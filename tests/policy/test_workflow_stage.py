@@ -684,7 +684,7 @@ def test_a_drawn_seed_fits_into_each_node_that_takes_31_bits() -> None:
     assert check_against(job, of_seeds(2**31 - 1, least=1)).problems == ()
     (problem,) = check_against(job, of_seeds(9999)).problems
     assert problem.message == (
-        "input seed of node 20 (Noise) takes at most 9999, and a drawn seed may be as large as "
+        "input seed of node 20 (Noise) takes at most 9999, and a random seed may be as large as "
         "2147483647: give a seed"
     )
     (said,) = check_against(read("seed: -1", for_small), of_seeds(9999)).problems

@@ -154,7 +154,7 @@ def test_the_last_seed_of_all_rounds_fits_and_so_does_any_that_is_drawn() -> Non
     for fields in (NAMED, {"seed": -1, **NAMED}):
         ((field, why),) = of_small("txt2img", fields)
         assert (field, why) == (
-            "", "flux-dev.txt2img.json: a seed that is drawn may be too large for it: give a seed "
+            "", "flux-dev.txt2img.json: a random seed may be too large for it: give a seed "
             "of at most 2147483647",
         )  # fmt: skip
 

@@ -168,7 +168,7 @@ def _not_sent(turn: Turn, call: LaneCall) -> None:
 
 def _free_webui(turn: Turn) -> None:
     """Free the WebUI from an earlier generation of our own that hangs. No job and no WebUI is to
-    blame, so it is no crash. One that sdwatch did not start is waited for."""
+    blame, so it does not count as a crash. One that sdwatch did not start is waited for."""
     if turn.state.setup.managed:
         turn.change(use=turn.state.use.make_due(_OCCUPIED))
     else:
@@ -316,7 +316,7 @@ def on_settled(turn: Turn, call: LaneCall, event: LaneEvent) -> None:
 
 
 def _never_connected(turn: Turn, call: LaneCall) -> None:
-    """Nobody was there, which is no failure of the call: it waits until the WebUI is back."""
+    """Nobody was there, which is not a failure of the call: it waits until the WebUI is back."""
     if call.exited is None:
         mark_crashed(turn, Diagnosis.CRASH, str(call.error))
     if call.given_up:

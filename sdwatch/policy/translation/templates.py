@@ -82,7 +82,7 @@ def unfit(
                 yield given[0], f"{given[0]} {misfit.why}"
         elif "seed" in names:
             most = classes[workflow.nodes[place.node].kind].inputs[place.input].maximum
-            drawn = "a seed that is drawn may be too large for it: give a seed of at most"
+            drawn = "a random seed may be too large for it: give a seed of at most"
             yield "", f"{template.file}: {drawn} {plain(most or 0)}"
         else:
             yield "", f"{template.file}: {misfit.message}"

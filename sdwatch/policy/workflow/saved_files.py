@@ -137,7 +137,7 @@ def series_of(
     workflow: Workflow, classes: NodeClasses, takes: Callable[[str], bool] = lambda _: True
 ) -> list[Series] | None:
     """Return the files that a workflow saves as it is sent, in the order of its nodes; None where a
-    node saves where it likes. What is shown as a text is no file. `takes`: returns whether the
+    node saves where it likes. What is shown as a text is not a file. `takes`: returns whether the
     files of a node are wanted."""
     choosing = (workflow.nodes[id] for id in choosing_places(workflow, classes) if takes(id))
     if any(node.kind not in _SHOW_TEXT for node in choosing):

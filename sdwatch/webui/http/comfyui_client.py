@@ -42,7 +42,7 @@ from sdwatch.system.failpoints import failpoint
 from sdwatch.system.log_events import LogEvent, about
 from sdwatch.webui.http.client import CANARY_HEADER, log_failure
 from sdwatch.webui.http.comfyui_questions import ComfyUIQuestions
-from sdwatch.webui.http.prompt_progress import PromptProgress
+from sdwatch.webui.http.prompt_progress import PromptProgress, WatchedPrompt
 from sdwatch.webui.http.prompt_reply import (
     bounded,
     failed,
@@ -63,23 +63,6 @@ _TRIES = 3
 
 _LONGEST_VERSION = 100
 _GIVEN_UP = "sdwatch gave the request up"
-
-
-class _Watched:
-    """The prompt that is being waited for. `interrupting`: it is to end. `workflow`: what it runs,
-    None for one of an earlier monitor."""
-
-    def __init__(self, id: str, progress: PromptProgress, workflow: Workflow | None) -> None:
-        self.id = id
-        self.progress = progress
-        self.interrupting = False
-        self.workflow = workflow
-
-    @property
-    def node(self) -> str:
-        """Return the node that started last, for messages; or ''."""
-        node = self.workflow.nodes.get(self.progress.node) if self.workflow else None
-        return node.with_class(node.kind) if node else self.progress.node
 
 
 def _not_yet() -> None:
@@ -118,8 +101,8 @@ class ComfyUIClient(ComfyUIQuestions):
         self._owner = owner or f"sdwatch-{uuid.uuid4().hex}"
         self._classes: dict[str, NodeClass] = {}
         self._workflows = WorkflowsOfCalls(self, self.known_classes, self.template_for)
-        self._watched: _Watched | None = None
-        self._last: _Watched | None = None  # the same, and after its end
+        self._watched: WatchedPrompt | None = None
+        self._last: WatchedPrompt | None = None  # the same, and after its end
         self._fetches = False  # the files of a prompt that has ended
         self._arrived: Callable[[], None] = _not_yet
         self._left = ""  # the last prompt that was given up, and may still run
@@ -370,9 +353,9 @@ class ComfyUIClient(ComfyUIQuestions):
     # -- waiting
 
     @contextmanager
-    def _watching(self, id: str, workflow: Workflow | None = None) -> Iterator[_Watched]:
+    def _watching(self, id: str, workflow: Workflow | None = None) -> Iterator[WatchedPrompt]:
         progress = PromptProgress(self.url, self._client_id(id), id, self._auth)
-        watched = _Watched(id, progress, workflow)
+        watched = WatchedPrompt(id, progress, workflow)
         self._watched, self._last, self._left = watched, watched, id
         try:
             yield watched
@@ -382,7 +365,7 @@ class ComfyUIClient(ComfyUIQuestions):
                 self._watched = None
             watched.progress.close()
 
-    def _end_of(self, watched: _Watched, given_up: Callable[[], bool]) -> PromptResult | None:
+    def _end_of(self, watched: WatchedPrompt, given_up: Callable[[], bool]) -> PromptResult | None:
         """Wait until a prompt has ended, and return its result; None where ComfyUI no longer knows
         it. Raises WebUIError where nobody is there any more, or it is not waited for."""
         failures, deadline = 0, time.monotonic() + self._call_limit

@@ -17,6 +17,8 @@ from typing import Any
 from websockets.exceptions import WebSocketException
 from websockets.sync.client import ClientConnection, connect
 
+from sdwatch.policy.workflow.workflow import Workflow
+
 _OPEN_TIMEOUT = 5.0
 _CLOSE_TIMEOUT = 0.5
 _AGAIN_AFTER = 1.0
@@ -132,3 +134,20 @@ class PromptProgress:
 def _number(value: object) -> float:
     is_one = isinstance(value, int | float) and not isinstance(value, bool)
     return value if is_one else 0.0  # type: ignore[return-value]
+
+
+class WatchedPrompt:
+    """The prompt that is being waited for. `interrupting`: it is to end. `workflow`: what it runs,
+    None for one of an earlier monitor."""
+
+    def __init__(self, id: str, progress: PromptProgress, workflow: Workflow | None) -> None:
+        self.id = id
+        self.progress = progress
+        self.interrupting = False
+        self.workflow = workflow
+
+    @property
+    def node(self) -> str:
+        """Return the node that started last, for messages; or ''."""
+        node = self.workflow.nodes.get(self.progress.node) if self.workflow else None
+        return node.with_class(node.kind) if node else self.progress.node

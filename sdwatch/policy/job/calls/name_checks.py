@@ -57,7 +57,7 @@ class CheckReport:
             self.problems.append(problem)
 
     def warn_at(self, where: tuple[int, int], message: str) -> None:
-        """Report in the same way what is no reason to refuse the job."""
+        """Report in the same way what does not refuse the job."""
         warning = Problem(*where, message)
         if warning not in self.warnings:
             self.warnings.append(warning)

@@ -47,7 +47,7 @@ def _is_due(each: Completion, stage: str, fields: Mapping[str, Any]) -> bool:
 
 MAX_SEED = 2**32 - 1
 DRAWN_FOR_WORKFLOWS = 2**30
-"""So many seeds are drawn from for a workflow: nodes of extensions take 31 bits, and images and
+"""A random seed of a workflow is below this: nodes of extensions take 31 bits, and images and
 repetitions count on from there."""
 NO_SUBSEED = -1
 

@@ -43,7 +43,7 @@ def check_workflow(report: CheckReport, rules: JobRules) -> None:
         report.warn_at(used.where(stage.node, at), why)
     if found:
         # Models arrive while it runs. One that restarts itself, as ComfyUI-Manager makes it do, or
-        # that somebody else restarts, may have other classes, and that is no new incarnation.
+        # that somebody else restarts, may have other classes, and that is not a new incarnation.
         report.refusing.add(NODE_CLASSES)
     for misfit in found:
         place = used.where(stage.node, InputPlace(misfit.node, misfit.input))
@@ -93,7 +93,7 @@ def _last_seeds(used: StageWorkflow, classes: NodeClasses, calls: int) -> Iterat
             continue
         why = f"and the last of {calls} calls has {last + further}"
         if is_drawn:
-            why = f"and a drawn seed may be as large as {last}: give a seed"
+            why = f"and a random seed may be as large as {last}: give a seed"
         elif (used.seed or 0) + further > most:
             continue  # the first is too large, too
         words = f"input {place.input} of node {node.shown} takes at most {plain(most)}, {why}"
