@@ -303,7 +303,7 @@ def test_what_the_webui_says_is_shown(place: Workplace, capsys: pytest.CaptureFi
     assert "OutOfMemoryError: no room" in told
     assert main(["replay", run.name]) == ExitCode.ERROR
     told = capsys.readouterr().out
-    assert "no answer (WebUIUnreachableError)" in told
+    assert "no answer (WebUINotSentError)" in told
     assert "refused" in told
     assert "start it by hand, then replay again" in told
 
