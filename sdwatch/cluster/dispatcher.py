@@ -17,10 +17,11 @@ from sdwatch.cluster.remote_run import BoxLane, Helpers, RemoteRun
 from sdwatch.monitor.partner import Surroundings
 from sdwatch.monitor.suspended import SuspendedRun
 from sdwatch.policy.cluster import dispatching, names
-from sdwatch.policy.cluster.dispatching import HandOver, Wish, dispatcher_step
+from sdwatch.policy.cluster.dispatching import Wish, dispatcher_step
 from sdwatch.policy.cluster.entries import Closed, TakenBack, TakenFor
 from sdwatch.policy.cluster.names import Times
 from sdwatch.policy.cluster.run_log import Phase, RunLog, read
+from sdwatch.policy.failure.ledger import HandedOver
 from sdwatch.policy.job.job import Job
 from sdwatch.policy.privacy.redaction import Redactor
 from sdwatch.policy.queue.affinity import left_loaded, needed_first
@@ -321,7 +322,7 @@ class Dispatcher:
         look = self._reconciler
         if not look.is_published(run) and look.is_at_work(run):
             return
-        journal = HandOver(self._epoch_of(run))
+        journal = HandedOver(self._epoch_of(run))
         found = self._ended.pop(run, None) or look.log_of(run)
         entry: TakenBack | Closed
         for _ in range(10):

@@ -19,7 +19,7 @@ from sdwatch.cluster.run_files import store_run, why_not, write_file
 from sdwatch.errors import FileProblems, RunCancelledError, RunStoppedError, SdwatchError
 from sdwatch.monitor.placement import ANY_BOX
 from sdwatch.policy.cluster import dispatching, names
-from sdwatch.policy.cluster.dispatching import HandOver, Wish, dispatcher_step
+from sdwatch.policy.cluster.dispatching import Wish, dispatcher_step
 from sdwatch.policy.cluster.entries import (
     BoxOutcome,
     Closed,
@@ -225,8 +225,7 @@ class RemoteRun:
     # -- what is next
 
     def _step(self, spool: Spool) -> Ending | None:
-        known = self._run.ledger.handed_over
-        journal = HandOver(known.epoch, known.box, known.lines, known.is_out)
+        journal = self._run.ledger.handed_over
         wish = Wish(self.box, self._take_back)
         action = dispatcher_step(self._log, journal, wish)
         run_id, broker, seq = self._run.run_id, self._broker, self._log.seq

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from sdwatch.policy.cluster import dispatching as to_do
 from sdwatch.policy.cluster import holding as on_box
-from sdwatch.policy.cluster.dispatching import HandOver, Wish, dispatcher_step
+from sdwatch.policy.cluster.dispatching import Wish, dispatcher_step
 from sdwatch.policy.cluster.entries import (
     Accepted,
     BoxOutcome,
@@ -25,6 +25,7 @@ from sdwatch.policy.cluster.entries import (
 )
 from sdwatch.policy.cluster.holding import LocalRun, box_step
 from sdwatch.policy.cluster.run_log import RunLog, read
+from sdwatch.policy.failure.ledger import HandedOver
 
 CALLS = 3
 DIGEST = "0" * 64
@@ -62,7 +63,7 @@ def call_of(text: str) -> int:
 class Dispatcher:
     broker: Broker
     journal: list[str] = field(default_factory=list)  # lines of boxes that count
-    out: HandOver = field(default_factory=HandOver)
+    out: HandedOver = field(default_factory=HandedOver)
     log: RunLog = field(default_factory=RunLog)
     wish: Wish = field(default_factory=Wish)
     published: int = 0
@@ -86,7 +87,7 @@ class Dispatcher:
         assert all(f"image {text}" in self.broker.objects for text in new)
         self.journal += new
         lines_now = max(self.out.lines, entry.first + entry.count)
-        self.out = HandOver(self.out.epoch, self.out.box, lines_now, True)
+        self.out = HandedOver(self.out.epoch, self.out.box, lines_now, True)
 
     def turn(self) -> None:
         self.read()
@@ -101,14 +102,14 @@ class Dispatcher:
         action = dispatcher_step(self.log, self.out, self.wish)
         append = self.broker.append
         if isinstance(action, to_do.NoteHandedOver):
-            self.out = HandOver(action.epoch, action.box, 0, True)
+            self.out = HandedOver(action.epoch, action.box, 0, True)
         elif isinstance(action, to_do.Grant):
             self.broker.objects[f"start {action.epoch}"] = list(self.journal)
             append(Granted(action.epoch, action.box, DIGEST), self.log.seq)
         elif isinstance(action, to_do.TakeBack):
             append(TakenBack(action.epoch, action.because), self.log.seq)
         elif isinstance(action, to_do.NoteTakenBack):
-            self.out = HandOver(self.out.epoch)
+            self.out = HandedOver(self.out.epoch)
             self.wish = Wish()
         elif isinstance(action, to_do.Finish):
             self.published += 1
@@ -330,8 +331,8 @@ def test_a_box_whose_broker_is_gone_keeps_what_it_has() -> None:
 
 def test_a_box_removes_its_copy_of_a_published_run_whose_log_was_lost() -> None:
     published = Wish(published=True)
-    assert dispatcher_step(RunLog(), HandOver(3), published) == to_do.Close(3)
+    assert dispatcher_step(RunLog(), HandedOver(3), published) == to_do.Close(3)
     log = log_of(Closed(3))
-    assert dispatcher_step(log, HandOver(3), published) == to_do.Forget()
+    assert dispatcher_step(log, HandedOver(3), published) == to_do.Forget()
     for local in (LocalRun(3, 4, BoxOutcome.DONE), LocalRun(3, 4), LocalRun(2, 4)):
         assert box_step("a", log, local) == on_box.Withdraw()

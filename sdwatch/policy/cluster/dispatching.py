@@ -13,17 +13,7 @@ from typing import TypeAlias
 
 from sdwatch.policy.cluster.entries import BoxOutcome, Ended, TakenFor
 from sdwatch.policy.cluster.run_log import Phase, RunLog
-
-
-@dataclass(frozen=True, slots=True)
-class HandOver:
-    """What the run's journal in the shared spool says. `epoch`: the newest; `lines`: that came from
-    the box in it; `is_out`: it was not taken back."""
-
-    epoch: int = 0
-    box: str = ""
-    lines: int = 0
-    is_out: bool = False
+from sdwatch.policy.failure.ledger import HandedOver
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,8 +95,9 @@ DispatcherAction: TypeAlias = (
 )
 
 
-def dispatcher_step(log: RunLog, journal: HandOver, wish: Wish) -> DispatcherAction:
-    """Return what to do next. Entries that count were applied to the journal before."""
+def dispatcher_step(log: RunLog, journal: HandedOver, wish: Wish) -> DispatcherAction:
+    """Return what to do next. `journal`: what the run's journal in the shared spool says. Entries
+    that count were applied to it before."""
     if wish.published:
         return _after_publication(log, journal)
     if not journal.is_out:
@@ -124,7 +115,7 @@ def dispatcher_step(log: RunLog, journal: HandOver, wish: Wish) -> DispatcherAct
     return _with_the_box(log, journal, wish)
 
 
-def _after_publication(log: RunLog, journal: HandOver) -> DispatcherAction:
+def _after_publication(log: RunLog, journal: HandedOver) -> DispatcherAction:
     if log.is_held:
         return TakeBack(log.epoch, TakenFor.CANCELLED)
     if log.phase is Phase.NONE and journal.epoch:  # a box may have a copy, and learns it from this
@@ -132,7 +123,7 @@ def _after_publication(log: RunLog, journal: HandOver) -> DispatcherAction:
     return Close(log.epoch) if log.phase in (Phase.ENDED, Phase.TAKEN_BACK) else Forget()
 
 
-def _not_granted(journal: HandOver, wish: Wish) -> DispatcherAction:
+def _not_granted(journal: HandedOver, wish: Wish) -> DispatcherAction:
     """The epoch was not granted yet, or the broker has lost the log. Then a box that has the run
     may continue in the same epoch and stores its lines once more, unless some of them are here."""
     if wish.take_back is not None:
@@ -142,7 +133,7 @@ def _not_granted(journal: HandOver, wish: Wish) -> DispatcherAction:
     return Grant(journal.epoch, journal.box)
 
 
-def _with_the_box(log: RunLog, journal: HandOver, wish: Wish) -> DispatcherAction:
+def _with_the_box(log: RunLog, journal: HandedOver, wish: Wish) -> DispatcherAction:
     if log.phase is Phase.ENDED:
         assert log.ended is not None
         if log.ended.outcome is BoxOutcome.REFUSED:
