@@ -20,7 +20,7 @@ from sdwatch.policy.cluster import dispatching, names
 from sdwatch.policy.cluster.dispatching import Wish, dispatcher_step
 from sdwatch.policy.cluster.entries import Closed, TakenBack, TakenFor
 from sdwatch.policy.cluster.names import Times
-from sdwatch.policy.cluster.run_log import Phase, RunLog, read
+from sdwatch.policy.cluster.run_log import Phase, RunLog, with_entry
 from sdwatch.policy.failure.ledger import HandedOver
 from sdwatch.policy.job.job import Job
 from sdwatch.policy.privacy.redaction import Redactor
@@ -91,7 +91,7 @@ class Dispatcher:
         parts = self._around.parts
         there = parts.runs.ids
         for run in self._remote.keys() - there:
-            self._ended[run] = self._remote[run].log
+            self._ended[run] = self._remote[run].run_log
         self._remote = {run: r for run, r in self._remote.items() if run in there}
         for suspended in parts.suspended.due():
             if box := suspended.out_on:
@@ -256,7 +256,7 @@ class Dispatcher:
         self._look_after_boxes(now)
         if now - self._reconciled_at >= self._times.stuck / 2:
             self._reconciled_at = now
-            out = {run: remote.log for run, remote in list(self._remote.items())}
+            out = {run: remote.run_log for run, remote in list(self._remote.items())}
             takers, copies = self._takers(out), self._copies()
             self._reconciler.look(now, out, takers, copies, self._boxes.seen.keys())
         self._closes_more = not self._around.spool.is_gone and self._close_logs()
@@ -333,7 +333,7 @@ class Dispatcher:
                 entry = Closed(action.epoch)
             else:
                 break
-            found, _counts = read(found, self._broker.append(run, entry, found.seq), entry)
+            found, _counts = with_entry(found, self._broker.append(run, entry, found.seq), entry)
             if found.box:
                 self._broker.say(names.look_subject(found.box))
         if found.box:

@@ -31,7 +31,7 @@ from sdwatch.policy.cluster.entries import (
     TakenFor,
 )
 from sdwatch.policy.cluster.lines import lines_in
-from sdwatch.policy.cluster.run_log import Phase, RunLog, read
+from sdwatch.policy.cluster.run_log import Phase, RunLog, with_entry
 from sdwatch.policy.privacy.printable import printable_text
 from sdwatch.policy.privacy.redaction import Redactor
 from sdwatch.spool.archive import publish
@@ -109,7 +109,7 @@ class RemoteRun:
         self._control = control
         self._with = helpers
         self._broker = helpers.broker
-        self._log = RunLog()
+        self._run_log = RunLog()
         self._store = ""
         self._take_back: TakenFor | None = None
         self._offered = 0  # the epoch
@@ -118,9 +118,9 @@ class RemoteRun:
         self._reads_lines = True  # until some of them could not be read
 
     @property
-    def log(self) -> RunLog:
+    def run_log(self) -> RunLog:
         """Return the run's log, as it was read last."""
-        return self._log
+        return self._run_log
 
     def take_back(self, because: TakenFor) -> None:
         """Take the run back, from any thread."""
@@ -130,7 +130,7 @@ class RemoteRun:
     @property
     def is_offered(self) -> bool:
         """Return whether the box has not taken it yet."""
-        return self._log.phase is Phase.GRANTED
+        return self._run_log.phase is Phase.GRANTED
 
     def run_to_end(self, spool: Spool) -> Ending:
         """Follow the run until it has ended on the box, and publish it; STOPPED where it was taken
@@ -148,7 +148,7 @@ class RemoteRun:
     def _follow(self, spool: Spool) -> Ending:
         clock, expected_until = self._with.clock, 0.0
         while True:
-            seq, pause = self._log.seq, _LOOK
+            seq, pause = self._run_log.seq, _LOOK
             if self.hint.is_set():
                 expected_until = clock.monotonic() + _EXPECTED_FOR
             self.hint.clear()
@@ -170,7 +170,7 @@ class RemoteRun:
             except (MissingObjectError, ValueError) as error:
                 log.warning("%s: %s", self._run.run_id, error, extra=about(LogEvent.RUN_TAKEN_BACK))
                 self._reads_lines, self._take_back = False, TakenFor.LOG_LOST
-            if self._log.seq != seq:
+            if self._run_log.seq != seq:
                 expected_until = 0.0
             clock.wait(self.hint, _SOON if clock.monotonic() < expected_until else pause)
 
@@ -190,12 +190,12 @@ class RemoteRun:
 
     def _read_log(self) -> None:
         if self._store != self._broker.store:
-            self._store, self._log = self._broker.store, RunLog()
-        for seq, entry in self._broker.entries_after(self._run.run_id, self._log.seq):
-            after, counts = read(self._log, seq, entry)
+            self._store, self._run_log = self._broker.store, RunLog()
+        for seq, entry in self._broker.entries_after(self._run.run_id, self._run_log.seq):
+            after, counts = with_entry(self._run_log, seq, entry)
             if counts and isinstance(entry, LinesStored) and self._reads_lines:
                 self._apply(entry)
-            self._log = after
+            self._run_log = after
 
     def _apply(self, entry: LinesStored) -> None:
         """Append lines to the journal, after their files. Those that are here are left out."""
@@ -227,8 +227,8 @@ class RemoteRun:
     def _step(self, spool: Spool) -> Ending | None:
         journal = self._run.ledger.handed_over
         wish = Wish(self.box, self._take_back)
-        action = dispatcher_step(self._log, journal, wish)
-        run_id, broker, seq = self._run.run_id, self._broker, self._log.seq
+        action = dispatcher_step(self._run_log, journal, wish)
+        run_id, broker, seq = self._run.run_id, self._broker, self._run_log.seq
         if isinstance(action, dispatching.NoteHandedOver):
             self._run.record("handed_over", epoch=action.epoch, box=action.box)
             self.hint.set()
@@ -239,8 +239,8 @@ class RemoteRun:
         elif isinstance(action, dispatching.Offer):
             self._offer(action)
         elif isinstance(action, dispatching.TakeBack):
-            if self._log.ended is not None:
-                self._refused_with = self._log.ended.files
+            if self._run_log.ended is not None:
+                self._refused_with = self._run_log.ended.files
             broker.append(run_id, TakenBack(action.epoch, action.because), seq)
             broker.say(names.look_subject(self.box))
             self.hint.set()
@@ -334,10 +334,10 @@ class RemoteRun:
     def _close_log(self) -> None:
         """Say that the run is published: then its place on the box is free. Where that fails, the
         dispatcher's own thread does it, which also removes what the broker has."""
-        closed = Closed(self._log.epoch)
+        closed = Closed(self._run_log.epoch)
         with suppress(BrokerGoneError, LogMovedError):
-            seq = self._broker.append(self._run.run_id, closed, self._log.seq)
-            self._log, _ = read(self._log, seq, closed)
+            seq = self._broker.append(self._run.run_id, closed, self._run_log.seq)
+            self._run_log, _ = with_entry(self._run_log, seq, closed)
             self._broker.say(names.look_subject(self.box))
 
     def _end_undecided(self, spool: Spool, ended: Ended | None, why: NotDecidedError) -> Ending:
@@ -346,9 +346,9 @@ class RemoteRun:
         if ended is None or ended.outcome is not BoxOutcome.FAILED:
             epoch = self._run.ledger.handed_over.epoch
             log.error("%s: %s", self._run.run_id, why, extra=about(LogEvent.RUN_TAKEN_BACK))
-            if self._log.phase is Phase.ENDED:
+            if self._run_log.phase is Phase.ENDED:
                 taken = TakenBack(epoch, TakenFor.LOG_LOST)
-                self._broker.append(self._run.run_id, taken, self._log.seq)
+                self._broker.append(self._run.run_id, taken, self._run_log.seq)
             self._run.record("taken_back", epoch=epoch, why=str(TakenFor.LOG_LOST))
             return Ending.STOPPED
         self.why = f"it failed on {self.box}, see WHY.txt"

@@ -24,7 +24,7 @@ from sdwatch.policy.cluster.entries import (
     TakenFor,
 )
 from sdwatch.policy.cluster.holding import LocalRun, box_step
-from sdwatch.policy.cluster.run_log import RunLog, read
+from sdwatch.policy.cluster.run_log import RunLog, with_entry
 from sdwatch.policy.failure.ledger import HandedOver
 
 CALLS = 3
@@ -75,7 +75,7 @@ class Dispatcher:
             self.log = RunLog()
         for seq, entry in self.broker.entries:
             before = self.log
-            self.log, counts = read(self.log, seq, entry)
+            self.log, counts = with_entry(self.log, seq, entry)
             if counts and isinstance(entry, LinesStored):
                 self._apply(entry, before)
 
@@ -133,7 +133,7 @@ class Box:
         if not self.broker.entries or self.log.seq > self.broker.entries[-1][0]:
             self.log = RunLog()
         for seq, entry in self.broker.entries:
-            self.log, _ = read(self.log, seq, entry)
+            self.log, _ = with_entry(self.log, seq, entry)
 
     def turn(self) -> None:
         self.read()
@@ -226,7 +226,7 @@ class World:
         box, log = self.boxes[who], RunLog()
         counted: set[int] = set()
         for seq, entry in self.broker.entries:
-            log, counts = read(log, seq, entry)
+            log, counts = with_entry(log, seq, entry)
             if counts and isinstance(entry, LinesStored):
                 counted |= {call_of(text) for text in self.broker.objects[entry.text]}
         holds = log.is_held and log.box == who and box.local and box.local.epoch == log.epoch
@@ -290,7 +290,7 @@ def test_a_broker_that_loses_everything_costs_no_run(moves: list[tuple[str, str]
 def log_of(*entries: Entry) -> RunLog:
     log = RunLog()
     for seq, entry in enumerate(entries, 1):
-        log, _ = read(log, seq, entry)
+        log, _ = with_entry(log, seq, entry)
     return log
 
 
@@ -298,22 +298,24 @@ def test_an_entry_of_an_older_epoch_does_not_count() -> None:
     taken = (Granted(1, "a", DIGEST), Accepted(1), TakenBack(1, TakenFor.LEASE_LOST))
     log = log_of(*taken, Granted(2, "b", DIGEST), Accepted(2))
     for late in (LinesStored(1, 0, 1, DIGEST), Ended(1, BoxOutcome.DONE, 0), Accepted(1)):
-        after, counts = read(log, 6, late)
+        after, counts = with_entry(log, 6, late)
         assert not counts
         assert (after.epoch, after.lines, after.phase) == (2, 0, log.phase)
 
 
 def test_lines_with_a_gap_before_them_do_not_count() -> None:
     log = log_of(Granted(1, "a", DIGEST), Accepted(1), LinesStored(1, 0, 2, DIGEST))
-    _, counts = read(log, 4, LinesStored(1, 3, 1, DIGEST))
+    _, counts = with_entry(log, 4, LinesStored(1, 3, 1, DIGEST))
     assert not counts
-    _, counts = read(log, 4, LinesStored(1, 2, 1, DIGEST, (StoredFile("images/x.png", DIGEST, 1),)))
+    _, counts = with_entry(
+        log, 4, LinesStored(1, 2, 1, DIGEST, (StoredFile("images/x.png", DIGEST, 1),))
+    )
     assert counts
 
 
 def test_an_end_that_leaves_lines_out_does_not_count() -> None:
     log = log_of(Granted(1, "a", DIGEST), Accepted(1), LinesStored(1, 0, 2, DIGEST))
-    _, counts = read(log, 4, Ended(1, BoxOutcome.DONE, 1))
+    _, counts = with_entry(log, 4, Ended(1, BoxOutcome.DONE, 1))
     assert not counts
 
 
