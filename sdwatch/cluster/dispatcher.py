@@ -98,7 +98,7 @@ class Dispatcher:
                 self._start(suspended, box)
         for remote in self._remote.values():
             if remote.is_offered and self._boxes.takes_none(remote.box):
-                remote.take_back(TakenFor.GIVEN_BACK)
+                remote.want_back(TakenFor.GIVEN_BACK)
         self._count()
         self._notices.report(
             self._boxes, "" if self._broker.is_up else self._broker.why_down, self._waiting()
@@ -305,14 +305,14 @@ class Dispatcher:
             return
         for lease in self._broker.lease(box, 10, _AT_ONCE):
             if (remote := self._remote.get(lease.run)) is not None:
-                remote.take_back(TakenFor.LEASE_LOST)
+                remote.want_back(TakenFor.LEASE_LOST)
             else:
                 self._broker.acknowledge(lease)
         if silent < self._times.silent + 2 * self._times.lease:
             return
         for run, remote in list(self._remote.items()):  # its message is lost, or stuck
             if remote.box == box and not self._broker.is_offered(box, run):
-                remote.take_back(TakenFor.STUCK)
+                remote.want_back(TakenFor.STUCK)
             elif remote.box == box:
                 self._broker.withdraw_offer(box, run)
 

@@ -111,7 +111,7 @@ class RemoteRun:
         self._broker = helpers.broker
         self._run_log = RunLog()
         self._store = ""
-        self._take_back: TakenFor | None = None
+        self._wanted_back: TakenFor | None = None
         self._offered = 0  # the epoch
         self._webui: Mapping[str, Any] = {}
         self._refused_with: tuple[StoredFile, ...] = ()
@@ -122,9 +122,9 @@ class RemoteRun:
         """Return the run's log, as it was read last."""
         return self._run_log
 
-    def take_back(self, because: TakenFor) -> None:
-        """Take the run back, from any thread."""
-        self._take_back = self._take_back or because
+    def want_back(self, because: TakenFor) -> None:
+        """Ask from any thread that the run comes back: its own thread sees to it."""
+        self._wanted_back = self._wanted_back or because
         self.hint.set()
 
     @property
@@ -157,7 +157,7 @@ class RemoteRun:
             except RunStoppedError:
                 return Ending.STOPPED
             except RunCancelledError:
-                self._take_back = TakenFor.CANCELLED
+                self._wanted_back = TakenFor.CANCELLED
             try:
                 self._read_log()
                 if (ending := self._step(spool)) is not None:
@@ -169,7 +169,7 @@ class RemoteRun:
                 continue
             except (MissingObjectError, ValueError) as error:
                 log.warning("%s: %s", self._run.run_id, error, extra=about(LogEvent.RUN_TAKEN_BACK))
-                self._reads_lines, self._take_back = False, TakenFor.LOG_LOST
+                self._reads_lines, self._wanted_back = False, TakenFor.LOG_LOST
             if self._run_log.seq != seq:
                 expected_until = 0.0
             clock.wait(self.hint, _SOON if clock.monotonic() < expected_until else pause)
@@ -206,7 +206,7 @@ class RemoteRun:
         lines = lines_in(text)
         if len(lines) != entry.count:
             raise ValueError(f"{len(lines)} lines where {entry.count} were announced")
-        self._fetch(entry.images)
+        self._fetch(entry.files)
         for line in lines[max(0, known.lines - entry.first) :]:
             self._run.record(line["event"], **line)
         finished = sum(call.images is not None for call in self._run.ledger.calls.values())
@@ -226,7 +226,7 @@ class RemoteRun:
 
     def _step(self, spool: Spool) -> Ending | None:
         journal = self._run.ledger.handed_over
-        wish = Wish(self.box, self._take_back)
+        wish = Wish(self.box, self._wanted_back)
         action = dispatcher_step(self._run_log, journal, wish)
         run_id, broker, seq = self._run.run_id, self._broker, self._run_log.seq
         if isinstance(action, dispatching.NoteHandedOver):
@@ -245,15 +245,15 @@ class RemoteRun:
             broker.say(names.look_subject(self.box))
             self.hint.set()
         elif isinstance(action, dispatching.NoteTakenBack):
-            return self._taken_back(spool, action)
+            return self._note_taken_back(spool, action)
         elif isinstance(action, dispatching.Finish):
             self._fetch(action.ended.files)
             ending = self._finish(spool, action.ended)
             if ending not in (Ending.STOPPED, Ending.GONE):
                 self._close_log()
             return ending
-        elif self._take_back is not None and not journal.is_out:
-            return self._after_taken_back(spool)
+        elif self._wanted_back is not None and not journal.is_out:
+            return self._stop_or_publish(spool)
         return None
 
     def _offer(self, action: dispatching.Offer) -> None:
@@ -267,7 +267,7 @@ class RemoteRun:
         event = about(LogEvent.RUN_HANDED_OVER, run=run_id, epoch=action.epoch)
         log.info("%s: handed over to %s, epoch %d", run_id, action.box, action.epoch, extra=event)
 
-    def _taken_back(self, spool: Spool, action: dispatching.NoteTakenBack) -> Ending:
+    def _note_taken_back(self, spool: Spool, action: dispatching.NoteTakenBack) -> Ending:
         run_id = self._run.run_id
         self._broker.withdraw_offer(self.box, run_id)
         self._run.record("taken_back", epoch=action.epoch, why=str(action.because))
@@ -275,7 +275,7 @@ class RemoteRun:
         log.warning("%s: taken back from %s: %s", run_id, self.box, action.because, extra=event)
         if action.because is TakenFor.REFUSED:
             self._with.refused(run_id, self.box, self._refusal())
-        return self._after_taken_back(spool)
+        return self._stop_or_publish(spool)
 
     def _refusal(self) -> str:
         """Return why the box refuses the job, as it says itself."""
@@ -285,8 +285,9 @@ class RemoteRun:
             return printable_text(f"{self.box}: {said['message']}")[:_LONGEST_REFUSAL]
         return f"{self.box} refuses it"
 
-    def _after_taken_back(self, spool: Spool) -> Ending:
-        if self._take_back is TakenFor.CANCELLED:
+    def _stop_or_publish(self, spool: Spool) -> Ending:
+        """Leave a run that came back to whoever has room for it; publish one that was cancelled."""
+        if self._wanted_back is TakenFor.CANCELLED:
             return self._finish(spool, None)
         return Ending.STOPPED
 

@@ -211,7 +211,7 @@ class World:
             self.dispatcher.wish = Wish(what, published=self.dispatcher.published > 0)
         elif what == "lease":
             published = self.dispatcher.published > 0
-            self.dispatcher.wish = Wish(take_back=TakenFor.LEASE_LOST, published=published)
+            self.dispatcher.wish = Wish(wanted_back=TakenFor.LEASE_LOST, published=published)
         else:
             actor = self.dispatcher if who == "dispatcher" else self.boxes[who]
             before = self.redrawn(who, what)
@@ -243,7 +243,7 @@ class World:
     def settle(self) -> None:
         """Let everybody do what is to do, with a dispatcher that wants the run on box a."""
         for _ in range(80):
-            if not self.dispatcher.wish.take_back or not self.dispatcher.out.is_out:
+            if not self.dispatcher.wish.wanted_back or not self.dispatcher.out.is_out:
                 published = self.dispatcher.published > 0
                 self.dispatcher.wish = Wish("a", published=published)
             for actor in (self.dispatcher, *self.boxes.values()):

@@ -18,11 +18,11 @@ from sdwatch.policy.failure.ledger import HandedOver
 
 @dataclass(frozen=True, slots=True)
 class Wish:
-    """What is wanted of the run. `box`: where it is to go, '' for nowhere; `take_back`: why it is
+    """What is wanted of the run. `box`: where it is to go, '' for nowhere; `wanted_back`: why it is
     not to stay there; `published`: it is in done/ or failed/."""
 
     box: str = ""
-    take_back: TakenFor | None = None
+    wanted_back: TakenFor | None = None
     published: bool = False
 
 
@@ -103,7 +103,7 @@ def dispatcher_step(log: RunLog, journal: HandedOver, wish: Wish) -> DispatcherA
     if not journal.is_out:
         if log.is_held:  # in an epoch that this journal does not know
             return TakeBack(log.epoch, TakenFor.LOG_LOST)
-        if wish.box and wish.take_back is None:
+        if wish.box and wish.wanted_back is None:
             return NoteHandedOver(max(log.epoch, journal.epoch) + 1, wish.box)
         return Wait()
     if log.epoch < journal.epoch:
@@ -126,8 +126,8 @@ def _after_publication(log: RunLog, journal: HandedOver) -> DispatcherAction:
 def _not_granted(journal: HandedOver, wish: Wish) -> DispatcherAction:
     """The epoch was not granted yet, or the broker has lost the log. Then a box that has the run
     may continue in the same epoch and stores its lines once more, unless some of them are here."""
-    if wish.take_back is not None:
-        return NoteTakenBack(journal.epoch, wish.take_back)
+    if wish.wanted_back is not None:
+        return NoteTakenBack(journal.epoch, wish.wanted_back)
     if journal.lines:
         return NoteTakenBack(journal.epoch, TakenFor.LOG_LOST)
     return Grant(journal.epoch, journal.box)
@@ -145,6 +145,6 @@ def _with_the_box(log: RunLog, journal: HandedOver, wish: Wish) -> DispatcherAct
         return Finish(log.ended)
     if not log.is_held:
         return NoteTakenBack(log.epoch, log.taken_for or TakenFor.LOG_LOST)
-    if wish.take_back is not None:
-        return TakeBack(log.epoch, wish.take_back)
+    if wish.wanted_back is not None:
+        return TakeBack(log.epoch, wish.wanted_back)
     return Offer(log.epoch, log.box) if log.phase is Phase.GRANTED else Wait()
