@@ -54,10 +54,13 @@ def test_a_job_that_all_boxes_refuse_fails_with_what_each_of_them_lacks(cluster:
         drop(dispatcher, "castle", job("a castle", **SCRIPT))
         failed = wait_until(lambda: dispatcher.runs("failed"), 60)[0]
         why = (failed / "WHY.txt").read_text()
-        print(why, (failed / "error.json").read_text())
+        said = json.loads((failed / "error.json").read_text())["message"]
+        print(why, said)
         for box in both:
             assert box.name in why
+            assert said.count(box.name) == 1, said
         assert "Wildcards" in why
+        assert said.count("no WebUI here can do this job") == 1, said
 
 
 def test_a_run_whose_first_calls_are_finished_is_refused_as_well(
