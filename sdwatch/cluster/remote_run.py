@@ -57,6 +57,8 @@ _SOON = 0.2  # seconds, while an entry is expected: a hint comes before it is st
 _EXPECTED_FOR = 1.0  # seconds after a hint
 _AGAIN = 1.0  # seconds, while the broker is gone
 _LONGEST_REFUSAL = 2000
+REFUSAL_STARTS = "no WebUI here can do this job as it is: "
+"""How a box's refusal starts, and the message that is made of all refusals."""
 _EVIDENCE = re.compile("[A-Za-z0-9_][A-Za-z0-9_.-]*")
 
 
@@ -282,7 +284,8 @@ class RemoteRun:
         files = {file.name: file.sha256 for file in self._refused_with}
         with suppress(KeyError, ValueError, TypeError, MissingObjectError):
             said = json.loads(self._broker.objects.read(self._run.run_id, files["error.json"]))
-            return printable_text(f"{self.box}: {said['message']}")[:_LONGEST_REFUSAL]
+            what = str(said["message"]).removeprefix(REFUSAL_STARTS)
+            return printable_text(f"{self.box}: {what}")[:_LONGEST_REFUSAL]
         return f"{self.box} refuses it"
 
     def _stop_or_publish(self, spool: Spool) -> Ending:

@@ -7,6 +7,9 @@ import json
 from pathlib import Path
 from typing import Any
 
+from sdwatch.cluster.remote_run import REFUSAL_STARTS
+from sdwatch.errors import JobUnfitError, Problem
+from sdwatch.policy.report.envelope import job_envelope
 from tests.cluster.machines import Cluster, Machine, cluster, shown
 from tests.cluster.test_boxes_as_lanes import box_of, boxes, drop, order, takes_jobs
 from tests.cluster.test_cluster import check_once, first_image
@@ -61,6 +64,11 @@ def test_a_job_that_all_boxes_refuse_fails_with_what_each_of_them_lacks(cluster:
             assert said.count(box.name) == 1, said
         assert "Wildcards" in why
         assert said.count("no WebUI here can do this job") == 1, said
+
+
+def test_a_refusal_starts_as_the_message_that_is_made_of_all() -> None:
+    refusal = job_envelope(JobUnfitError("castle.yaml", [Problem(0, 0, "no script")]))
+    assert refusal.message.startswith(REFUSAL_STARTS)
 
 
 def test_a_run_whose_first_calls_are_finished_is_refused_as_well(

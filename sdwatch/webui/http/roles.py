@@ -154,8 +154,8 @@ class Recorder(Protocol):
         printed: Sequence[str] | None = None,
         first_call: bool = False,
     ) -> None:
-        """Record a failure and what the recovery gate decided. `crashed`: the WebUI must be restarted.
-        `printed`: its lines during the call, where they are known. `first_call`: of its
+        """Record a failure and what the recovery gate decided. `crashed`: the WebUI must be
+        restarted. `printed`: its lines during the call, where they are known. `first_call`: of its
         incarnation."""
 
     def shared(self, failure: FailureKey, payload: Mapping[str, Any]) -> FailureKey:
