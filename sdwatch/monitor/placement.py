@@ -158,9 +158,7 @@ class Placement:
                 return None
             for problem in fit.problems:
                 reasons.setdefault(problem, []).append(name)
-        by_boxes = {
-            refusal.problem for refusal in self._refused.values()
-        }  # each names its box, or means all
+        by_boxes = {refusal.problem for refusal in self._refused.values()}  # they name their box
         problems = [
             problem if len(names) == len(fits) or problem in by_boxes else _on(names, problem)
             for problem, names in reasons.items()
