@@ -152,7 +152,7 @@ class Trial:
         elif isinstance(entry, Accepted):
             self._entries.put((Moment.ACCEPTED, subject))
         elif isinstance(entry, LinesStored):
-            stored = bool(entry.images)
+            stored = bool(entry.files)
             self._entries.put((Moment.STORED if stored else Moment.STARTED, subject))
         elif isinstance(entry, Ended):
             self._entries.put((Moment.ENDED, subject))

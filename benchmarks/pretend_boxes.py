@@ -51,7 +51,7 @@ from sdwatch.policy.cluster.holding import LocalRun, box_step
 from sdwatch.policy.cluster.lines import text_of
 from sdwatch.policy.cluster.lists import lists_to_bytes
 from sdwatch.policy.cluster.names import Times
-from sdwatch.policy.cluster.run_log import RunLog, read
+from sdwatch.policy.cluster.run_log import RunLog, with_entry
 from sdwatch.policy.job.calls.catalogue import Catalogue, Names
 from sdwatch.policy.job.stage.stage_kinds import STAGES
 from sdwatch.policy.kinds.table import kind_named
@@ -79,7 +79,7 @@ class HeldRun:
 
     run: str
     message: Msg | None
-    log: RunLog = field(default_factory=RunLog)
+    run_log: RunLog = field(default_factory=RunLog)
     local: LocalRun | None = None
     lines: list[dict[str, Any]] = field(default_factory=list)
     is_at_work: bool = False
@@ -152,10 +152,10 @@ class PretendBox:
             await self._receive()
             self._looked_at = now
         for held in list(self._held.values()):
-            await self._continue(held, read_first=looks or not held.log.seq)
+            await self._continue(held, read_first=looks or not held.run_log.seq)
 
     async def _receive(self) -> None:
-        without = sum(h.log.is_held and h.message is None for h in self._held.values())
+        without = sum(h.run_log.is_held and h.message is None for h in self._held.values())
         free = ACTIVE_RUNS - len(self._held)
         if free + without <= 0:
             return
@@ -182,7 +182,7 @@ class PretendBox:
                 if read_first:
                     await self._read_log(held)
                 read_first = False  # what was appended is read
-                action = box_step(self.name, held.log, held.local)
+                action = box_step(self.name, held.run_log, held.local)
                 try:
                     if not await self._perform(held, action):
                         return
@@ -195,11 +195,16 @@ class PretendBox:
         while True:
             try:
                 message = await self._js.get_msg(
-                    names.RUNS, seq=held.log.seq + 1, subject=names.run_subject(held.run), next=True
+                    names.RUNS,
+                    seq=held.run_log.seq + 1,
+                    subject=names.run_subject(held.run),
+                    next=True,
                 )
             except NotFoundError:
                 return
-            held.log, _ = read(held.log, int(message.seq or 0), entry_of(message.data or b""))
+            held.run_log, _ = with_entry(
+                held.run_log, int(message.seq or 0), entry_of(message.data or b"")
+            )
 
     async def _perform(self, held: HeldRun, action: holding.BoxAction) -> bool:
         if isinstance(action, holding.Fetch):
@@ -223,7 +228,7 @@ class PretendBox:
             self._held.pop(held.run, None)
             return False
         else:
-            if held.log.is_held and not held.is_at_work:
+            if held.run_log.is_held and not held.is_at_work:
                 held.is_at_work = True
                 work = asyncio.create_task(self._work(held))
                 self._works.add(work)
@@ -280,12 +285,12 @@ class PretendBox:
     # -- at the broker, as cluster/broker, cluster/board and cluster/objects do it
 
     async def _append(self, held: HeldRun, entry: Entry) -> None:
-        headers = {"Nats-Expected-Last-Subject-Sequence": str(held.log.seq)}
+        headers = {"Nats-Expected-Last-Subject-Sequence": str(held.run_log.seq)}
         subject = names.run_subject(held.run)
         stored = await self._js.publish(
             subject, to_bytes(entry), stream=names.RUNS, headers=headers
         )
-        held.log, _ = read(held.log, stored.seq, entry)
+        held.run_log, _ = with_entry(held.run_log, stored.seq, entry)
 
     async def _object(self, run: str, sha256: str) -> bytes:
         subject = names.object_subject(run, sha256, 0)

@@ -192,3 +192,17 @@ def test_a_job_that_every_box_refused_fails_with_what_they_said() -> None:
     refusal = placement.refusal(wants("a"))
     assert refusal is not None
     assert "box: it has no LoRA" in str(refusal)
+
+
+def test_what_boxes_said_is_said_with_the_name_of_each_box_once() -> None:
+    lanes = [FakeLane(f"{box}/x", has("a"), box=box) for box in ("one", "two")]
+    placement = Placement([], MOST)
+    placement.remote = lambda: lanes
+    for box in ("one", "two"):
+        placement.note_refusal("job.yaml", box, f"{box}: it has no LoRA")
+    refusal = placement.refusal(wants("a"))
+    assert refusal is not None
+    assert [each.message for each in refusal.problems] == [
+        "one: it has no LoRA",
+        "two: it has no LoRA",
+    ]

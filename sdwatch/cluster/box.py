@@ -38,7 +38,7 @@ from sdwatch.policy.cluster.entries import (
 from sdwatch.policy.cluster.holding import LocalRun, box_step
 from sdwatch.policy.cluster.lines import files_named, text_of
 from sdwatch.policy.cluster.names import Times
-from sdwatch.policy.cluster.run_log import Phase, RunLog, read
+from sdwatch.policy.cluster.run_log import Phase, RunLog, with_entry
 from sdwatch.policy.queue.control import CANCEL
 from sdwatch.policy.queue.run_names import is_run_id
 from sdwatch.spool.manifest import read_about
@@ -64,7 +64,7 @@ class _Held:
     run: str
     lease: Lease
     copy: RunCopy
-    log: RunLog = field(default_factory=RunLog)
+    run_log: RunLog = field(default_factory=RunLog)
     store: str = ""  # of the broker, where the log was read
     adopted: bool = False
     lock: threading.Lock = field(default_factory=threading.Lock)
@@ -136,7 +136,7 @@ class Box:
             return
         for waits in parts.suspended.due():
             held = self._held.get(waits.folder.name)
-            if held is not None and held.adopted and held.log.is_held:
+            if held is not None and held.adopted and held.run_log.is_held:
                 parts.suspended.remove(waits.folder)
                 self._given_back |= {held.run}
 
@@ -184,8 +184,8 @@ class Box:
             return
         try:
             with held.lock:
-                local = self._continue(held, read_first=not held.log.seq)
-                known = held.log
+                local = self._continue(held, read_first=not held.run_log.seq)
+                known = held.run_log
             if known.is_held and (known.box, known.epoch) == (self.name, epoch):
                 if local is not None and known.lines >= local.lines:
                     return
@@ -247,14 +247,14 @@ class Box:
             self._looked_at = now
         for held in list(self._held.values()):
             with held.lock:
-                self._continue(held, read_first=looks or not held.log.seq)
+                self._continue(held, read_first=looks or not held.run_log.seq)
         self._answers = True
 
     def _receive(self) -> None:
         """Get messages: new ones while there is a place, and those of runs that are held, whose
         lease was lost on the way."""
         without = sum(
-            held.log.is_held and held.lease.message is None for held in self._held.values()
+            held.run_log.is_held and held.lease.message is None for held in self._held.values()
         )
         free = self._showing.places - len(self._held)
         if free + without <= 0:
@@ -278,7 +278,7 @@ class Box:
                 self._read_log(held)
             read_first = True
             local = self._look(held)
-            action = box_step(self.name, held.log, local)
+            action = box_step(self.name, held.run_log, local)
             try:
                 if not self._perform(held, action, local):
                     break
@@ -298,14 +298,14 @@ class Box:
 
     def _read_log(self, held: _Held) -> None:
         if held.store != self._broker.store:
-            held.store, held.log = self._broker.store, RunLog()
-        for seq, entry in self._broker.entries_after(held.run, held.log.seq):
-            held.log, _ = read(held.log, seq, entry)
+            held.store, held.run_log = self._broker.store, RunLog()
+        for seq, entry in self._broker.entries_after(held.run, held.run_log.seq):
+            held.run_log, _ = with_entry(held.run_log, seq, entry)
 
     def _append(self, held: _Held, entry: Entry) -> None:
         """Append to a run's log, and read that. Raises LogMovedError, BrokerGoneError."""
-        seq = self._broker.append(held.run, entry, held.log.seq)
-        held.log, _ = read(held.log, seq, entry)
+        seq = self._broker.append(held.run, entry, held.run_log.seq)
+        held.run_log, _ = with_entry(held.run_log, seq, entry)
 
     def _perform(self, held: _Held, action: holding.BoxAction, local: LocalRun | None) -> bool:
         """Do it; return whether something more may follow at once."""
@@ -327,7 +327,7 @@ class Box:
         else:
             if local is None:  # the message was for nothing
                 self._forget(held)
-            elif held.log.is_held and not held.adopted and folder is not None:
+            elif held.run_log.is_held and not held.adopted and folder is not None:
                 held.adopted = True
                 self._arrived.put(folder)
                 self._around.wake()
@@ -405,7 +405,7 @@ class Box:
             self._around.wake()
 
     def _forget(self, held: _Held) -> None:
-        if held.log.is_held and held.log.box == self.name:
+        if held.run_log.is_held and held.run_log.box == self.name:
             held.adopted = False
             self._given_back -= {held.run}
             return  # it was handed to this box again

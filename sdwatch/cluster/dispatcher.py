@@ -17,10 +17,11 @@ from sdwatch.cluster.remote_run import BoxLane, Helpers, RemoteRun
 from sdwatch.monitor.partner import Surroundings
 from sdwatch.monitor.suspended import SuspendedRun
 from sdwatch.policy.cluster import dispatching, names
-from sdwatch.policy.cluster.dispatching import HandOver, Wish, dispatcher_step
+from sdwatch.policy.cluster.dispatching import Wish, dispatcher_step
 from sdwatch.policy.cluster.entries import Closed, TakenBack, TakenFor
 from sdwatch.policy.cluster.names import Times
-from sdwatch.policy.cluster.run_log import Phase, RunLog, read
+from sdwatch.policy.cluster.run_log import Phase, RunLog, with_entry
+from sdwatch.policy.failure.ledger import HandedOver
 from sdwatch.policy.job.job import Job
 from sdwatch.policy.privacy.redaction import Redactor
 from sdwatch.policy.queue.affinity import left_loaded, needed_first
@@ -90,14 +91,14 @@ class Dispatcher:
         parts = self._around.parts
         there = parts.runs.ids
         for run in self._remote.keys() - there:
-            self._ended[run] = self._remote[run].log
+            self._ended[run] = self._remote[run].run_log
         self._remote = {run: r for run, r in self._remote.items() if run in there}
         for suspended in parts.suspended.due():
             if box := suspended.out_on:
                 self._start(suspended, box)
         for remote in self._remote.values():
             if remote.is_offered and self._boxes.takes_none(remote.box):
-                remote.take_back(TakenFor.GIVEN_BACK)
+                remote.want_back(TakenFor.GIVEN_BACK)
         self._count()
         self._notices.report(
             self._boxes, "" if self._broker.is_up else self._broker.why_down, self._waiting()
@@ -255,7 +256,7 @@ class Dispatcher:
         self._look_after_boxes(now)
         if now - self._reconciled_at >= self._times.stuck / 2:
             self._reconciled_at = now
-            out = {run: remote.log for run, remote in list(self._remote.items())}
+            out = {run: remote.run_log for run, remote in list(self._remote.items())}
             takers, copies = self._takers(out), self._copies()
             self._reconciler.look(now, out, takers, copies, self._boxes.seen.keys())
         self._closes_more = not self._around.spool.is_gone and self._close_logs()
@@ -304,14 +305,14 @@ class Dispatcher:
             return
         for lease in self._broker.lease(box, 10, _AT_ONCE):
             if (remote := self._remote.get(lease.run)) is not None:
-                remote.take_back(TakenFor.LEASE_LOST)
+                remote.want_back(TakenFor.LEASE_LOST)
             else:
                 self._broker.acknowledge(lease)
         if silent < self._times.silent + 2 * self._times.lease:
             return
         for run, remote in list(self._remote.items()):  # its message is lost, or stuck
             if remote.box == box and not self._broker.is_offered(box, run):
-                remote.take_back(TakenFor.STUCK)
+                remote.want_back(TakenFor.STUCK)
             elif remote.box == box:
                 self._broker.withdraw_offer(box, run)
 
@@ -321,7 +322,7 @@ class Dispatcher:
         look = self._reconciler
         if not look.is_published(run) and look.is_at_work(run):
             return
-        journal = HandOver(self._epoch_of(run))
+        journal = HandedOver(self._epoch_of(run))
         found = self._ended.pop(run, None) or look.log_of(run)
         entry: TakenBack | Closed
         for _ in range(10):
@@ -332,7 +333,7 @@ class Dispatcher:
                 entry = Closed(action.epoch)
             else:
                 break
-            found, _counts = read(found, self._broker.append(run, entry, found.seq), entry)
+            found, _counts = with_entry(found, self._broker.append(run, entry, found.seq), entry)
             if found.box:
                 self._broker.say(names.look_subject(found.box))
         if found.box:

@@ -15,7 +15,7 @@ from nats.js.errors import NotFoundError
 from sdwatch.cluster.broker import Broker
 from sdwatch.policy.cluster import names
 from sdwatch.policy.cluster.reconciling import SendAgain, WorkMessage, reconcile
-from sdwatch.policy.cluster.run_log import RunLog, read
+from sdwatch.policy.cluster.run_log import RunLog, with_entry
 from sdwatch.policy.queue.run_names import is_run_id
 from sdwatch.spool.folders import Spool
 from sdwatch.system import disk
@@ -133,7 +133,7 @@ class Reconciler:
         """Return a run's log, as the broker has it. Raises BrokerGoneError."""
         found = RunLog()
         for seq, entry in self._broker.entries_after(run, 0):
-            found, _counts = read(found, seq, entry)
+            found, _counts = with_entry(found, seq, entry)
         return found
 
     def is_published(self, run: str) -> bool:

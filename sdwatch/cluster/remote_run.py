@@ -19,7 +19,7 @@ from sdwatch.cluster.run_files import store_run, why_not, write_file
 from sdwatch.errors import FileProblems, RunCancelledError, RunStoppedError, SdwatchError
 from sdwatch.monitor.placement import ANY_BOX
 from sdwatch.policy.cluster import dispatching, names
-from sdwatch.policy.cluster.dispatching import HandOver, Wish, dispatcher_step
+from sdwatch.policy.cluster.dispatching import Wish, dispatcher_step
 from sdwatch.policy.cluster.entries import (
     BoxOutcome,
     Closed,
@@ -31,7 +31,7 @@ from sdwatch.policy.cluster.entries import (
     TakenFor,
 )
 from sdwatch.policy.cluster.lines import lines_in
-from sdwatch.policy.cluster.run_log import Phase, RunLog, read
+from sdwatch.policy.cluster.run_log import Phase, RunLog, with_entry
 from sdwatch.policy.privacy.printable import printable_text
 from sdwatch.policy.privacy.redaction import Redactor
 from sdwatch.spool.archive import publish
@@ -57,6 +57,8 @@ _SOON = 0.2  # seconds, while an entry is expected: a hint comes before it is st
 _EXPECTED_FOR = 1.0  # seconds after a hint
 _AGAIN = 1.0  # seconds, while the broker is gone
 _LONGEST_REFUSAL = 2000
+REFUSAL_STARTS = "no WebUI here can do this job as it is: "
+"""How a box's refusal starts, and the message that is made of all refusals."""
 _EVIDENCE = re.compile("[A-Za-z0-9_][A-Za-z0-9_.-]*")
 
 
@@ -109,28 +111,28 @@ class RemoteRun:
         self._control = control
         self._with = helpers
         self._broker = helpers.broker
-        self._log = RunLog()
+        self._run_log = RunLog()
         self._store = ""
-        self._take_back: TakenFor | None = None
+        self._wanted_back: TakenFor | None = None
         self._offered = 0  # the epoch
         self._webui: Mapping[str, Any] = {}
         self._refused_with: tuple[StoredFile, ...] = ()
         self._reads_lines = True  # until some of them could not be read
 
     @property
-    def log(self) -> RunLog:
+    def run_log(self) -> RunLog:
         """Return the run's log, as it was read last."""
-        return self._log
+        return self._run_log
 
-    def take_back(self, because: TakenFor) -> None:
-        """Take the run back, from any thread."""
-        self._take_back = self._take_back or because
+    def want_back(self, because: TakenFor) -> None:
+        """Ask from any thread that the run comes back: its own thread sees to it."""
+        self._wanted_back = self._wanted_back or because
         self.hint.set()
 
     @property
     def is_offered(self) -> bool:
         """Return whether the box has not taken it yet."""
-        return self._log.phase is Phase.GRANTED
+        return self._run_log.phase is Phase.GRANTED
 
     def run_to_end(self, spool: Spool) -> Ending:
         """Follow the run until it has ended on the box, and publish it; STOPPED where it was taken
@@ -148,7 +150,7 @@ class RemoteRun:
     def _follow(self, spool: Spool) -> Ending:
         clock, expected_until = self._with.clock, 0.0
         while True:
-            seq, pause = self._log.seq, _LOOK
+            seq, pause = self._run_log.seq, _LOOK
             if self.hint.is_set():
                 expected_until = clock.monotonic() + _EXPECTED_FOR
             self.hint.clear()
@@ -157,7 +159,7 @@ class RemoteRun:
             except RunStoppedError:
                 return Ending.STOPPED
             except RunCancelledError:
-                self._take_back = TakenFor.CANCELLED
+                self._wanted_back = TakenFor.CANCELLED
             try:
                 self._read_log()
                 if (ending := self._step(spool)) is not None:
@@ -169,8 +171,8 @@ class RemoteRun:
                 continue
             except (MissingObjectError, ValueError) as error:
                 log.warning("%s: %s", self._run.run_id, error, extra=about(LogEvent.RUN_TAKEN_BACK))
-                self._reads_lines, self._take_back = False, TakenFor.LOG_LOST
-            if self._log.seq != seq:
+                self._reads_lines, self._wanted_back = False, TakenFor.LOG_LOST
+            if self._run_log.seq != seq:
                 expected_until = 0.0
             clock.wait(self.hint, _SOON if clock.monotonic() < expected_until else pause)
 
@@ -190,12 +192,12 @@ class RemoteRun:
 
     def _read_log(self) -> None:
         if self._store != self._broker.store:
-            self._store, self._log = self._broker.store, RunLog()
-        for seq, entry in self._broker.entries_after(self._run.run_id, self._log.seq):
-            after, counts = read(self._log, seq, entry)
+            self._store, self._run_log = self._broker.store, RunLog()
+        for seq, entry in self._broker.entries_after(self._run.run_id, self._run_log.seq):
+            after, counts = with_entry(self._run_log, seq, entry)
             if counts and isinstance(entry, LinesStored) and self._reads_lines:
                 self._apply(entry)
-            self._log = after
+            self._run_log = after
 
     def _apply(self, entry: LinesStored) -> None:
         """Append lines to the journal, after their files. Those that are here are left out."""
@@ -206,7 +208,7 @@ class RemoteRun:
         lines = lines_in(text)
         if len(lines) != entry.count:
             raise ValueError(f"{len(lines)} lines where {entry.count} were announced")
-        self._fetch(entry.images)
+        self._fetch(entry.files)
         for line in lines[max(0, known.lines - entry.first) :]:
             self._run.record(line["event"], **line)
         finished = sum(call.images is not None for call in self._run.ledger.calls.values())
@@ -225,11 +227,10 @@ class RemoteRun:
     # -- what is next
 
     def _step(self, spool: Spool) -> Ending | None:
-        known = self._run.ledger.handed_over
-        journal = HandOver(known.epoch, known.box, known.lines, known.is_out)
-        wish = Wish(self.box, self._take_back)
-        action = dispatcher_step(self._log, journal, wish)
-        run_id, broker, seq = self._run.run_id, self._broker, self._log.seq
+        journal = self._run.ledger.handed_over
+        wish = Wish(self.box, self._wanted_back)
+        action = dispatcher_step(self._run_log, journal, wish)
+        run_id, broker, seq = self._run.run_id, self._broker, self._run_log.seq
         if isinstance(action, dispatching.NoteHandedOver):
             self._run.record("handed_over", epoch=action.epoch, box=action.box)
             self.hint.set()
@@ -240,21 +241,21 @@ class RemoteRun:
         elif isinstance(action, dispatching.Offer):
             self._offer(action)
         elif isinstance(action, dispatching.TakeBack):
-            if self._log.ended is not None:
-                self._refused_with = self._log.ended.files
+            if self._run_log.ended is not None:
+                self._refused_with = self._run_log.ended.files
             broker.append(run_id, TakenBack(action.epoch, action.because), seq)
             broker.say(names.look_subject(self.box))
             self.hint.set()
         elif isinstance(action, dispatching.NoteTakenBack):
-            return self._taken_back(spool, action)
+            return self._note_taken_back(spool, action)
         elif isinstance(action, dispatching.Finish):
             self._fetch(action.ended.files)
             ending = self._finish(spool, action.ended)
             if ending not in (Ending.STOPPED, Ending.GONE):
                 self._close_log()
             return ending
-        elif self._take_back is not None and not journal.is_out:
-            return self._after_taken_back(spool)
+        elif self._wanted_back is not None and not journal.is_out:
+            return self._stop_or_publish(spool)
         return None
 
     def _offer(self, action: dispatching.Offer) -> None:
@@ -268,7 +269,7 @@ class RemoteRun:
         event = about(LogEvent.RUN_HANDED_OVER, run=run_id, epoch=action.epoch)
         log.info("%s: handed over to %s, epoch %d", run_id, action.box, action.epoch, extra=event)
 
-    def _taken_back(self, spool: Spool, action: dispatching.NoteTakenBack) -> Ending:
+    def _note_taken_back(self, spool: Spool, action: dispatching.NoteTakenBack) -> Ending:
         run_id = self._run.run_id
         self._broker.withdraw_offer(self.box, run_id)
         self._run.record("taken_back", epoch=action.epoch, why=str(action.because))
@@ -276,18 +277,20 @@ class RemoteRun:
         log.warning("%s: taken back from %s: %s", run_id, self.box, action.because, extra=event)
         if action.because is TakenFor.REFUSED:
             self._with.refused(run_id, self.box, self._refusal())
-        return self._after_taken_back(spool)
+        return self._stop_or_publish(spool)
 
     def _refusal(self) -> str:
         """Return why the box refuses the job, as it says itself."""
         files = {file.name: file.sha256 for file in self._refused_with}
         with suppress(KeyError, ValueError, TypeError, MissingObjectError):
             said = json.loads(self._broker.objects.read(self._run.run_id, files["error.json"]))
-            return printable_text(f"{self.box}: {said['message']}")[:_LONGEST_REFUSAL]
+            what = str(said["message"]).removeprefix(REFUSAL_STARTS)
+            return printable_text(f"{self.box}: {what}")[:_LONGEST_REFUSAL]
         return f"{self.box} refuses it"
 
-    def _after_taken_back(self, spool: Spool) -> Ending:
-        if self._take_back is TakenFor.CANCELLED:
+    def _stop_or_publish(self, spool: Spool) -> Ending:
+        """Leave a run that came back to whoever has room for it; publish one that was cancelled."""
+        if self._wanted_back is TakenFor.CANCELLED:
             return self._finish(spool, None)
         return Ending.STOPPED
 
@@ -335,10 +338,10 @@ class RemoteRun:
     def _close_log(self) -> None:
         """Say that the run is published: then its place on the box is free. Where that fails, the
         dispatcher's own thread does it, which also removes what the broker has."""
-        closed = Closed(self._log.epoch)
+        closed = Closed(self._run_log.epoch)
         with suppress(BrokerGoneError, LogMovedError):
-            seq = self._broker.append(self._run.run_id, closed, self._log.seq)
-            self._log, _ = read(self._log, seq, closed)
+            seq = self._broker.append(self._run.run_id, closed, self._run_log.seq)
+            self._run_log, _ = with_entry(self._run_log, seq, closed)
             self._broker.say(names.look_subject(self.box))
 
     def _end_undecided(self, spool: Spool, ended: Ended | None, why: NotDecidedError) -> Ending:
@@ -347,9 +350,9 @@ class RemoteRun:
         if ended is None or ended.outcome is not BoxOutcome.FAILED:
             epoch = self._run.ledger.handed_over.epoch
             log.error("%s: %s", self._run.run_id, why, extra=about(LogEvent.RUN_TAKEN_BACK))
-            if self._log.phase is Phase.ENDED:
+            if self._run_log.phase is Phase.ENDED:
                 taken = TakenBack(epoch, TakenFor.LOG_LOST)
-                self._broker.append(self._run.run_id, taken, self._log.seq)
+                self._broker.append(self._run.run_id, taken, self._run_log.seq)
             self._run.record("taken_back", epoch=epoch, why=str(TakenFor.LOG_LOST))
             return Ending.STOPPED
         self.why = f"it failed on {self.box}, see WHY.txt"

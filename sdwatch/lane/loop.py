@@ -173,11 +173,13 @@ class LaneLoop(CallLoop):
         self.tell(Stop())
 
     def exited(self, ended: WebUIExit) -> bool:
-        """Note that an incarnation has ended. Return True while the loop runs, which then stops
-        what is left; else the caller must. Called on the process's own waiter thread."""
+        """Note that an incarnation has ended. Return whether the loop takes over the leftovers, as
+        it does while it runs; else the caller must stop them. Called on the process's own waiter
+        thread."""
         if not ended.expected:
             self.tell(ProcessExited(ended.incarnation, ended.code))
-        return not self._is_over
+        takes_over_leftovers = not self._is_over
+        return takes_over_leftovers
 
     def read_again(self, routes: Collection[str]) -> None:
         """Have these lists read again soon; `wake` is called when that is done."""

@@ -134,8 +134,8 @@ class Placement:
         return () if self.remote is None else self.remote()
 
     def note_refusal(self, source: str, box: str, why: str) -> None:
-        """Note that a box, or ANY_BOX, refused a job. It is offered to none of that box's lanes
-        until its WebUI is another one, or has other lists."""
+        """Note that a box, or ANY_BOX, refused a job; `why` names the box. It is offered to none
+        of that box's lanes until its WebUI is another one, or has other lists."""
         lanes = {o.name: _as_now(o) for o in self.elsewhere or () if o.box == box}
         self._refused[source, box] = _Refusal(Problem(0, 0, why), lanes)
 
@@ -162,8 +162,9 @@ class Placement:
                 return None
             for problem in fit.problems:
                 reasons.setdefault(problem, []).append(name)
+        by_boxes = {refusal.problem for refusal in self._refused.values()}  # they name their box
         problems = [
-            problem if len(names) == len(fits) else _on(names, problem)
+            problem if len(names) == len(fits) or problem in by_boxes else _on(names, problem)
             for problem, names in reasons.items()
         ]
         return JobUnfitError(offered.source, problems) if problems else None

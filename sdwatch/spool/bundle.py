@@ -21,7 +21,7 @@ from sdwatch.config import Config, secrets_in
 from sdwatch.known_signatures import builtin_signatures
 from sdwatch.policy.failure.check_levels import Level
 from sdwatch.policy.failure.earlier_records import renamed
-from sdwatch.policy.failure.error_lines import printed_lines
+from sdwatch.policy.failure.error_lines import without_headings
 from sdwatch.policy.notify.notify_settings import secrets_of
 from sdwatch.policy.privacy.log_for_others import log_for_others
 from sdwatch.policy.privacy.redaction import Redactor
@@ -120,7 +120,7 @@ def _members(
 ) -> Iterator[tuple[str, dict[str, Any]]]:
     if error := read_json(run_folder, ENVELOPE, _MOST_BYTES):
         yield ENVELOPE, fields_of(error, _signatures())
-    printed = {name: printed_lines(_text(run_folder, name)) for name in _tail_files(run_folder)}
+    printed = {name: without_headings(_text(run_folder, name)) for name in _tail_files(run_folder)}
     sources = printed | {"sdwatch.log": _lines_about(run_folder.name, logs)}
     found = {name: [*tracebacks_of(lines)] for name, lines in sources.items()}
     yield "tracebacks.json", {name: raised for name, raised in found.items() if raised}

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from sdwatch.errors import SpoolError
-from sdwatch.policy.failure.error_lines import lines_that_matter, printed_lines, uncut
+from sdwatch.policy.failure.error_lines import lines_that_matter, uncut, without_headings
 from sdwatch.policy.failure.tracebacks import names_exception
 from sdwatch.policy.privacy.printable import mark
 from sdwatch.policy.privacy.redaction import MOST_AT_ONCE, Redactor
@@ -146,7 +146,7 @@ def _newest_evidence(run_dir: Path, files: Sequence[str], envelope: ErrorEnvelop
 def _shown(printed: str, own: Sequence[str] | None) -> Shown:
     """Return what of a call's `own` lines the tail has. Without known lines no exception can be
     attributed to the call."""
-    lines = printed_lines(printed)
+    lines = without_headings(printed)
     if not lines:
         return Shown.NOTHING
     raised = [uncut(line) for line in own or () if names_exception(line)]

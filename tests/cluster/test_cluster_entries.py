@@ -64,6 +64,7 @@ def test_an_entry_comes_back_as_it_was_appended(entry: Entry) -> None:
         {"images": [{"name": "../x.png", "sha256": DIGEST, "size": 1}]},
         {"images": [{"name": "C:/x.png", "sha256": DIGEST, "size": 1}]},
         {"images": 5},
+        {"files": []},
         {"entry": "other"},
         {"more": 1},
     ],
@@ -72,6 +73,12 @@ def test_what_is_no_entry_is_none(change: dict[str, object]) -> None:
     good = json.loads(to_bytes(LinesStored(2, 0, 4, DIGEST, (FILE,))))
     assert entry_of(json.dumps(good).encode()) is not None
     assert entry_of(json.dumps({**good, **change}).encode()) is None
+
+
+def test_the_key_of_stored_files_is_the_one_of_earlier_versions() -> None:
+    given = json.loads(to_bytes(LinesStored(2, 0, 4, DIGEST, (FILE,))))
+    assert list(given) == ["entry", "epoch", "first", "count", "text", "images", "inline"]
+    assert [file["name"] for file in given["images"]] == [FILE.name]
 
 
 @pytest.mark.parametrize("data", [b"", b"\xff", b"5", b"[]", b"null", b"[" * 100_000])

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from sdwatch.policy.cluster import dispatching as to_do
 from sdwatch.policy.cluster import holding as on_box
-from sdwatch.policy.cluster.dispatching import HandOver, Wish, dispatcher_step
+from sdwatch.policy.cluster.dispatching import Wish, dispatcher_step
 from sdwatch.policy.cluster.entries import (
     Accepted,
     BoxOutcome,
@@ -24,7 +24,8 @@ from sdwatch.policy.cluster.entries import (
     TakenFor,
 )
 from sdwatch.policy.cluster.holding import LocalRun, box_step
-from sdwatch.policy.cluster.run_log import RunLog, read
+from sdwatch.policy.cluster.run_log import RunLog, with_entry
+from sdwatch.policy.failure.ledger import HandedOver
 
 CALLS = 3
 DIGEST = "0" * 64
@@ -62,7 +63,7 @@ def call_of(text: str) -> int:
 class Dispatcher:
     broker: Broker
     journal: list[str] = field(default_factory=list)  # lines of boxes that count
-    out: HandOver = field(default_factory=HandOver)
+    out: HandedOver = field(default_factory=HandedOver)
     log: RunLog = field(default_factory=RunLog)
     wish: Wish = field(default_factory=Wish)
     published: int = 0
@@ -74,7 +75,7 @@ class Dispatcher:
             self.log = RunLog()
         for seq, entry in self.broker.entries:
             before = self.log
-            self.log, counts = read(self.log, seq, entry)
+            self.log, counts = with_entry(self.log, seq, entry)
             if counts and isinstance(entry, LinesStored):
                 self._apply(entry, before)
 
@@ -86,7 +87,7 @@ class Dispatcher:
         assert all(f"image {text}" in self.broker.objects for text in new)
         self.journal += new
         lines_now = max(self.out.lines, entry.first + entry.count)
-        self.out = HandOver(self.out.epoch, self.out.box, lines_now, True)
+        self.out = HandedOver(self.out.epoch, self.out.box, lines_now, True)
 
     def turn(self) -> None:
         self.read()
@@ -101,14 +102,14 @@ class Dispatcher:
         action = dispatcher_step(self.log, self.out, self.wish)
         append = self.broker.append
         if isinstance(action, to_do.NoteHandedOver):
-            self.out = HandOver(action.epoch, action.box, 0, True)
+            self.out = HandedOver(action.epoch, action.box, 0, True)
         elif isinstance(action, to_do.Grant):
             self.broker.objects[f"start {action.epoch}"] = list(self.journal)
             append(Granted(action.epoch, action.box, DIGEST), self.log.seq)
         elif isinstance(action, to_do.TakeBack):
             append(TakenBack(action.epoch, action.because), self.log.seq)
         elif isinstance(action, to_do.NoteTakenBack):
-            self.out = HandOver(self.out.epoch)
+            self.out = HandedOver(self.out.epoch)
             self.wish = Wish()
         elif isinstance(action, to_do.Finish):
             self.published += 1
@@ -132,7 +133,7 @@ class Box:
         if not self.broker.entries or self.log.seq > self.broker.entries[-1][0]:
             self.log = RunLog()
         for seq, entry in self.broker.entries:
-            self.log, _ = read(self.log, seq, entry)
+            self.log, _ = with_entry(self.log, seq, entry)
 
     def turn(self) -> None:
         self.read()
@@ -210,7 +211,7 @@ class World:
             self.dispatcher.wish = Wish(what, published=self.dispatcher.published > 0)
         elif what == "lease":
             published = self.dispatcher.published > 0
-            self.dispatcher.wish = Wish(take_back=TakenFor.LEASE_LOST, published=published)
+            self.dispatcher.wish = Wish(wanted_back=TakenFor.LEASE_LOST, published=published)
         else:
             actor = self.dispatcher if who == "dispatcher" else self.boxes[who]
             before = self.redrawn(who, what)
@@ -225,7 +226,7 @@ class World:
         box, log = self.boxes[who], RunLog()
         counted: set[int] = set()
         for seq, entry in self.broker.entries:
-            log, counts = read(log, seq, entry)
+            log, counts = with_entry(log, seq, entry)
             if counts and isinstance(entry, LinesStored):
                 counted |= {call_of(text) for text in self.broker.objects[entry.text]}
         holds = log.is_held and log.box == who and box.local and box.local.epoch == log.epoch
@@ -242,7 +243,7 @@ class World:
     def settle(self) -> None:
         """Let everybody do what is to do, with a dispatcher that wants the run on box a."""
         for _ in range(80):
-            if not self.dispatcher.wish.take_back or not self.dispatcher.out.is_out:
+            if not self.dispatcher.wish.wanted_back or not self.dispatcher.out.is_out:
                 published = self.dispatcher.published > 0
                 self.dispatcher.wish = Wish("a", published=published)
             for actor in (self.dispatcher, *self.boxes.values()):
@@ -289,7 +290,7 @@ def test_a_broker_that_loses_everything_costs_no_run(moves: list[tuple[str, str]
 def log_of(*entries: Entry) -> RunLog:
     log = RunLog()
     for seq, entry in enumerate(entries, 1):
-        log, _ = read(log, seq, entry)
+        log, _ = with_entry(log, seq, entry)
     return log
 
 
@@ -297,22 +298,24 @@ def test_an_entry_of_an_older_epoch_does_not_count() -> None:
     taken = (Granted(1, "a", DIGEST), Accepted(1), TakenBack(1, TakenFor.LEASE_LOST))
     log = log_of(*taken, Granted(2, "b", DIGEST), Accepted(2))
     for late in (LinesStored(1, 0, 1, DIGEST), Ended(1, BoxOutcome.DONE, 0), Accepted(1)):
-        after, counts = read(log, 6, late)
+        after, counts = with_entry(log, 6, late)
         assert not counts
         assert (after.epoch, after.lines, after.phase) == (2, 0, log.phase)
 
 
 def test_lines_with_a_gap_before_them_do_not_count() -> None:
     log = log_of(Granted(1, "a", DIGEST), Accepted(1), LinesStored(1, 0, 2, DIGEST))
-    _, counts = read(log, 4, LinesStored(1, 3, 1, DIGEST))
+    _, counts = with_entry(log, 4, LinesStored(1, 3, 1, DIGEST))
     assert not counts
-    _, counts = read(log, 4, LinesStored(1, 2, 1, DIGEST, (StoredFile("images/x.png", DIGEST, 1),)))
+    _, counts = with_entry(
+        log, 4, LinesStored(1, 2, 1, DIGEST, (StoredFile("images/x.png", DIGEST, 1),))
+    )
     assert counts
 
 
 def test_an_end_that_leaves_lines_out_does_not_count() -> None:
     log = log_of(Granted(1, "a", DIGEST), Accepted(1), LinesStored(1, 0, 2, DIGEST))
-    _, counts = read(log, 4, Ended(1, BoxOutcome.DONE, 1))
+    _, counts = with_entry(log, 4, Ended(1, BoxOutcome.DONE, 1))
     assert not counts
 
 
@@ -330,8 +333,8 @@ def test_a_box_whose_broker_is_gone_keeps_what_it_has() -> None:
 
 def test_a_box_removes_its_copy_of_a_published_run_whose_log_was_lost() -> None:
     published = Wish(published=True)
-    assert dispatcher_step(RunLog(), HandOver(3), published) == to_do.Close(3)
+    assert dispatcher_step(RunLog(), HandedOver(3), published) == to_do.Close(3)
     log = log_of(Closed(3))
-    assert dispatcher_step(log, HandOver(3), published) == to_do.Forget()
+    assert dispatcher_step(log, HandedOver(3), published) == to_do.Forget()
     for local in (LocalRun(3, 4, BoxOutcome.DONE), LocalRun(3, 4), LocalRun(2, 4)):
         assert box_step("a", log, local) == on_box.Withdraw()

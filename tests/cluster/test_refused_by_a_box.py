@@ -7,6 +7,9 @@ import json
 from pathlib import Path
 from typing import Any
 
+from sdwatch.cluster.remote_run import REFUSAL_STARTS
+from sdwatch.errors import JobUnfitError, Problem
+from sdwatch.policy.report.envelope import job_envelope
 from tests.cluster.machines import Cluster, Machine, cluster, shown
 from tests.cluster.test_boxes_as_lanes import box_of, boxes, drop, order, takes_jobs
 from tests.cluster.test_cluster import check_once, first_image
@@ -54,10 +57,18 @@ def test_a_job_that_all_boxes_refuse_fails_with_what_each_of_them_lacks(cluster:
         drop(dispatcher, "castle", job("a castle", **SCRIPT))
         failed = wait_until(lambda: dispatcher.runs("failed"), 60)[0]
         why = (failed / "WHY.txt").read_text()
-        print(why, (failed / "error.json").read_text())
+        said = json.loads((failed / "error.json").read_text())["message"]
+        print(why, said)
         for box in both:
             assert box.name in why
+            assert said.count(box.name) == 1, said
         assert "Wildcards" in why
+        assert said.count("no WebUI here can do this job") == 1, said
+
+
+def test_a_refusal_starts_as_the_message_that_is_made_of_all() -> None:
+    refusal = job_envelope(JobUnfitError("castle.yaml", [Problem(0, 0, "no script")]))
+    assert refusal.message.startswith(REFUSAL_STARTS)
 
 
 def test_a_run_whose_first_calls_are_finished_is_refused_as_well(

@@ -241,7 +241,7 @@ def test_an_error_after_the_exit_is_the_exit() -> None:
     assert history.one(CaptureTail).exited
 
 
-# -- the gate
+# -- the recovery gate
 
 
 def test_a_bad_request_fails_at_once() -> None:

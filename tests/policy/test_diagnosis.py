@@ -102,7 +102,7 @@ def test_the_end_of_the_process_is_the_cause_whatever_it_shows_as(error: WebUIEr
 @table(
     ("code", "words"),
     [
-        (None, "exit code unknown, because another process started it"),
+        (None, "exit code unknown: another process started it, or its end was not seen"),
         (-11, "killed by signal 11, SIGSEGV"),
         (-40, "killed by signal 40"),
         (0, "exit code 0"),

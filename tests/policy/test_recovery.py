@@ -1,4 +1,4 @@
-"""The gate's table, row by row."""
+"""The recovery gate's table, row by row."""
 
 from __future__ import annotations
 

@@ -93,7 +93,7 @@ class Row:
             self.low,
             self.named,
             kind=self.kind,
-            printed=self.printed,
+            once_lines=self.printed,
         )
 
     @property
@@ -1058,7 +1058,7 @@ def matched_by(signature: Signature, text: str) -> bool:
     facts += [FailureFacts(of_node("LoadImage", said[0].rpartition(" ")[2], text))]
     facts += [FailureFacts(REFUSED, True, None, (text,), True)]
     facts += [FailureFacts(silent("upscale_unchanged"), log=(text,))]
-    facts += [FailureFacts(silent("one_colour"), printed=(text,))]
+    facts += [FailureFacts(silent("one_colour"), once_lines=(text,))]
     # What stands on two lines of one traceback has ... between them.
     started = why_not_started(FailedStart((text.split(" ... "),)), only)
     return started is not None or any(match(fact, only) for fact in facts)

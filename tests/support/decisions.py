@@ -64,7 +64,7 @@ from tests.support.monitored import job, journal, monitored
 def decisions() -> dict[str, Any]:
     """All of them, by their subject."""
     return {
-        "the gate": list(_gate()),
+        "the recovery gate": list(_gate()),
         "the self-test": list(_self_test()),
         "diagnoses": list(_diagnoses()),
         "replies": list(_replies()),

@@ -13,26 +13,16 @@ from typing import TypeAlias
 
 from sdwatch.policy.cluster.entries import BoxOutcome, Ended, TakenFor
 from sdwatch.policy.cluster.run_log import Phase, RunLog
-
-
-@dataclass(frozen=True, slots=True)
-class HandOver:
-    """What the run's journal in the shared spool says. `epoch`: the newest; `lines`: that came from
-    the box in it; `is_out`: it was not taken back."""
-
-    epoch: int = 0
-    box: str = ""
-    lines: int = 0
-    is_out: bool = False
+from sdwatch.policy.failure.ledger import HandedOver
 
 
 @dataclass(frozen=True, slots=True)
 class Wish:
-    """What is wanted of the run. `box`: where it is to go, '' for nowhere; `take_back`: why it is
+    """What is wanted of the run. `box`: where it is to go, '' for nowhere; `wanted_back`: why it is
     not to stay there; `published`: it is in done/ or failed/."""
 
     box: str = ""
-    take_back: TakenFor | None = None
+    wanted_back: TakenFor | None = None
     published: bool = False
 
 
@@ -105,14 +95,15 @@ DispatcherAction: TypeAlias = (
 )
 
 
-def dispatcher_step(log: RunLog, journal: HandOver, wish: Wish) -> DispatcherAction:
-    """Return what to do next. Entries that count were applied to the journal before."""
+def dispatcher_step(log: RunLog, journal: HandedOver, wish: Wish) -> DispatcherAction:
+    """Return what to do next. `journal`: what the run's journal in the shared spool says. Entries
+    that count were applied to it before."""
     if wish.published:
         return _after_publication(log, journal)
     if not journal.is_out:
         if log.is_held:  # in an epoch that this journal does not know
             return TakeBack(log.epoch, TakenFor.LOG_LOST)
-        if wish.box and wish.take_back is None:
+        if wish.box and wish.wanted_back is None:
             return NoteHandedOver(max(log.epoch, journal.epoch) + 1, wish.box)
         return Wait()
     if log.epoch < journal.epoch:
@@ -124,7 +115,7 @@ def dispatcher_step(log: RunLog, journal: HandOver, wish: Wish) -> DispatcherAct
     return _with_the_box(log, journal, wish)
 
 
-def _after_publication(log: RunLog, journal: HandOver) -> DispatcherAction:
+def _after_publication(log: RunLog, journal: HandedOver) -> DispatcherAction:
     if log.is_held:
         return TakeBack(log.epoch, TakenFor.CANCELLED)
     if log.phase is Phase.NONE and journal.epoch:  # a box may have a copy, and learns it from this
@@ -132,17 +123,17 @@ def _after_publication(log: RunLog, journal: HandOver) -> DispatcherAction:
     return Close(log.epoch) if log.phase in (Phase.ENDED, Phase.TAKEN_BACK) else Forget()
 
 
-def _not_granted(journal: HandOver, wish: Wish) -> DispatcherAction:
+def _not_granted(journal: HandedOver, wish: Wish) -> DispatcherAction:
     """The epoch was not granted yet, or the broker has lost the log. Then a box that has the run
     may continue in the same epoch and stores its lines once more, unless some of them are here."""
-    if wish.take_back is not None:
-        return NoteTakenBack(journal.epoch, wish.take_back)
+    if wish.wanted_back is not None:
+        return NoteTakenBack(journal.epoch, wish.wanted_back)
     if journal.lines:
         return NoteTakenBack(journal.epoch, TakenFor.LOG_LOST)
     return Grant(journal.epoch, journal.box)
 
 
-def _with_the_box(log: RunLog, journal: HandOver, wish: Wish) -> DispatcherAction:
+def _with_the_box(log: RunLog, journal: HandedOver, wish: Wish) -> DispatcherAction:
     if log.phase is Phase.ENDED:
         assert log.ended is not None
         if log.ended.outcome is BoxOutcome.REFUSED:
@@ -154,6 +145,6 @@ def _with_the_box(log: RunLog, journal: HandOver, wish: Wish) -> DispatcherActio
         return Finish(log.ended)
     if not log.is_held:
         return NoteTakenBack(log.epoch, log.taken_for or TakenFor.LOG_LOST)
-    if wish.take_back is not None:
-        return TakeBack(log.epoch, wish.take_back)
+    if wish.wanted_back is not None:
+        return TakeBack(log.epoch, wish.wanted_back)
     return Offer(log.epoch, log.box) if log.phase is Phase.GRANTED else Wait()

@@ -14,7 +14,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from enum import StrEnum
 from typing import Any, TypeAlias
 
@@ -84,15 +84,15 @@ class Accepted:
 
 @dataclass(frozen=True, slots=True)
 class LinesStored:
-    """Lines of the box's journal; `first`: the number of the first one in this epoch. The
-    images that they name are stored before. `text`: sha256 of the object that holds `count`
-    lines; `inline`: the same lines, where they are few."""
+    """Lines of the box's journal; `first`: the number of the first one in this epoch. `files`:
+    images, other files and evidence that they name, stored before. `text`: sha256 of the object
+    that holds `count` lines; `inline`: the same lines, where they are few."""
 
     epoch: int
     first: int
     count: int
     text: str
-    images: tuple[StoredFile, ...] = ()
+    files: tuple[StoredFile, ...] = ()
     inline: str = ""
 
 
@@ -135,10 +135,16 @@ _KINDS: dict[str, type[Any]] = {
 }
 _NAMES = {kind: name for name, kind in _KINDS.items()}
 
+_KEYS = {kind: {field.name: field.name for field in fields(kind)} for kind in _NAMES}
+"""The key of each field at the broker."""
+_KEYS[LinesStored]["files"] = "images"  # a box of an earlier version may write or read it
+
 
 def to_bytes(entry: Entry) -> bytes:
     """Return an entry as it is appended."""
-    return json.dumps({"entry": _NAMES[type(entry)], **asdict(entry)}).encode()
+    keys = _KEYS[type(entry)]
+    given = {keys[name]: value for name, value in asdict(entry).items()}
+    return json.dumps({"entry": _NAMES[type(entry)], **given}).encode()
 
 
 def entry_of(data: bytes) -> Entry | None:
@@ -146,7 +152,8 @@ def entry_of(data: bytes) -> Entry | None:
     try:
         given = json.loads(data)
         kind = _KINDS[given.pop("entry")]
-        made: Entry = kind(**{key: _READ[key](value) for key, value in given.items()})
+        names = {key: name for name, key in _KEYS[kind].items()}
+        made: Entry = kind(**{names[key]: _READ[key](value) for key, value in given.items()})
         return made
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
         return None

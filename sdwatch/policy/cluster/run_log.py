@@ -55,9 +55,9 @@ class RunLog:
         return self.phase in (Phase.GRANTED, Phase.ACCEPTED)
 
 
-def read(log: RunLog, seq: int, entry: Entry | None) -> tuple[RunLog, bool]:
+def with_entry(log: RunLog, seq: int, entry: Entry | None) -> tuple[RunLog, bool]:
     """Return the log with one more entry, and whether that entry counts. `entry`: None for what is
-    not an entry; it moves the sequence only. Entries that were read before change nothing."""
+    not an entry; it moves the sequence only. Entries that the log has change nothing."""
     if seq <= log.seq:
         return log, False
     after = replace(log, seq=seq)

@@ -306,7 +306,7 @@ def _first(found: Iterable[int], most: int) -> list[int]:
     return kept
 
 
-def printed_lines(tail: str) -> list[str]:
+def without_headings(tail: str) -> list[str]:
     """Return what the WebUI printed of a tail: without headings and placeholders."""
     return _read(tail)[0]
 

@@ -94,10 +94,10 @@ _ASKED_TO_END = (*codes(_REQUESTS), *_OF_WINDOWS)
 def exit_in_words(code: int | None) -> str:
     """Return an exit code in words: `exit code 1`, `killed by signal 9, SIGKILL` (a negative code,
     of POSIX), `exit code 139, a shell's for SIGSEGV`, `exit code 0xC0000005, access violation` (a
-    status of Windows). None: only the parent process could see it, a wrapper or an earlier monitor.
-    """
+    status of Windows). None: only the parent process could see it, a wrapper or an earlier monitor,
+    or the process is gone and nobody has seen it end."""
     if code is None:
-        return "exit code unknown, because another process started it"
+        return "exit code unknown: another process started it, or its end was not seen"
     if _LOWEST_SIGNAL <= code < 0:
         name = SIGNALS.get(-code)
         return f"killed by signal {-code}" + (f", {name}" if name else "")

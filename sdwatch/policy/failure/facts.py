@@ -51,7 +51,7 @@ class FailureFacts:
     WebUI's lines since the call was sent, oldest first. `memory_low`: whether the machine had
     almost no free memory just before, None if nobody checked; `memory`: the same in words.
     `names_checkpoint`: the call names files to load, so one that cannot be loaded is the job's
-    fault. `kind`: of the WebUI that failed. `printed`: lines since its start that it prints only
+    fault. `kind`: of the WebUI that failed. `once_lines`: lines since its start that it prints only
     once, see Way. `node`: of a workflow, the one that started last, for messages; or ''."""
 
     error: WebUIError
@@ -62,7 +62,7 @@ class FailureFacts:
     names_checkpoint: bool = False
     memory: str = ""
     kind: Kind = UNKNOWN
-    printed: tuple[str, ...] = ()
+    once_lines: tuple[str, ...] = ()
     node: str = ""
 
 

@@ -108,7 +108,7 @@ class Observation:
     exit_code: int | None = None
     memory_low: bool | None = None
     names_checkpoint: bool = False
-    printed: str = ""
+    once_lines: str = ""
 
     @staticmethod
     def of(facts: FailureFacts) -> Observation:
@@ -122,7 +122,7 @@ class Observation:
             exit_code=_exit_code(facts),
             memory_low=facts.memory_low if facts.process_gone else None,
             names_checkpoint=facts.names_checkpoint,
-            printed=joined(facts.printed),
+            once_lines=joined(facts.once_lines),
         )
 
     def evidence_for(self, way: Way) -> str:
@@ -208,7 +208,7 @@ class Observation:
         """Return '' where nothing earlier is asked for, None where nothing such was printed."""
         if way.printed is None:
             return ""
-        found = way.printed.search(self.printed)
+        found = way.printed.search(self.once_lines)
         return f"printed since its start: {_shown(found.group())}" if found else None
 
     def _search(self, way: Way) -> re.Match[str] | None:

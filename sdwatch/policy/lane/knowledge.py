@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from sdwatch.policy.failure.blame import Blame
 from sdwatch.policy.failure.facts import FailureKey
+from sdwatch.policy.failure.traced_failures import TracedFailures
 
 PLAIN_SIDE = 512  # pixels, where no call has shown another size
 
@@ -57,15 +57,15 @@ class Knowledge:
 
     good: Plain = Plain()
     largest: int = 0
-    blame: Blame = field(default_factory=Blame)
+    traced: TracedFailures = field(default_factory=TracedFailures)
 
     def succeeded(self, wanted: Wanted) -> Knowledge:
         """Note that a job's call succeeded."""
-        blame = self.blame.succeeded()
+        traced = self.traced.succeeded()
         if wanted.plain is None:
-            return replace(self, blame=blame)
+            return replace(self, traced=traced)
         pixels = wanted.made.pixels if wanted.made is not None else 0
-        return Knowledge(wanted.plain, max(self.largest, pixels), blame)
+        return Knowledge(wanted.plain, max(self.largest, pixels), traced)
 
     def is_a_jobs_own(self, failure: FailureKey | None, wanted: Wanted) -> bool:
         """Return whether this failure was shown to be the jobs' own, so that its second attempt
@@ -74,19 +74,19 @@ class Knowledge:
         made = wanted.made
         is_plain = self.good.workflow is None
         is_shown = made is not None and is_plain and made.pixels <= self.good.size.pixels
-        return is_shown and self.blame.is_a_jobs_own(failure)
+        return is_shown and self.traced.is_a_jobs_own(failure)
 
     def blamed(
         self, job: str, run: str, failure: FailureKey | None, died: bool
     ) -> tuple[Knowledge, tuple[str, ...]]:
         """Note that a failure was a job's own. `died`: the process died of it. Return also the runs
         that were blamed so too often in a row to be believed, or ()."""
-        blame, runs = self.blame.blame(job, run, failure, died).take_repeated()
-        return replace(self, blame=blame), runs
+        traced, runs = self.traced.trace(job, run, failure, died).take_repeated()
+        return replace(self, traced=traced), runs
 
     def forget_blame(self) -> Knowledge:
         """Forget which failures were the jobs' own: the WebUI may have changed."""
-        return replace(self, blame=self.blame.forget())
+        return replace(self, traced=self.traced.forget())
 
     def forget_refused(self) -> Knowledge:
         """Forget the checkpoint, or the workflow, of the last good call: the WebUI refuses it."""

@@ -266,7 +266,7 @@ class _RunsCall:
             decision,
             captured.facts.exit_code,
             crashed=message.crashed,
-            printed=captured.printed,
+            printed=captured.own_lines,
             first_call=message.first_call,
         )
         self._last = message

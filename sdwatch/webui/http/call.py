@@ -109,13 +109,13 @@ class Sent:
 
 @dataclass(frozen=True)
 class Captured:
-    """What a failed POST left behind. `tails`: the WebUI's last lines; `printed`: those of the call
-    alone, None where they cannot be separated; `host_snapshot`: as in machine.json."""
+    """What a failed POST left behind. `tails`: the WebUI's last lines; `own_lines`: those of the
+    call alone, None where they cannot be separated; `host_snapshot`: as in machine.json."""
 
     facts: FailureFacts
     tails: Mapping[str, str]
     host_snapshot: Mapping[str, Any]
-    printed: tuple[str, ...] | None
+    own_lines: tuple[str, ...] | None
 
 
 @dataclass(frozen=True)

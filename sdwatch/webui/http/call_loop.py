@@ -47,7 +47,7 @@ from sdwatch.policy.lane.state import LaneState
 from sdwatch.system.clock import Clock
 from sdwatch.system.log_events import bound
 from sdwatch.webui.http.call import CallHandle, Sent, result_of
-from sdwatch.webui.http.capture import NothingPrinted, Printed, TailSource
+from sdwatch.webui.http.capture import NothingPrinted, PrintedSource, TailSource
 from sdwatch.webui.http.checked_reply import ReplyChecks
 from sdwatch.webui.http.reply import Reply
 from sdwatch.webui.http.roles import CallSettings, Client, QueueingClient, SupervisedProcess
@@ -72,7 +72,7 @@ class CallLoop:
         settings: CallSettings,
         clock: Clock,
         state: LaneState,
-        printed: Printed = NothingPrinted(),  # noqa: B008 - it has no state
+        printed: PrintedSource = NothingPrinted(),  # noqa: B008 - it has no state
     ) -> None:
         self.state = state
         self._client = client

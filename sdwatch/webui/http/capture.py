@@ -29,7 +29,7 @@ from sdwatch.webui.process.host_snapshot import memory_in_words, memory_low
 _TOOK_TOO_LONG = no_output("reading it took too long; does its disk or share hang?")
 
 
-class Printed(Protocol):
+class PrintedSource(Protocol):
     """What a WebUI prints. See PrintedLines of the lane."""
 
     @property
@@ -60,7 +60,7 @@ class TailSource:
     process: SupervisedProcess
     settings: CallSettings
     reply_checks: ReplyChecks
-    printed: Printed
+    printed: PrintedSource
     node: Callable[[], str]
 
     def capture(self, effect: CaptureTail, handle: CallHandle) -> TailCaptured:
@@ -91,7 +91,7 @@ class TailSource:
             facts,
             self.process.get_tail_logs(),
             host.at_failure() if host is not None else {},
-            self._printed(facts.log, effect),
+            self._own_lines(facts.log, effect),
         )
 
     def _facts(self, effect: CaptureTail, handle: CallHandle, error: WebUIError) -> FailureFacts:
@@ -110,7 +110,7 @@ class TailSource:
             node=self.node(),
         )
         wanted = () if effect.without_log else printed_once(facts, self._signatures)
-        return replace(facts, printed=self.printed.first_lines_with(wanted)) if wanted else facts
+        return replace(facts, once_lines=self.printed.first_lines_with(wanted)) if wanted else facts
 
     def _exit(self, effect: CaptureTail, error: WebUIError) -> tuple[bool, int | None]:
         """Return whether the process of this POST ended, and its exit code."""
@@ -125,7 +125,7 @@ class TailSource:
         known = self.settings.signatures
         return builtin_signatures() if known is None else known
 
-    def _printed(self, log: Sequence[str], effect: CaptureTail) -> tuple[str, ...] | None:
+    def _own_lines(self, log: Sequence[str], effect: CaptureTail) -> tuple[str, ...] | None:
         """Return the lines of `log` that belong to this call, without the access lines of probes;
         None where they cannot be separated from the lines of others' calls."""
         if effect.lost or not self.printed.is_known:

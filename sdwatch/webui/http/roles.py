@@ -121,7 +121,9 @@ class Recorder(Protocol):
         """Return the failed attempts so far, oldest first."""
 
     def place_of(self, lane: str) -> str:
-        """Return what the `lane` of a failed attempt is where it was made by this lane here."""
+        """Return the name under which attempts of this lane are recorded: its own name; on a box,
+        where other machines may have a lane of that name, also the number of the hand-over. A
+        failed attempt with another name was made elsewhere."""
 
     @property
     def may_send(self) -> bool:
@@ -156,8 +158,8 @@ class Recorder(Protocol):
         printed: Sequence[str] | None = None,
         first_call: bool = False,
     ) -> None:
-        """Record a failure and what the gate decided. `crashed`: the WebUI must be restarted.
-        `printed`: its lines during the call, where they are known. `first_call`: of its
+        """Record a failure and what the recovery gate decided. `crashed`: the WebUI must be
+        restarted. `printed`: its lines during the call, where they are known. `first_call`: of its
         incarnation."""
 
     def shared(self, failure: FailureKey, payload: Mapping[str, Any]) -> FailureKey:

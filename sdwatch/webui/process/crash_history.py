@@ -1,8 +1,8 @@
 """The crash history of one WebUI, on disk: it survives a restart of the monitor and of the machine.
 
 One JSON line for each crash, each return to being stable, and what was forgiven or self-tested; for
-people also each start and recycling. Written before anything waits, so that the cool-down after a
-kill -9 is the same as without one.
+people also each start and recycling. Each is written before what follows from it, so that the
+cool-down after a kill -9 is the same as without one.
 """
 
 from __future__ import annotations

@@ -65,7 +65,8 @@ class WebUIProcessManager:
     """One WebUI's process. All methods may be called from any thread.
 
     `probe`: asks the API once. `on_exit`: called once for each incarnation, on a thread of its own,
-    as soon as it has ended; returns True if it has what is left stopped by itself.
+    as soon as it has ended; returns whether it takes over the leftovers, the processes that
+    outlived it. If not, they are killed here at once.
     """
 
     def __init__(
@@ -368,7 +369,7 @@ class WebUIProcessManager:
 
     def _finish(self, current: Incarnation, code: int | None) -> None:
         """Report the end of an incarnation once. What it left behind is stopped at once, unless
-        whoever hears of it does that."""
+        `on_exit` takes that over."""
         with self._lock:
             if current.ended.is_set():
                 return
@@ -380,12 +381,12 @@ class WebUIProcessManager:
             is_forgotten = self._current is not current
         if is_forgotten:
             return
-        stops_leftovers = False
+        takes_over_leftovers = False
         try:
-            stops_leftovers = bool(self._on_exit(ended))
+            takes_over_leftovers = bool(self._on_exit(ended))
         finally:
             with self._operations:
-                if not (ended.expected or stops_leftovers) and self._current is current:
+                if not (ended.expected or takes_over_leftovers) and self._current is current:
                     self.stop()
 
     def _note_listener(self, current: Incarnation) -> bool:

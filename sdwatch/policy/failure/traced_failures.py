@@ -15,8 +15,9 @@ REPEATEDLY = 3
 
 
 @dataclass(frozen=True)
-class Blame:
-    """The blame of one WebUI's failures. A failure without a key is different from all others.
+class TracedFailures:
+    """The failures of one WebUI that self-tests traced to jobs. It remembers, and decides nothing.
+    A failure without a key is different from all others.
 
     `jobs_traced`: the jobs that had each failure. `died_by`: consecutive jobs that ended the
     process, with their runs. What was traced outlasts the restarts that failed calls cost,
@@ -31,22 +32,22 @@ class Blame:
         """Return whether this failure was traced to TRACED_AFTER jobs."""
         return failure is not None and len(self.jobs_traced.get(failure, ())) >= TRACED_AFTER
 
-    def blame(self, job: str, run: str, failure: FailureKey | None, died: bool) -> Blame:
+    def trace(self, job: str, run: str, failure: FailureKey | None, died: bool) -> TracedFailures:
         """Note that a failure is the job's own; `died`: it ended the process."""
         jobs_traced = dict(self.jobs_traced)
         if failure is not None:
             jobs_traced[failure] = jobs_traced.get(failure, frozenset()) | {job}
-        return Blame(jobs_traced, {**self.died_by, job: run} if died else {})
+        return TracedFailures(jobs_traced, {**self.died_by, job: run} if died else {})
 
-    def succeeded(self) -> Blame:
+    def succeeded(self) -> TracedFailures:
         """Note that a call succeeded."""
         return replace(self, died_by={})
 
-    def forget(self) -> Blame:
+    def forget(self) -> TracedFailures:
         """Forget what was proven: the WebUI ended by itself, or somebody has changed it."""
         return replace(self, jobs_traced={})
 
-    def take_repeated(self) -> tuple[Blame, tuple[str, ...]]:
+    def take_repeated(self) -> tuple[TracedFailures, tuple[str, ...]]:
         """Return the runs of REPEATEDLY consecutive jobs that ended the WebUI, to start counting
         again; () while there are fewer."""
         if len(self.died_by) < REPEATEDLY:
