@@ -12,6 +12,7 @@ from sdwatch.policy.failure.error_lines import (
     error_blocks,
     is_error,
     lines_that_matter,
+    uncut,
     without_own_failures,
 )
 from sdwatch.policy.failure.tail_marks import PINNED, no_output
@@ -197,3 +198,12 @@ def test_the_start_and_the_end_of_a_long_line_are_shown() -> None:
     assert line.startswith("1 ERROR Processing: step=base args={")
     assert line.endswith("} it broke")
     assert len(line) < 310
+
+
+def test_a_line_that_was_shown_cut_is_found_again_by_its_start() -> None:
+    long = "torch.OutOfMemoryError: CUDA out of memory. " + "Tried to allocate 2.00 GiB. " * 20
+    shown = lines_that_matter(tail([], [*TRACEBACK[:-1], long]))[-1]
+    assert shown != long
+    assert len(uncut(shown)) > 50
+    assert long.startswith(uncut(shown))
+    assert uncut(TRACEBACK[-1]) == TRACEBACK[-1]

@@ -321,8 +321,8 @@ def _cut(line: str) -> str:
 
 
 def uncut(line: str) -> str:
-    """Return a line that was shown, or as much of it as was."""
-    return line.removesuffix(" …") if len(line) > _LONGEST_SHOWN else line
+    """Return a line that was shown, or as much of its start as was."""
+    return line[: _LONGEST_SHOWN // 3] if len(line) > _LONGEST_SHOWN else line
 
 
 def _block_end(lines: Sequence[str], start: int) -> int:
