@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
 from sdwatch.errors import WebUIBusyError, WebUIError, WebUINotUsableError, WebUIServerError
 from sdwatch.known_signatures import builtin_signatures
@@ -31,6 +32,7 @@ from sdwatch.policy.kinds.sdnext import SDNEXT
 from sdwatch.policy.kinds.table import KINDS
 from sdwatch.policy.kinds.unknown import UNKNOWN
 from sdwatch.policy.report.hold_text import hold_text
+from sdwatch.webui.process.readiness import cannot_kill, not_writable, operation_hangs
 from tests.support.tables import table
 
 YOURSELF = "sdwatch did not start it and cannot"
@@ -289,3 +291,15 @@ def test_the_advice_of_a_failed_start_is_for_the_kind_of_its_webui() -> None:
 )
 def test_advice_to_change_the_config_says_that_it_is_read_at_the_start(reason: HoldReason) -> None:
     assert re.search("restart sdwatch", reason.advice)
+
+
+def test_what_differs_for_a_person_is_another_hold() -> None:
+    """Else the change from one to the other is no news for an hour."""
+    reasons = [
+        not_writable(Path("state"), OSError(28, "No space left on device"))[1],
+        cannot_kill([7])[1],
+        operation_hangs()[1],
+        not_started("command not found"),
+        not_started("port 7860 is taken", "", StartFailure.PORT_TAKEN),
+    ]
+    assert len({reason.key for reason in reasons}) == len(reasons)

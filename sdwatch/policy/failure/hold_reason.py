@@ -50,6 +50,9 @@ class HoldCode(Enum):
     OTHER = "another reason, which the caller gives"
     START_FAILED = "its WebUI does not start"
     NOT_STARTED = "nothing was started"
+    STATE_UNWRITABLE = "the state folder cannot be written"
+    CANNOT_KILL = "a process of its WebUI survives being killed"
+    OPERATION_HANGS = "a start or stop of its WebUI hangs"
     LACKS_SOMETHING = "its WebUI answers but cannot be used as it is"
     NO_ANSWER = "its WebUI does not answer"
     FAILED_SELF_TEST = "its WebUI fails the self-test"
@@ -166,7 +169,7 @@ def start_failed(
     if lack is not None:
         return seen_by_probe(how, lack, managed=True, kind=kind)
     if failure is StartFailure.PORT_TAKEN:
-        return not_started(how, advice)
+        return not_started(how, advice, failure)
     key = HoldKey(HoldCode.START_FAILED, (failure, known.name if known else ""))
     if known is None:
         limit = _LIMITS.get(failure)
@@ -180,12 +183,11 @@ def start_failed(
     return HoldReason(cause, words, known.blames or Blamed.WEBUI, cure=cure, key=key)
 
 
-def not_started(why: str, advice: str = "") -> HoldReason:
-    """Return the reason that nothing was started."""
+def not_started(why: str, advice: str = "", failure: StartFailure | None = None) -> HoldReason:
+    """Return the reason that nothing was started. `failure`: None where the command cannot run."""
     cause = f"the WebUI was not started: {why}"
-    return HoldReason(
-        cause, advice or _NOT_STARTED, Blamed.PERSON, key=HoldKey(HoldCode.NOT_STARTED)
-    )
+    key = HoldKey(HoldCode.NOT_STARTED, (failure,))
+    return HoldReason(cause, advice or _NOT_STARTED, Blamed.PERSON, key=key)
 
 
 def seen_by_probe(

@@ -2,7 +2,7 @@
 
 One JSON line for each crash, each return to being stable, and what was forgiven or self-tested; for
 people also each start and recycling. Each is written before what follows from it, so that the
-cool-down after a kill -9 is the same as without one.
+cool-down after a kill -9 is the same as without one. What the disk refuses is written later.
 """
 
 from __future__ import annotations

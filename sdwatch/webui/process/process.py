@@ -21,7 +21,7 @@ import psutil
 from sdwatch import system
 from sdwatch.errors import PortTakenError, ProcessError
 from sdwatch.known_signatures import builtin_signatures
-from sdwatch.policy.failure.hold_reason import HoldReason, not_started
+from sdwatch.policy.failure.hold_reason import HoldReason, StartFailure, not_started
 from sdwatch.policy.failure.lasting import LastingStates
 from sdwatch.policy.failure.matching import ends_start
 from sdwatch.system import disk
@@ -193,9 +193,8 @@ class WebUIProcessManager:
                 raise ProcessError(self.last_failure)
             owner = process_tree.owner_of(self._settings.host, self._settings.port)
             if owner:
-                raise PortTakenError(
-                    self._not_started(port_taken(self._settings.port, owner), FREE_THE_PORT)
-                )
+                why = port_taken(self._settings.port, owner), FREE_THE_PORT
+                raise PortTakenError(self._not_started(*why, StartFailure.PORT_TAKEN))
             try:
                 intent = identities.intend(
                     self._state_dir, self._clock.boot_id(), self._settings.command[0]
@@ -436,10 +435,10 @@ class WebUIProcessManager:
             kind=self._settings.kind(),
         )
 
-    def _not_started(self, why: str, advice: str = "") -> str:
+    def _not_started(self, why: str, advice: str = "", failure: StartFailure | None = None) -> str:
         # The lane goes on hold for this reason, and reports it.
         reason = f"{why}. {advice}" if advice else why
-        return self._failed(reason, not_started(why, advice), level=logging.INFO)
+        return self._failed(reason, not_started(why, advice, failure), level=logging.INFO)
 
     def _failed(self, reason: str, hold_reason: HoldReason, *, level: int = logging.WARNING) -> str:
         self.last_failure = f"{self.name}: {reason}"

@@ -15,7 +15,14 @@ from sdwatch import system
 from sdwatch.policy.failure.advice import fitted
 from sdwatch.policy.failure.exits import exit_in_words
 from sdwatch.policy.failure.facts import Blamed
-from sdwatch.policy.failure.hold_reason import HoldReason, Lack, StartFailure, start_failed
+from sdwatch.policy.failure.hold_reason import (
+    HoldCode,
+    HoldKey,
+    HoldReason,
+    Lack,
+    StartFailure,
+    start_failed,
+)
 from sdwatch.policy.failure.matching import FailedStart, why_not_started
 from sdwatch.policy.failure.signatures import Signature
 from sdwatch.policy.failure.tracebacks import last_words
@@ -244,20 +251,23 @@ def not_writable(state_dir: Path, error: OSError) -> tuple[str, HoldReason]:
     """Return the reason for the log and for the hold: the state folder cannot be written."""
     reason = f"{state_dir} cannot be written: {disk.in_words(error)}. Nothing was started."
     advice = "Free space on its disk, or permit sdwatch to write there."
-    return reason, HoldReason(reason, advice, Blamed.MACHINE)
+    key = HoldKey(HoldCode.STATE_UNWRITABLE)
+    return reason, HoldReason(reason, advice, Blamed.MACHINE, key=key)
 
 
 def cannot_kill(pids: Iterable[int]) -> tuple[str, HoldReason]:
     """Return the reason for the log and for the hold: these processes survive SIGKILL."""
     named = ", ".join(map(str, pids))
     reason = f"pid {named} cannot be killed: it hangs in the kernel or a driver"
-    return reason, HoldReason(reason, "Restart the machine.", Blamed.MACHINE)
+    key = HoldKey(HoldCode.CANNOT_KILL)
+    return reason, HoldReason(reason, "Restart the machine.", Blamed.MACHINE, key=key)
 
 
 def operation_hangs() -> tuple[str, HoldReason]:
     """Return the reason for the log and for the hold: an earlier start or stop does not end."""
     reason = "it cannot be stopped: an earlier start or stop of it hangs in the system or a driver"
-    return reason, HoldReason(reason, "Restart the machine.", Blamed.MACHINE)
+    key = HoldKey(HoldCode.OPERATION_HANGS)
+    return reason, HoldReason(reason, "Restart the machine.", Blamed.MACHINE, key=key)
 
 
 def _signature_of(
