@@ -13,7 +13,7 @@ from sdwatch.policy.failure.diagnosis import Explanation
 from sdwatch.policy.failure.error_lines import lines_that_matter
 from sdwatch.policy.failure.facts import FailureKey
 from sdwatch.policy.failure.prompts_sent import SentPrompt, unseen_prompts
-from sdwatch.policy.failure.recovery import Action, Decision, counts
+from sdwatch.policy.failure.recovery import SENT_AT_MOST, Action, Decision, counts
 from sdwatch.policy.failure.reply_checks import Finding
 from sdwatch.policy.privacy.printable import shortened
 from sdwatch.policy.privacy.redaction import MOST_AT_ONCE, Redactor
@@ -81,8 +81,8 @@ class EvidenceRecorder:
 
     @property
     def may_send(self) -> bool:
-        """Return whether the call may be sent once more: it was not cut off too often."""
-        return True
+        """Return whether the call may be sent once more (promise 3)."""
+        return self.sent < SENT_AT_MOST
 
     def unseen_prompts(self) -> tuple[SentPrompt, ...]:
         """Return the prompts of earlier attempts whose result nobody has seen, newest first."""
@@ -284,7 +284,7 @@ class RunRecorder(EvidenceRecorder):
 
     @property
     def may_send(self) -> bool:
-        return not self._run.ledger.call(self._call).was_cut_off_too_often
+        return self._run.ledger.call(self._call).may_be_sent
 
     def unseen_prompts(self) -> tuple[SentPrompt, ...]:
         if not self._run.ledger.call(self._call).sent:

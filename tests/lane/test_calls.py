@@ -527,6 +527,41 @@ def test_two_attempts_of_an_earlier_monitor_are_tested_and_not_sent_again() -> N
     assert history.one(RecordSelfTest).decision.action is Action.FAIL
 
 
+BUSY_AND_CUT_OFF = CallLedgerView(sent=5, attempts=(Attempt(Diagnosis.BUSY),) * 4)
+"""Four busy replies; then sdwatch died in the fifth POST."""
+
+OF_ALL_KINDS = CallLedgerView(
+    counted=1,
+    sent=6,
+    excused=1,
+    attempts=(Attempt(Diagnosis.BUSY), *(Attempt(Diagnosis.CRASH, incarnation=1),) * 2),
+)
+"""One busy reply, two failures of which one is excused, and two deaths of sdwatch; and one more, as
+versions sent it that did not ask before a POST."""
+
+
+@pytest.mark.parametrize("ledger", [BUSY_AND_CUT_OFF, replace(OF_ALL_KINDS, sent=5), OF_ALL_KINDS])
+def test_a_call_that_was_sent_five_times_is_not_sent_again(ledger: CallLedgerView) -> None:
+    history = ready().request(ledger=ledger)
+    assert not history.has(BeforePost)
+    assert history.outcome == Failed(sent_too_often=True)
+
+
+def test_a_call_that_was_sent_four_times_is_sent_once_more() -> None:
+    history = ready().request(ledger=replace(BUSY_AND_CUT_OFF, sent=4))
+    assert history.one(BeforePost).number == 5
+
+
+def test_the_result_of_an_earlier_attempt_is_asked_for_however_often_it_was_sent() -> None:
+    history = ready().request(ledger=BUSY_AND_CUT_OFF, unseen=True)
+    assert history.has(BeforePost)
+
+
+def test_two_counted_attempts_of_five_are_tested() -> None:
+    ledger = replace(OF_ALL_KINDS, counted=2, excused=0, sent=5)
+    assert ready().request(ledger=ledger).has(RunSelfTest)
+
+
 def test_the_advice_for_memory_comes_from_a_plain_picture() -> None:
     history = crashed_once().fails(Diagnosis.OUT_OF_MEMORY).recorded().tell(PASSED).recorded()
     history.one(RunSizeTest)

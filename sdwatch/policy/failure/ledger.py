@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from sdwatch.errors import JournalError
-from sdwatch.policy.failure.recovery import CUT_OFFS, Action
+from sdwatch.policy.failure.recovery import CUT_OFFS, SENT_AT_MOST, Action
 from sdwatch.policy.job.calls.oom_ladder import Rung, rung_of
 
 Record = Mapping[str, Any]
@@ -100,6 +100,12 @@ class CallLedger:
     def was_cut_off_too_often(self) -> bool:
         """Return whether the monitor died too often in this call, which is not finished."""
         return self.images is None and self.cut_offs > CUT_OFFS
+
+    @property
+    def may_be_sent(self) -> bool:
+        """Return whether the call may be sent once more (promise 3)."""
+        sent = self.sent - self.given_up
+        return not self.was_cut_off_too_often and sent < SENT_AT_MOST
 
 
 @dataclass(frozen=True, slots=True)

@@ -106,7 +106,7 @@ def _gate(turn: Turn, call: LaneCall, tail: TailCaptured) -> tuple[Explanation, 
         time_limit=limit is not None,
     )
     if isinstance(error, WebUINoResultError):
-        decision = Decision(Action.FAIL, Ground.SENT_TOO_OFTEN, times=ledger.sent)
+        decision = Decision(Action.FAIL, Ground.SENT_TOO_OFTEN, times=ledger.sent - 1)
     return explanation, decision
 
 

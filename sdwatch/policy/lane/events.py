@@ -63,7 +63,7 @@ class CallLedgerView:
 @dataclass(frozen=True)
 class CallRequested(OfCall):
     """A run wants a call made. `job` and `run`: named where a failure is the job's own. `upscaler`:
-    '' for none."""
+    '' for none. `unseen`: earlier attempts may have a result, which is asked for first."""
 
     ledger: CallLedgerView = CallLedgerView()
     stage: str = ""
@@ -71,6 +71,7 @@ class CallRequested(OfCall):
     job: str = ""
     run: str = ""
     upscaler: str = ""
+    unseen: bool = False
 
 
 @dataclass(frozen=True)

@@ -160,6 +160,7 @@ MOVES: dict[CallPhase, dict[CallPhase, str]] = {
         P.ANNOUNCED: "its turn",
         P.TESTING: "failed twice before",
         P.RECORDING_TEST: "failed twice before, and nobody can test",
+        P.LEAVING: "sent too often before",
         P.ANSWERED: "stopped",
     },
     P.ANNOUNCED: {P.ANSWERED: "stopped"},

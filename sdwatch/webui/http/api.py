@@ -56,6 +56,7 @@ from sdwatch.policy.lane.events import (
     RunGone,
 )
 from sdwatch.policy.report.envelope import CANARY_HEALTHY, ErrorEnvelope, FailedAttempt
+from sdwatch.policy.report.given_up import sent_too_often
 from sdwatch.system.failpoints import failpoint
 from sdwatch.system.log_events import LogEvent, about, bound_facts
 from sdwatch.webui.http.call import CallHandle, Captured, Outcome, PreparedCall
@@ -185,6 +186,7 @@ class _RunsCall:
             call.job_id or "",
             call.run_dir.name if call.run_dir else "",
             str(call.payload.get("upscaler_1") or ""),
+            unseen=bool(recorder.unseen_prompts()),
         )
 
     @property
@@ -295,6 +297,9 @@ class _RunsCall:
         if isinstance(end, Later):
             return Outcome(envelope=envelope, later=True, warnings=findings)
         assert isinstance(end, Failed)
+        if end.sent_too_often:
+            sent, last = self._recorder.sent, self._recorder.attempts[-1]
+            return Outcome(envelope=sent_too_often(envelope, sent, last), warnings=findings)
         return Outcome(envelope=self._with_self_test(envelope, end), warnings=findings)
 
     def _give_up(self) -> None:
