@@ -89,13 +89,14 @@ class _Against:
         catalogue = self._catalogue
         print(f"{webui.url}: {catalogue.kind.with_version(catalogue.version)}")
 
-    def check(self, job: Job, path: Path) -> None:
-        """Check one job. Raises JobUnfitError."""
+    def check(self, job: Job, path: Path) -> list[str]:
+        """Check one job; return the warnings. Raises JobUnfitError."""
         checked = check_against(job, self._catalogue, self._most, self._rules)
         self.notes |= dict.fromkeys(checked.notes)
         if checked.problems:
             # Mistakes of its own files carry their names, as those that parsing finds.
             raise JobUnfitError(str(job_file_in(path) or path), list(checked.problems))
+        return warnings_of(checked.warnings, job_file_in(path) or path)
 
 
 def check_jobs(
@@ -112,7 +113,7 @@ def check_jobs(
     for path in paths:
         try:
             job = read_job_at(path, rules)
-            lines = warnings_of(job, path)
+            lines = warnings_of(job.warnings, path)
             if job.points.are_several or (pictures_of(job) or 0) > 1:
                 if history is None:
                     history = read_call_times(spool) if spool else CallTimes()
@@ -120,7 +121,7 @@ def check_jobs(
             lines += calls_in_order(job, path)
             lines += _waiting(job, path)
             if against is not None:
-                against.check(job, path)
+                lines += against.check(job, path)
         except JobError as error:
             mistaken += 1
             lines = [str(error)]

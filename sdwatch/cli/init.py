@@ -180,7 +180,7 @@ def _offer(found: Sequence[InstalledWebUI]) -> None:
 def _print_filled_in(webui: InstalledWebUI) -> None:
     print(f"Found {webui.kind.title} in {printable(str(webui.folder))}, and filled it in.")
     if not webui.python:
-        print("It has no venv yet: start its webui.sh (Windows: webui.bat) once by hand.")
+        print(f"It has no venv yet: {webui.kind.makes_venv}.")
 
 
 def with_install(text: str, webui: InstalledWebUI | None) -> str:

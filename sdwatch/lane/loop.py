@@ -43,6 +43,7 @@ from sdwatch.policy.failure.hold_reason import HoldReason, internal_error
 from sdwatch.policy.failure.ledger import LeftCall
 from sdwatch.policy.failure.lifecycle import State
 from sdwatch.policy.failure.reply_checks import Finding
+from sdwatch.policy.kinds.kind import Dialect
 from sdwatch.policy.lane.effects import (
     Abandon,
     Adopt,
@@ -359,6 +360,8 @@ class LaneLoop(CallLoop):
         self._slow(lambda: self._tails.capture(effect, handle), broken)
 
     def _interrupt(self, effect: Interrupt) -> None:
+        if effect.but_queued and self._context.client.dialect is Dialect.PROMPTS:
+            return
         self._note_interrupt(effect)
         interrupt, over = super()._interrupt, self._poster.interrupts()
 

@@ -60,9 +60,9 @@ class Once:
         if self._parts.runs or not lanes:
             return bool(lanes)
         if any(
-            self._work.may_resume_on(lane, suspended)
+            self._work.will_resume_on(lane, suspended)
             for suspended in self._parts.suspended
             for lane in lanes
         ):
             return True
-        return self._work.waits_for(lanes) is not None
+        return self._work.waits_for(lanes) is not None or self._work.refuses_next()

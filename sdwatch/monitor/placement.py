@@ -11,6 +11,7 @@ can do it; where none can, to any lane, because the calls that are left may be p
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Collection, Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
@@ -22,6 +23,9 @@ from sdwatch.policy.job.job import Job
 from sdwatch.policy.job.needs import lacking
 from sdwatch.policy.job.stage.confinement import JobRules
 from sdwatch.policy.naming import nearest, quoted
+from sdwatch.system.log_events import LogEvent, about
+
+log = logging.getLogger("sdwatch.monitor")
 
 ANY_BOX = "*"
 """No name of a box."""
@@ -255,6 +259,9 @@ class Placement:
     ) -> _Fit:
         checked = check_against(job, catalogue, self._max_generation, self._rules)
         problems = (*lacking(job.needs, lane.tags), *checked.problems)
+        for warning in checked.warnings if not again and not problems else ():
+            words = warning.located(job.name)
+            log.warning("on %s: %s", lane.name, words, extra=about(LogEvent.WARNING))
         waits = bool(checked.stale) and not again
         if waits:
             lane.read_again(checked.stale)

@@ -126,7 +126,7 @@ class Work:
         def has_work() -> bool | None:
             if self._parts.runs.on_lane(lane):
                 return True
-            if any(self.may_resume_on(lane, suspended) for suspended in self._parts.suspended):
+            if any(self.will_resume_on(lane, suspended) for suspended in self._parts.suspended):
                 return True
             if self.waits_for([lane]) is not None:
                 return True
@@ -145,17 +145,38 @@ class Work:
         may_start, is_refused = self._parts.schedule.may_start, self._parts.placement.is_refused_by
         return self._parts.intake.first(lambda a: may_start(a) and not is_refused(lanes, a))
 
+    def refuses_next(self) -> bool:
+        """Return whether the next round ends a job that no lane can do: the last list that was
+        read again may have come after this round looked."""
+        may_start, refusal = self._parts.schedule.may_start, self._parts.placement.refusal
+        refused = self._parts.intake.first(lambda a: may_start(a) and refusal(a) is not None)
+        return refused is not None
+
     def may_resume_on(self, lane: Lane, suspended: SuspendedRun) -> bool:
         """Return whether a run may resume on this lane: its time has come, and this lane can do the
         job. If no lane can, any may resume it: the run then fails, and says why."""
         if suspended.out_on or not self._parts.schedule.may_resume(suspended):
             return False
-        placement = self._parts.placement
-        if suspended.job is None or placement.can_do(lane, suspended):
+        if suspended.job is None or self._parts.placement.can_do(lane, suspended):
             return True
+        # What is not known of this lane will not be known later: others decide.
+        lanes = [o for o in self._parts.lanes if o is not lane or lane.catalogue is not None]
+        return self._nobody_can(lanes, suspended)
+
+    def will_resume_on(self, lane: Lane, suspended: SuspendedRun) -> bool:
+        """Return whether a run may resume on this lane now, or once its lists are read."""
+        if suspended.out_on or not self._parts.schedule.may_resume(suspended):
+            return False
+        if suspended.job is None or not self._parts.placement.is_refused_by([lane], suspended):
+            return True
+        return self._nobody_can(self._parts.lanes, suspended)
+
+    def _nobody_can(self, lanes: Sequence[Lane], suspended: SuspendedRun) -> bool:
+        """Return whether none of these lanes can do it, nor one of another machine."""
+        placement = self._parts.placement
         if (elsewhere := placement.elsewhere) is None:
             return False
-        return placement.is_refused_by([*self._parts.lanes, *elsewhere], suspended)
+        return placement.is_refused_by([*lanes, *elsewhere], suspended)
 
     def next_for(self, lane: Lane | RemoteLane) -> Chosen[Arrival] | None:
         """Return the job of the inbox that this lane gets next."""

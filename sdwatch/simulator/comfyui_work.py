@@ -431,6 +431,10 @@ WORK: dict[str, Work] = {
     "ImageUpscaleWithModel": _upscale, "ImageBlur": _blur, "CreateVideo": _create_video,
     "SaveVideo": _save_video, "EmptyAudio": _empty_audio, "SaveAudio": _save_audio,
     "SaveLatent": _save_latent, "SaveAnimatedWEBP": _save_animated, "PreviewAny": _preview_any,
+    **dict.fromkeys(
+        # Their shapes: comfy_extras/nodes_primitive.py of ComfyUI.
+        ("PrimitiveInt", "PrimitiveFloat", "PrimitiveString", "PrimitiveStringMultiline"), _first
+    ),
     "SimulatedPaid": _paid, "SimulatedSteps": _slow_steps,
     "SimulatedSleep": _sleep, "SimulatedRaise": _raise, "SimulatedSave": _save_own,
     "SimulatedSaveElsewhere": _save_elsewhere,

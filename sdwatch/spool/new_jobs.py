@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 from pathlib import Path
 
 from sdwatch.errors import JobError, Problem
@@ -90,6 +91,6 @@ def _refused(path: Path, why: str) -> JobError:
     return JobError(str(path), [Problem(0, 0, why)])
 
 
-def warnings_of(job: Job, path: Path) -> list[str]:
-    """Return a job's warnings, each with its place."""
-    return [p.located(str(path)).replace(": ", ": warning: ", 1) for p in job.warnings]
+def warnings_of(warnings: Iterable[Problem], path: Path) -> list[str]:
+    """Return the warnings of a job, each with its place."""
+    return [p.located(str(path)).replace(": ", ": warning: ", 1) for p in warnings]

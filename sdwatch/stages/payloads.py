@@ -6,9 +6,10 @@ from __future__ import annotations
 import base64
 import io
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
-from sdwatch.errors import SpoolError
+from sdwatch.errors import Problem, SpoolError
 from sdwatch.policy.failure.ledger import Image
 from sdwatch.policy.job.calls.payload import Call, own_images
 from sdwatch.policy.job.job import Stage
@@ -22,7 +23,7 @@ from sdwatch.policy.report.envelope import (
     not_kept_envelope,
 )
 from sdwatch.spool.inside import MAX_PICTURE_BYTES
-from sdwatch.spool.run import Run
+from sdwatch.spool.run import JOB_FILE, Run
 from sdwatch.stages.ending import CallFailedError
 
 
@@ -39,7 +40,7 @@ class Payloads:
         that is gone, or no image."""
         own = bool(own_images(stage))
         if stage.workflow is not None:
-            return self._workflow(stage.workflow, call, own)
+            return self._workflow(stage, stage.workflow, call, own)
         images = self._read_all(call, call.images, own)
         payload = dict(call.fields)
         if mask := payload.get("mask"):
@@ -53,11 +54,28 @@ class Payloads:
             payload |= _size_of(images[0])
         return payload
 
-    def _workflow(self, workflow: StageWorkflow, call: Call, own: bool) -> dict[str, Any]:
+    def _workflow(
+        self, stage: Stage, workflow: StageWorkflow, call: Call, own: bool
+    ) -> dict[str, Any]:
         fixed = self._read_all(call, list(workflow.images.values()), own=True)
         images = [*fixed, *self._read_all(call, call.images, own)]
-        carried = workflow.call(call.fields.get("seed")).as_payload()
-        return {**call.fields, **carried, **STAGES[call.kind].carrying(list(map(_encoded, images)))}
+        made = workflow.call(call.fields.get("seed"))
+        made = replace(made, workflow=replace(made.workflow, places=self._places(stage, workflow)))
+        return {
+            **call.fields,
+            **made.as_payload(),
+            **STAGES[call.kind].carrying(list(map(_encoded, images))),
+        }
+
+    def _places(self, stage: Stage, workflow: StageWorkflow) -> dict[str, str]:
+        """Return where the nodes of a workflow are written, and what the job sets in them."""
+        if self._run.job is None or stage.node is None:
+            return {}
+        located, found = self._run.job.sources.located, {}
+        for name, (line, column) in workflow.places(stage.node).items():
+            place = located(Problem(line, column, ""))
+            found[name] = f"{place.file or JOB_FILE}:{place.line}:{place.column}"
+        return found
 
     def _script_images(self, call: Call, stage: Stage) -> dict[str, Any]:
         """Return the scripts' arguments with the job's images instead of their names. Each image is

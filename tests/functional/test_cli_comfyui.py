@@ -57,6 +57,16 @@ def test_a_failed_call_is_sent_again_by_hand(tmp_path: Path) -> None:
     assert len(list(tmp_path.glob("replay-*.png"))) == 1
 
 
+def test_init_says_how_a_comfyui_gets_its_venv(tmp_path: Path) -> None:
+    for name in ("main.py", "nodes.py", "comfy/cli_args.py"):
+        (tmp_path / "ComfyUI" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "ComfyUI" / name).touch()
+    told = sdwatch(tmp_path, "init", "mine", "--from", tmp_path / "ComfyUI")
+    assert told.returncode == ExitCode.OK, told.stdout + told.stderr
+    assert "It has no venv yet: make it by hand, in ComfyUI's folder" in told.stdout
+    assert "webui.sh" not in told.stdout
+
+
 @pytest.mark.parametrize("named", ["ComfyUI", "."])
 def test_init_finds_a_comfyui_by_its_files(tmp_path: Path, named: str) -> None:
     """As the portable build has it, with its Python beside it."""

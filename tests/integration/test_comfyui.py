@@ -113,6 +113,22 @@ def test_a_prompt_outlives_the_monitor_and_is_not_sent_again(tmp_path: Path) -> 
         assert [folder.name for folder in output(tmp_path).iterdir()] == [prompt_id]
 
 
+def test_a_prompt_outlives_a_clean_stop_that_leaves_comfyui_running(tmp_path: Path) -> None:
+    plan = "- {fault: slow-steps, when: {prompt: castle}, times: once, factor: 150}\n"
+    settings = {"stop_grace": 0}
+    with comfyui(tmp_path, faults=plan, settings=settings, webui={"leave_running": True}) as spool:
+        spool.drop("castle.yaml", job(steps=4))
+        spool.start()
+        prompt_id = _waits_in_a_prompt(spool)
+        spool.stop()
+        spool.write_webui(leave_running=False)
+        spool.start(once=True)
+        spool.ended()
+        assert len(spool.done()) == 1, spool.told
+        assert [folder.name for folder in output(tmp_path).iterdir()] == [prompt_id]
+        assert "call_given_up" in [r["event"] for r in journal(spool.done()[0])]
+
+
 def test_a_result_that_was_ready_while_no_monitor_was_there_is_taken(tmp_path: Path) -> None:
     plan = "- {fault: slow-steps, when: {prompt: castle}, times: once, factor: 150}\n"
     with comfyui(tmp_path, faults=plan) as spool:

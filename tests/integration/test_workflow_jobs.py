@@ -24,8 +24,8 @@ from tests.functional.cli import sdwatch
 from tests.integration.test_comfyui import ask, comfyui, manifest, output, runs_now
 from tests.support.helpers import wait_until
 from tests.support.monitored import Monitored, journal
+from tests.webui.comfy import MODEL, node, saved, txt2img
 from tests.webui.comfy import comfyui as simulated
-from tests.webui.comfy import node, saved, txt2img
 
 FILE = "portrait.json"
 
@@ -83,7 +83,7 @@ def test_a_workflow_runs_with_what_the_job_sets(tmp_path: Path) -> None:
             spool,
             "stages:\n  - workflow:\n      file: portrait.json\n"
             "      set: {Positive.text: a lighthouse, '5.width': 128}\n      steps: 3\n"
-            "      repeat: 2\n",
+            "      checkpoint: Simulated-A\n      repeat: 2\n",
         )
         spool.start(once=True)
         spool.ended()
@@ -93,6 +93,7 @@ def test_a_workflow_runs_with_what_the_job_sets(tmp_path: Path) -> None:
         assert [p["6"]["inputs"]["text"] for p in prompts] == ["a lighthouse"] * 2
         assert [p["3"]["inputs"]["seed"] for p in prompts] == [5, 6]
         assert [p["3"]["inputs"]["steps"] for p in prompts] == [3, 3]
+        assert {p["4"]["inputs"]["ckpt_name"] for p in prompts} == {MODEL}
         assert [Image.open(i).size for i in images(run)] == [(128, 64)] * 2
         assert manifest(run)["job"]["stages"][0]["workflow"]["seed"] == 5
 
@@ -158,6 +159,28 @@ def test_the_pictures_of_chosen_nodes_are_taken_and_no_preview(tmp_path: Path) -
         assert len(images(other)) == 6
 
 
+def test_a_second_workflow_works_on_the_pictures_of_the_first(tmp_path: Path) -> None:
+    """ComfyUI has an example.png, which the second one would load."""
+    with comfyui(tmp_path) as spool:
+        (tmp_path / "comfyui/input").mkdir(parents=True, exist_ok=True)
+        (tmp_path / "comfyui/input/example.png").write_bytes(picture(1))
+        loads = titled({
+            "1": node("LoadImage", image="example.png"),
+            "2": node("ImageBlur", image=["1", 0], blur_radius=2, sigma=1.0),
+            "3": saved("2"),
+        })  # fmt: skip
+        second = "  - workflow: {file: second.json}\n"
+        drop(spool, ONE + second, second_json=json.dumps(loads).encode())
+        run = only_run(spool)
+        first, last = images(run)
+        used = sent(last)["1"]["inputs"]["image"]
+        assert used.startswith("sdwatch/"), used
+        assert used.endswith(" [temp]"), used
+        assert Image.open(last).size == Image.open(first).size
+        stages = [start["call"] for start in journal(run, "call_started")]
+        assert stages == ["1.1", "2.1"]
+
+
 OWN = {**PORTRAIT, "9": node("SimulatedSave", images=["8", 0])}
 
 
@@ -203,7 +226,7 @@ def test_the_same_workflow_twice_has_pictures_of_its_own(tmp_path: Path) -> None
     [
         ({**PORTRAIT, "20": node("FaceDetailer", x=1)}, ONE, "no node class FaceDetailer"),
         ({**PORTRAIT, "20": node("SimulatedPaid", prompt="x")}, ONE, "sends pictures to a paid"),
-        (PORTRAIT, ONE.replace("}", ", checkpoint: simulated-a}"), "in its list; did you mean"),
+        (PORTRAIT, ONE.replace("}", ", checkpoint: simulted-a}"), "in its list; did you mean"),
         (PORTRAIT, ONE.replace("}", ", set: {9.images: x}}"), "images of node 9 (Result) comes"),
         ({"nodes": [], "links": []}, ONE, "portrait.json:1:1: this is the editor's own format"),
     ],
@@ -228,7 +251,8 @@ def test_a_workflow_with_a_refused_part_is_taken_out_of_the_queue(tmp_path: Path
     with simulated(tmp_path / "sim", "--step-time", "1") as found:
         client = ComfyUIClient(found.url("").rstrip("/"))
         try:
-            with pytest.raises(WebUIBadRequestError, match="a part of the workflow was refused"):
+            refused = "ComfyUI refused a part of the workflow: node 21"
+            with pytest.raises(WebUIBadRequestError, match=refused):
                 client.generate_images("workflow", call.as_payload())
             wait_until(lambda: not found.json("queue")["queue_running"], 30, "it was cancelled")
             assert found.json("queue")["queue_pending"] == []
@@ -236,6 +260,22 @@ def test_a_workflow_with_a_refused_part_is_taken_out_of_the_queue(tmp_path: Path
             assert "success" not in ended
         finally:
             client.close()
+
+
+def test_a_refused_part_has_the_place_of_its_node(tmp_path: Path) -> None:
+    part = {**PORTRAIT, "20": saved("21"), "21": node("LoadImage", image="no/such.png")}
+    text = json.dumps(part, indent=2)
+    line = text[: text.index('"21": {')].count("\n") + 1
+    with comfyui(tmp_path) as spool:
+        drop(spool, ONE, part)
+        drop(spool, ONE.replace("}", ", set: {21.image: no/other.png}}"), part, name="said")
+        spool.start(once=True)
+        spool.ended()
+        assert len(spool.failed()) == 2, spool.told
+        for run in spool.failed():
+            place = "job.yaml:2:53" if "said" in run.name else f"portrait/{FILE}:{line}:3"
+            why = (run / "WHY.txt").read_text(encoding="utf-8")
+            assert f"refused a part of the workflow: node 21 (LoadImage) at {place}: " in why
 
 
 # -- failures

@@ -116,6 +116,26 @@ def test_what_is_unsafe_in_a_name_is_replaced(value: str, name: str) -> None:
     assert output_name("{x}", {"x": value}) == name
 
 
+@table(
+    ("pattern", "name"),
+    [
+        ("{name}-{seed}-{width}", "castle-7"),
+        ("{name}-{width}-{seed}", "castle-7"),
+        ("{width}-{name}", "castle"),
+        ("{name}_{width}x{height}", "castle"),
+        ("{width}x{height}, {name}", "castle"),
+        ("{width}x{height}/{name}", "picture/castle"),
+        ("{name} at night-{width}", "castle at night"),
+        ("{name}-{width}-x", "castle-x"),
+        ("v2-{width}", "v2"),
+    ],
+)
+def test_a_value_that_is_missing_takes_its_separator_along(pattern: str, name: str) -> None:
+    """A latent or a sound has no size."""
+    values = {"name": "castle", "seed": "7", "width": "", "height": ""}
+    assert output_name(pattern, values) == name
+
+
 def test_only_the_slashes_of_the_pattern_make_folders() -> None:
     values = {"date": "2026-11-28", "x": "../../etc/passwd"}
     assert output_name("{date}/{x}", values) == "2026-11-28/-..-etc-passwd"

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from sdwatch.policy.job.calls.catalogue import Catalogue
-from sdwatch.policy.translation.lists import WorkflowRules, checkpoint_meant, lists_of
+from sdwatch.policy.translation.built_in import drawing
+from sdwatch.policy.translation.lists import WorkflowRules, lists_of
 from sdwatch.policy.translation.made import generation_info
+from sdwatch.policy.workflow.checkpoints import checkpoint_meant
 from sdwatch.policy.workflow.history import PromptEnd, read_entry, refusal_in
 from sdwatch.policy.workflow.node_classes import read_classes
 from sdwatch.policy.workflow.workflow import workflow_of
@@ -59,13 +62,40 @@ def test_a_refusal_names_the_node_by_its_title() -> None:
     workflow = workflow_of(
         {"4": {"class_type": "X", "inputs": {}, "_meta": {"title": "The model"}}}
     )
-    errors = [
+    errors: list[dict[str, Any]] = [
         {"type": "value_not_in_list", "message": "Value not in list", "details": "a not in b"}
     ]
     answer = {"error": {"message": "no"}, "node_errors": {"4": {"errors": errors}}}
     assert refusal_in(answer, workflow) == "node 4 (The model): Value not in list: a not in b"
     assert refusal_in({"error": {"message": "empty", "details": ""}}, workflow) == "empty"
     assert refusal_in({"prompt_id": "a", "node_errors": {}}, workflow) == ""
+    errors[0]["extra_info"] = {"input_name": "ckpt_name"}
+    for places, place in (
+        ({"4": "w.json:2:3"}, "w.json:2:3"),
+        ({"4": "w.json:2:3", "4.ckpt_name": "job.yaml:3:9"}, "job.yaml:3:9"),
+    ):
+        assert refusal_in(answer, replace(workflow, places=places)) == (
+            f"node 4 (The model) at {place}: Value not in list: a not in b"
+        )
+    errors[0] |= {"extra_info": {"input_name": "ckpt_name"}}
+    for places, place in (
+        ({"4": "w.json:2:3"}, "w.json:2:3"),
+        ({"4": "w.json:2:3", "4.ckpt_name": "job.yaml:3:9"}, "job.yaml:3:9"),
+    ):
+        assert refusal_in(answer, replace(workflow, places=places)) == (
+            f"node 4 (The model) at {place}: Value not in list: a not in b"
+        )
+    made = drawing({"seed": 1, "steps": 200_000, "n_iter": 2}, "x.ckpt", "folder")
+    bigger = {"message": "Value 200000 bigger than max of 10000", "details": "steps",
+              "extra_info": {"input_name": "steps"}}  # fmt: skip
+    unknown = {"message": "Value not in list", "details": "ckpt_name: 'x' not in ['y']",
+               "extra_info": {"input_name": "ckpt_name"}}  # fmt: skip
+    both = {"sample-1": {"errors": [bigger]}, "sample-2": {"errors": [bigger]},
+            "checkpoint": {"errors": [unknown]}}  # fmt: skip
+    assert refusal_in({"error": {}, "node_errors": both}, made) == (
+        "steps: Value 200000 bigger than max of 10000; "
+        "sd_model_checkpoint: Value not in list: ckpt_name: 'x' not in ['y']"
+    ), "a job has none of these nodes"
     for broken in (None, [], {"node_errors": 5}, {"node_errors": {"1": {"errors": [3]}}}):
         assert refusal_in(broken, workflow) == ""
 

@@ -16,17 +16,18 @@ from sdwatch.policy.failure.reply_checks import Picture, ReplyContents, findings
 from sdwatch.policy.job.calls.call_sizes import CallSize, sizes_in
 from sdwatch.policy.job.calls.catalogue import NODE_CLASSES, Catalogue
 from sdwatch.policy.job.calls.oom_ladder import ladder
-from sdwatch.policy.job.calls.payload import Seeds, calls_of, draw_seeds
+from sdwatch.policy.job.calls.payload import MAX_SEED, Seeds, calls_of, draw_seeds
 from sdwatch.policy.job.calls.plan import pictures_of, plan_of
 from sdwatch.policy.job.calls.preflight import Checked, check_against
 from sdwatch.policy.job.conduct import OomStep
 from sdwatch.policy.job.files.job_images import AnyName
-from sdwatch.policy.job.job import Job, parse_job
+from sdwatch.policy.job.job import Job, Stage, parse_job
 from sdwatch.policy.job.stage.confinement import JobRules
 from sdwatch.policy.kinds.table import KINDS
 from sdwatch.policy.privacy.redaction import Redactor
 from sdwatch.policy.privacy.sanitise import sanitise
 from sdwatch.policy.queue.affinity import left_loaded, needed_first
+from sdwatch.policy.workflow.checkpoints import with_listed_checkpoints
 from sdwatch.policy.workflow.history import OutputFile, PromptEnd, PromptResult
 from sdwatch.policy.workflow.node_classes import read_classes
 from sdwatch.policy.workflow.saved_files import files_of, shows_mask
@@ -353,6 +354,51 @@ def test_seeds_that_are_drawn_count_on_over_images_and_a_given_one_does_not() ->
         assert [call["3"]["seed"] for call in prompt(job)] == expected
 
 
+def held(kind: str, value: Any, title: str = "Seed for all") -> Nodes:
+    """Two samplers whose seeds come from one node that holds it, and their steps."""
+    sampler = {"seed": ["80", 0], "steps": ["81", 0]}
+    first = {**DRAWS["3"], "inputs": {**DRAWS["3"]["inputs"], **sampler}}
+    return nodes(
+        n3=first,
+        n33=node("KSamplerAdvanced", noise_seed=["80", 0]),
+        n5=node("EmptyLatentImage", width=["82", 0], height=64, batch_size=1),
+        n80=node(kind, title, value=value),
+        n81=node("PrimitiveInt", "Steps", value=4),
+        n82=node("PrimitiveInt", "Width", value=64),
+    )
+
+
+def test_a_short_name_follows_a_link_to_the_node_that_holds_the_value() -> None:
+    (sent,) = prompt(read("seed: 9, steps: 7, width: 128", held("PrimitiveInt", 5)))
+    assert [sent[id]["value"] for id in ("80", "81", "82")] == [9, 7, 128]
+    assert sent["3"]["seed"] == ["80", 0]
+    for fields, values in (
+        ("repeat: 2", [5, 6]),
+        ("seed: -1, repeat: 2", [777, 778]),
+        ("set: {Seed for all.value: -1}", [777]),
+    ):
+        sent = prompt(read(fields, held("PrimitiveInt", 5)))
+        assert [each["80"]["value"] for each in sent] == values, fields
+    assert prompt(read("", held("PrimitiveInt", -1)))[0]["80"]["value"] == 777
+
+
+def test_a_short_name_without_a_place_names_what_gives_the_value() -> None:
+    adds = held("PrimitiveInt", 5)
+    adds["80"] = node("Add", "Sum", a=1, b=2)
+    (message,) = refused("seed: 5", adds)
+    assert message.endswith(
+        "the workflow has no place for seed; use `set:` with a node and input; seed of node 3 "
+        "(KSampler) comes from node 80 (Sum) (made of 80.a, 80.b), noise_seed of node 33 "
+        "(KSamplerAdvanced) comes from node 80 (Sum) (made of 80.a, 80.b)"
+    )
+    joined = nodes(
+        n6=node("CLIPTextEncode", text=["83", 0], clip=["4", 1]),
+        n83=node("StringConcatenate", string_a="a", string_b="b", delimiter=","),
+    )
+    (message,) = refused("prompt: x", joined)
+    assert "comes from node 83 (StringConcatenate) (made of 83.string_a, 83.string_b" in message
+
+
 # -- images
 
 
@@ -373,12 +419,66 @@ def test_an_image_by_its_input_is_the_same_in_each_call() -> None:
     assert job.named == {*files, "wf.json"}
 
 
-def test_without_a_word_about_images_none_is_taken_from_the_stage_before() -> None:
-    text = b"stages:\n- txt2img: {id: base, prompt: x}\n- workflow: {file: wf.json%s}\n"
-    data = json.dumps(LOADS).encode()
-    for more, taken_from in ((b"", 0), (b", input: base", 1)):
-        job = parse_job(text % more, "job", frozenset(["wf.json"]), "job", read=lambda _: data)
-        assert plan_of(job.stages)[1].taken_from == taken_from
+def second_stage(
+    fields: str, workflow: Nodes, files: Mapping[str, bytes] | None = None
+) -> tuple[Stage, int]:
+    """A workflow behind a txt2img, and the stage that it takes its images from; 0 for none."""
+    text = f"stages:\n- txt2img: {{id: base, prompt: x}}\n- workflow: {{file: wf.json{fields}}}\n"
+    there = {"job.yaml": b"", "wf.json": json.dumps(workflow).encode(), **(files or {})}
+    job = parse_job(
+        text.encode(), "job", frozenset(there), "job", read=there.__getitem__,
+        look=lambda _: (64, 64),
+    )  # fmt: skip
+    return job.stages[1], plan_of(job.stages)[1].taken_from
+
+
+def test_a_workflow_with_one_place_for_an_image_works_on_the_stage_before() -> None:
+    # Its LoadImage names ComfyUI's own example.png, as the editor's default does.
+    stage, source = second_stage("", LOADS)
+    assert source == 1
+    assert stage.workflow is not None
+    assert stage.workflow.image == ("10", "image")
+    assert [call.images for call in calls_of(2, stage, None, ("1.png", "2.png"))] == [
+        ("1.png",), ("2.png",),
+    ]  # fmt: skip
+    assert second_stage(", input: base", LOADS)[1] == 1
+    assert second_stage("", DRAWS)[1] == 0  # it loads no image
+    assert plan_of(read("", LOADS).stages)[0].taken_from == 0  # nothing is before it
+
+
+def test_only_nodes_that_load_an_image_get_it_unasked() -> None:
+    drawn = nodes(n20=node("ImageFromText", image="PHN2Zz4="))
+    stage, source = second_stage("", drawn)
+    assert (source, stage.workflow and stage.workflow.image) == (0, None)
+    also = {**LOADS, "20": drawn["20"]}
+    stage, source = second_stage("", also)
+    assert (source, stage.workflow and stage.workflow.image) == (1, ("10", "image"))
+
+
+def test_a_job_says_that_a_later_workflow_loads_a_file_of_comfyui() -> None:
+    assert second_stage(", set: {Photo.image: example.png}", LOADS)[1] == 0
+    stage, source = second_stage(", set: {Pose.image: example.png}", TWO_LOADS)
+    assert (source, stage.workflow and stage.workflow.image) == (1, ("10", "image"))
+    pose = {"pose.png": b""}
+    stage, source = second_stage(", images: {Photo.image: pose.png}", TWO_LOADS, pose)
+    assert (source, stage.workflow and stage.workflow.image) == (1, ("12", "image"))
+
+
+def test_with_several_places_a_later_workflow_says_which_one_is_for_the_stage_before() -> None:
+    with pytest.raises(JobError) as error:
+        second_stage("", TWO_LOADS)
+    (problem,) = error.value.problems
+    assert (problem.line, problem.column) == (3, 20)
+    assert problem.message == (
+        "the picture of the stage before could be for several: Photo (10.image), Pose (12.image); "
+        "name the others: `images: {12.image: pose.png}` for a file of the job folder, `set:` for "
+        "one that ComfyUI has in its input/"
+    )
+
+
+def test_the_id_of_a_stage_among_images_belongs_into_input() -> None:
+    with pytest.raises(JobError, match='for the pictures of that stage write "input: base"'):
+        second_stage(", images: base", LOADS)
 
 
 @table(
@@ -565,6 +665,52 @@ def test_a_workflow_that_fits_passes() -> None:
     assert found(read("images: a.png", LOADS, files={"a.png": b""})) == []
 
 
+def of_seeds(most: int, least: int = 0) -> Catalogue:
+    """A ComfyUI with a sampler whose seeds end there."""
+    sampler = {
+        "input": {"required": {"seed": ["INT", {"min": least, "max": most}]}},
+        "output_node": True,
+    }
+    classes = {**CLASSES, **read_classes({"Small": sampler})}
+    return CATALOGUE.with_classes(classes, lambda *_: ())
+
+
+def test_a_drawn_seed_fits_into_each_node_that_takes_31_bits() -> None:
+    for_small = nodes(n20=node("Small", "Noise", seed=-1), n3=None, n8=None, n9=None)
+    job = read("repeat: 3", for_small)
+    seeds = draw_seeds(job.stages[0], lambda: MAX_SEED)
+    assert seeds is not None
+    assert 0 <= seeds.seed < 2**30  # what counts on from there stays below 2**31
+    assert check_against(job, of_seeds(2**31 - 1, least=1)).problems == ()
+    (problem,) = check_against(job, of_seeds(9999)).problems
+    assert problem.message == (
+        "input seed of node 20 (Noise) takes at most 9999, and a drawn seed may be as large as "
+        "2147483647: give a seed"
+    )
+    (said,) = check_against(read("seed: -1", for_small), of_seeds(9999)).problems
+    assert (said.line, said.column) == (3, 27)
+
+
+def test_the_last_seed_of_a_repetition_fits_too() -> None:
+    for_small = nodes(n20=node("Small", "Noise", seed=9998), n3=None, n8=None, n9=None)
+    assert check_against(read("repeat: 2", for_small), of_seeds(9999)).problems == ()
+    (problem,) = check_against(read("repeat: 3", for_small), of_seeds(9999)).problems
+    assert problem.message == (
+        "input seed of node 20 (Noise) takes at most 9999, and the last of 3 calls has 10000"
+    )
+
+
+@table("name", ["sd15", "SD15", "sd15.safetensors"])
+def test_a_checkpoint_may_be_named_as_in_other_stages(name: str) -> None:
+    for fields in (f"checkpoint: {name}", f"set: {{4.ckpt_name: {name}}}"):
+        job = read(fields)
+        assert found(job) == []
+        used = job.stages[0].workflow
+        assert used is not None
+        sent = with_listed_checkpoints(used.workflow, CLASSES)
+        assert sent.nodes["4"].inputs["ckpt_name"] == "sd15.safetensors"
+
+
 def test_what_does_not_fit_has_the_place_where_it_is_written() -> None:
     job = read("checkpoint: sd16.safetensors, set: {3.steps: 0}")
     assert found(job) == [
@@ -655,6 +801,40 @@ def test_a_node_that_cannot_save_is_not_waited_for() -> None:
     assert "node 12 (Prefixed) saves nothing" in message
 
 
+def warned(job: Job) -> list[str]:
+    result = checked(job)
+    assert result.problems == ()
+    return [warning.located("job.yaml") for warning in result.warnings]
+
+
+def test_a_side_that_its_node_would_silently_change_is_a_warning() -> None:
+    assert warned(read("height: 96, set: {5.width: 100}")) == [
+        "job.yaml:3:48: input width of node 5 (EmptyLatentImage) goes in steps of 8; its node may "
+        "silently use 96"
+    ]
+
+
+def test_an_embedding_that_a_prompt_of_a_workflow_names_is_looked_up() -> None:
+    held = nodes(
+        n6=node("CLIPTextEncode", "Positive", text=["20", 0], clip=["4", 1]),
+        n20=node("PrimitiveString", "Text", value="a castle"),
+    )
+    known = CATALOGUE.with_list("embeddings", {"loaded": {"easynegative": {}}, "skipped": {}})
+    known = replace(known, classes={**CLASSES, **PRIMITIVE})
+    for workflow, input in ((DRAWS, "Positive.text"), (held, "Text.value")):
+        good = read(f"set: {{{input}: 'embedding:easynegative'}}", workflow)
+        assert check_against(good, known).problems == ()
+        bad = read(f"set: {{{input}: 'a castle, embedding:easynegativ'}}", workflow)
+        (problem,) = check_against(bad, known).problems
+        assert problem.line == 3
+        assert 'no embedding "easynegativ"; did you mean "easynegative"?' in problem.message
+
+
+PRIMITIVE = read_classes(
+    {"PrimitiveString": {"input": {"required": {"value": ["STRING", {}]}}, "output": ["STRING"]}}
+)
+
+
 def test_a_call_that_is_too_large_is_refused() -> None:
     (message,) = found(read("width: 8192, height: 8192"), max_generation=1_000_000)
     assert "megapixels; max_generation" in message
@@ -692,6 +872,25 @@ def test_a_workflow_names_no_place(value: str) -> None:
 
 def test_a_prompt_may_be_any_text() -> None:
     assert read("set: {Positive.text: '/imagine ../ a castle'}")
+
+
+def test_a_prompt_that_other_nodes_hold_or_join_may_be_any_text_too() -> None:
+    joined = nodes(
+        n6=node("CLIPTextEncode", "Positive", text=["83", 0], clip=["4", 1]),
+        n83=node("StringConcatenate", string_a=["84", 0], string_b="//fog", delimiter=" / "),
+        n84=node("PrimitiveStringMultiline", "Text", value="//a castle"),
+        n7=node("TextEncodeQwenImageEdit", "Negative", prompt="/blurry", clip=["4", 1]),
+    )
+    assert read("", joined)
+    assert read("set: {Text.value: //a lighthouse}", joined)
+    # What only looks like it: a file that a node reads, a text that no encoder gets.
+    for wrong in (
+        nodes(n6=node("CLIPTextEncode", text=["83", 0], clip=["4", 1]),
+              n83=node("ReadText", text="/etc/passwd", lines=3)),
+        nodes(n84=node("PrimitiveString", value="/etc/passwd")),
+    ):  # fmt: skip
+        (message,) = refused("", wrong)
+        assert "contains a path" in message
 
 
 def test_an_input_that_is_a_place_by_its_name_is_refused_by_its_class() -> None:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from sdwatch.errors import Problem
 from sdwatch.policy.job.stage.fields import ExtraSingleImageFields, Img2ImgFields, Txt2ImgFields
 from sdwatch.policy.translation.built_in import drawing, enlarging, refusals
 from sdwatch.policy.translation.lists import WorkflowRules, lists_of
@@ -51,10 +53,11 @@ FILES = {
 
 
 def test_the_template_for_flux_fits_a_comfyui_that_has_its_files() -> None:
-    assert list(unfit(flux(), classes(**FILES))) == []
-    missing = list(unfit(flux(), classes(**{**FILES, "vae": ["sdxl.safetensors"]})))
-    assert len(missing) == 1
-    assert "ae.safetensors" in missing[0]
+    assert list(unfit(flux(), classes(**FILES), {})) == []
+    ((field, why),) = unfit(flux(), classes(**{**FILES, "vae": ["sdxl.safetensors"]}), {})
+    assert field == ""
+    assert why.startswith("flux-dev.txt2img.json: ")
+    assert "ae.safetensors" in why
 
 
 def test_a_template_gets_what_the_job_asks_for_and_keeps_its_defaults() -> None:
@@ -107,6 +110,55 @@ def test_a_job_is_checked_against_the_template_that_it_names() -> None:
     assert [field for field, _ in fitting("txt2img", {"styles": ["a"], **NAMED})] == ["styles"]
 
 
+IN_RANGE = {"steps": 20, "cfg_scale": 7.5, "width": 64, "batch_size": 2, "seed": 2**64 - 1}
+OUTSIDE = {
+    "steps": (200_000, "steps must be at most 10000, not 200000"),
+    "cfg_scale": (500.0, "cfg_scale must be at most 100, not 500"),
+    "batch_size": (5000, "batch_size must be at most 4096, not 5000"),
+    "height": (8, "height must be at least 16, not 8"),
+    "seed": (2**64, f"seed must be at most {2**64 - 1}, not {2**64}"),
+}
+
+
+@pytest.mark.parametrize("name", OUTSIDE)
+def test_a_number_outside_the_range_of_its_node_is_refused_by_the_field_of_the_job(
+    name: str,
+) -> None:
+    value, why = OUTSIDE[name]
+    known = classes(**FILES, checkpoints=["a.safetensors"])
+    built_in = WorkflowRules(known)
+    assert list(built_in("txt2img", IN_RANGE)) == []
+    assert list(built_in("txt2img", {name: value})) == [(name, why)]
+    ours = WorkflowRules(known, Templates((flux(),)))
+    assert list(ours("txt2img", {name: value, **NAMED})) == [(name, why)]
+
+
+def test_the_pictures_of_an_img2img_are_repeated_64_times_at_most() -> None:
+    rules = WorkflowRules(classes(checkpoints=["a.safetensors"]))
+    assert list(rules("img2img", {"batch_size": 64, "width": 64})) == []
+    assert list(rules("img2img", {"batch_size": 65})) == [
+        ("batch_size", "batch_size must be at most 64, not 65")
+    ]
+
+
+def test_the_last_seed_of_all_rounds_fits_and_so_does_any_that_is_drawn() -> None:
+    rules = WorkflowRules(classes(checkpoints=["a.safetensors"]))
+    near = {"seed": 2**64 - 3, "batch_size": 2}
+    assert list(rules("txt2img", {**near, "n_iter": 2})) == []
+    assert [field for field, _ in rules("txt2img", {**near, "n_iter": 3})] == ["seed"]
+    small = dict(classes(**FILES))
+    sampler = small["KSampler"]
+    seeds = replace(sampler.inputs["seed"], maximum=2**31 - 1)
+    small["KSampler"] = replace(sampler, inputs={**sampler.inputs, "seed": seeds})
+    of_small = WorkflowRules(small, Templates((flux(),)))
+    for fields in (NAMED, {"seed": -1, **NAMED}):
+        ((field, why),) = of_small("txt2img", fields)
+        assert (field, why) == (
+            "", "flux-dev.txt2img.json: a seed that is drawn may be too large for it: give a seed "
+            "of at most 2147483647",
+        )  # fmt: skip
+
+
 @table(
     ("change", "to", "place", "why"),
     [
@@ -136,10 +188,40 @@ def test_the_editors_own_format_is_refused_with_the_menu_to_use() -> None:
         read_template(FLUX.name, b'{"nodes": [], "links": []}')
 
 
-@pytest.mark.parametrize("name", ["flux.json", "flux.hires.json", ".txt2img.json"])
+@pytest.mark.parametrize(
+    "name", ["flux.json", "flux.hires.json", ".txt2img.json", "flux.workflow.json"]
+)
 def test_the_name_of_a_template_says_its_stage(name: str) -> None:
-    with pytest.raises(TemplateError, match=r"NAME\.txt2img\.json"):
+    with pytest.raises(TemplateError, match=r"NAME\.txt2img\.json, .*upscale\.json$"):
         read_template(name, FLUX.read_bytes())
+
+
+def test_a_template_stands_for_a_checkpoint_of_its_name_in_its_own_stage_only() -> None:
+    named = {"override_settings": {"sd_model_checkpoint": "flux-dev"}}
+    both = classes(**FILES, checkpoints=["flux-dev.safetensors", "b.safetensors"])
+    rules = WorkflowRules(both, Templates((flux(),)))
+    assert list(rules("img2img", named)) == []
+    template = rules("txt2img", {"negative_prompt": "fog", **named})
+    assert [field for field, _ in template] == ["negative_prompt"]
+    alone = WorkflowRules(classes(**FILES, checkpoints=["b.ckpt"]), Templates((flux(),)))
+    ((_, why),) = alone("img2img", named)
+    assert "only flux-dev.txt2img.json" in why
+    big = read_template("4x.pth.upscale.json", json.dumps(UPSCALE).encode())
+    wrong = {"4x.pth": Problem(1, 2, "is broken", file="t/4x.pth.upscale.json")}
+    enlarges = {"upscaler_1": "4x.pth"}
+    models = classes(upscale_models=["4x.pth"])
+    assert WorkflowRules(models, Templates((big,))).templates.why_not("txt2img", enlarges) == ""
+    ((_, why),) = WorkflowRules(models, Templates((), wrong))("extra-single-image", enlarges)
+    assert "is broken" in why
+
+
+def test_a_template_that_is_wrong_refuses_jobs_of_its_own_stage_only() -> None:
+    wrong = {"a": Problem(1, 2, "is broken", file="t/a.img2img.json")}
+    rules = WorkflowRules(classes(checkpoints=["a.ckpt", "b.ckpt"]), Templates((), wrong))
+    named = {"override_settings": {"sd_model_checkpoint": "a"}}
+    assert list(rules("txt2img", named)) == []
+    ((_, why),) = rules("img2img", named)
+    assert "is broken" in why
 
 
 UPSCALE = {
@@ -162,7 +244,7 @@ def test_a_template_may_enlarge() -> None:
     assert list(template.refusals({"upscaler_1": "big", "upscaler_2": "x"})) == [
         ("upscaler_2", "the template big has no {upscaler_2} in it")
     ]
-    assert list(unfit(template, classes())) == []
+    assert list(unfit(template, classes(), {})) == []
 
 
 def test_a_number_of_pictures_in_the_file_is_nobodys_guess() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -182,13 +183,15 @@ def test_what_has_no_place_is_refused_with_where_its_value_comes_from() -> None:
     linked = workflow_of(
         {
             "3": {"class_type": "KSampler", "inputs": {"seed": ["20", 0]}},
-            "20": {"class_type": "PrimitiveInt", "inputs": {"value": 5}},
+            "20": {"class_type": "Sum", "inputs": {"a": 5, "b": 6}},
         }
     )
     with pytest.raises(PlaceError) as caught:
         short_place(linked, "seed")
-    assert str(caught.value).endswith("seed of node 3 (KSampler) comes from node 20 (PrimitiveInt)")
-    with pytest.raises(PlaceError, match=r"there are 3 \(KSampler\), 20 \(PrimitiveInt\)"):
+    assert str(caught.value).endswith(
+        "seed of node 3 (KSampler) comes from node 20 (Sum) (made of 20.a, 20.b)"
+    )
+    with pytest.raises(PlaceError, match=r"there are 3 \(KSampler\), 20 \(Sum\)"):
         short_place(linked, "steps")
 
 
@@ -203,7 +206,8 @@ CLASSES = read_classes(
         "EmptyLatentImage": {
             "input": {
                 "required": {
-                    side: ["INT", {"min": 16, "max": 16384}] for side in ("width", "height")
+                    side: ["INT", {"min": 16, "max": 16384, "step": 8}]
+                    for side in ("width", "height")
                 }
                 | {"batch_size": ["INT", {"min": 1, "max": 4096}]}
             },
@@ -217,7 +221,7 @@ CLASSES = read_classes(
             "input": {
                 "required": {
                     "model": ["MODEL"],
-                    "seed": ["INT", {"min": 0}],
+                    "seed": ["INT", {"min": 0, "max": 2**64 - 1}],
                     "steps": ["INT", {"min": 1, "max": 10000}],
                     "cfg": ["FLOAT", {"min": 0.0, "max": 100.0}],
                     "sampler_name": [["euler", "heun"]],
@@ -282,11 +286,27 @@ def test_a_workflow_that_fits_has_no_misfit() -> None:
         (changed("3", model=["4", 3]), r"output 3 of 4 \(CheckpointLoaderSimple\), which has 3"),
         (changed("3", model=["4", 1]), "takes MODEL; .* gives CLIP there"),
         (changed("5", width=8), "must be at least 16, not 8"),
+        (changed("3", seed=2**64), f"must be at most {2**64 - 1}, not {2**64}$"),
+        (changed("3", seed=str(2**64)), f"must be at most {2**64 - 1}, not {2**64}$"),
+        (changed("3", seed=-(2**63)), f"must be at least 0, not -{2**63}$"),
+        (changed("3", steps=10001.0), "must be at most 10000, not 10001$"),
+        (changed("3", cfg=100.25), "must be at most 100, not 100.25$"),
+        (changed("3", steps=2.5), "must be a whole number, not 2.5$"),
     ],
 )
 def test_an_input_that_does_not_fit_is_named(made: Workflow, why: str) -> None:
     (message,) = said(made)
     assert re.search(why, message), message
+
+
+def test_the_nearest_file_is_found_without_folder_and_ending() -> None:
+    files = ["x.ckpt", "castle.safetensors", "sdxl/photo-of-a-dream.safetensors"]
+    loader = CLASSES["CheckpointLoaderSimple"]
+    rule = replace(loader.inputs["ckpt_name"], choices=tuple(files))
+    known = {**CLASSES, loader.name: replace(loader, inputs={"ckpt_name": rule})}
+    for written, near in (("castel", files[1]), ("Photo-of-dream.ckpt", files[2])):
+        (misfit,) = misfits(changed("4", ckpt_name=written), known)
+        assert misfit.message.endswith(f'did you mean "{near}"?'), misfit.message
 
 
 def test_a_node_class_that_is_missing_is_named_once() -> None:

@@ -206,7 +206,7 @@ def test_a_black_picture_is_not_answered_from_the_cache_again(comfy: Comfy) -> N
 
 
 def test_a_name_that_it_does_not_have_is_refused_with_the_node(comfy: Comfy) -> None:
-    with pytest.raises(WebUIBadRequestError, match=r"node sample-1: Value not in list"):
+    with pytest.raises(WebUIBadRequestError, match=r"workflow: sampler_name: Value not in list"):
         generate(client_of(comfy), sampler_name="No Such")
 
 

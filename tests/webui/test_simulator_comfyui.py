@@ -76,6 +76,16 @@ def test_with_a_prefix_of_its_own_only_the_save_node_runs(comfy: Comfy) -> None:
     assert comfy.file(image).exists()
 
 
+def test_a_value_may_come_from_a_node_that_holds_it(comfy: Comfy) -> None:
+    held = txt2img(seed=["80", 0], text="held")
+    held |= {"80": node("PrimitiveInt", value=41)}
+    held["6"]["inputs"]["text"] = ["81", 0]
+    held["81"] = node("PrimitiveStringMultiline", value="held")
+    both = [images_of(comfy.run(each))[0] for each in (held, txt2img("held", seed=41))]
+    first, second = (comfy.picture(image).tobytes() for image in both)
+    assert first == second
+
+
 def test_free_empties_the_cache(comfy: Comfy) -> None:
     prompt = plain(102, "sdw/freed")
     comfy.run(prompt)

@@ -324,12 +324,16 @@ class _JobReader:
         links = reader.read(part, number, given)
         node = replace(part.node, line=part.key.line, column=part.key.column)
         images = self.script_images(fields)
-        workflow = self.workflow(part, links, fields) if part.kind.runs_workflow else None
+        workflow = None
+        if part.kind.runs_workflow:
+            workflow = self.workflow(part, links, fields, follows=number > 1)
         return Stage(part.kind.name, fields, part.key.line, node, images, links, workflow)
 
-    def workflow(self, part: Part, links: Links, fields: dict[str, Any]) -> StageWorkflow | None:
-        """Read the workflow of a stage."""
-        workflow = self.workflows.read(part, links, fields)
+    def workflow(
+        self, part: Part, links: Links, fields: dict[str, Any], *, follows: bool
+    ) -> StageWorkflow | None:
+        """Read the workflow of a stage. `follows`: there is one before it."""
+        workflow = self.workflows.read(part, links, fields, follows=follows)
         if workflow is not None:
             fields |= workflow.as_set
             for place, why in reaching(workflow, part.node, self.rules):
@@ -430,6 +434,8 @@ class _JobReader:
         elif isinstance(node, Scalar) and not node.is_null:
             why = self.images.refusal(node.text)
             if why:
+                if node.text in self.ids.numbers:
+                    why += f'; for the pictures of that stage write "input: {node.text}"'
                 self.fail(node, why, unfinished=self.images.is_unfinished(node.text))
 
     def report(self, node: Node, message: str, unfinished: bool) -> None:

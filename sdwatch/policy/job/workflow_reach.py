@@ -13,23 +13,21 @@ from sdwatch.policy.job.stage.confinement import HINT, JobRules, place_in
 from sdwatch.policy.job.text.document import Node as YamlNode
 from sdwatch.policy.job.text.document import Scalar
 from sdwatch.policy.job.workflow_stage import StageWorkflow
-from sdwatch.policy.workflow.places import InputPlace
+from sdwatch.policy.workflow.places import InputPlace, prompt_texts
 from sdwatch.policy.workflow.workflow import Node, texts_in
 from sdwatch.policy.workflow.workflow_call import PREFIX
-
-_ENCODES = "CLIPTextEncode"
-"""How the classes begin whose texts are prompts and nothing else."""
 
 
 def reaching(
     used: StageWorkflow, stage: YamlNode, rules: JobRules
 ) -> Iterator[tuple[YamlNode, str]]:
     """Yield each path and address in a workflow: where it is written, and why it is refused."""
+    prompts = prompt_texts(used.workflow)
     for node in used.workflow.nodes.values():
         for name, value in node.values().items():
             if (
                 name == PREFIX  # which each call has of its own
-                or node.kind.startswith(_ENCODES)
+                or InputPlace(node.id, name) in prompts
                 or may_be_place(node, name, rules)
             ):
                 continue

@@ -7,7 +7,6 @@ another node is never cut off: what gives the value is set instead.
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -22,7 +21,8 @@ from sdwatch.policy.job.graph import Links
 from sdwatch.policy.job.points.template import Part
 from sdwatch.policy.job.text import document
 from sdwatch.policy.job.text.document import Node, Scalar, UnreadableError, text_of
-from sdwatch.policy.job.text.typed_values import found, free, locate
+from sdwatch.policy.job.text.typed_values import found, locate
+from sdwatch.policy.job.workflow_values import as_written
 from sdwatch.policy.naming import nearest, shown
 from sdwatch.policy.workflow.places import (
     SHORT_NAMES,
@@ -115,6 +115,11 @@ class StageWorkflow:
         way = self.said.get(place)
         return self.file.place(place.node) if way is None else locate(stage, way)
 
+    def places(self, stage: Node) -> dict[str, tuple[int, int]]:
+        """Return where each node is written, and each input that the job sets (`ID.NAME`)."""
+        said = {f"{place.node}.{place.input}": self.where(stage, place) for place in self.said}
+        return {**{id: self.file.place(id) for id in self.workflow.nodes}, **said}
+
     def value(self, name: str) -> Any:
         """Return the value of the one input that a short name means; None where there is none, or
         more than one."""
@@ -142,9 +147,11 @@ class WorkflowReader:
         self._fail = fail
         self._known: dict[str, WorkflowFile | None] = {}  # None: it has a mistake
 
-    def read(self, part: Part, links: Links, given: Mapping[str, Any]) -> StageWorkflow | None:
+    def read(
+        self, part: Part, links: Links, given: Mapping[str, Any], *, follows: bool
+    ) -> StageWorkflow | None:
         """Return the workflow of a stage, None where it cannot be read. `given`: its fields,
-        typed; a missing one had a mistake."""
+        typed; a missing one had a mistake. `follows`: there is a stage before it."""
         nodes = {key.text: value for key, value in part.entries if not _is_null(value)}
         node = nodes.get("file")
         if not isinstance(node, Scalar):
@@ -156,7 +163,8 @@ class WorkflowReader:
         if file is None:
             return None
         stage = _Stage(file, nodes, given, lambda place, why: self._fail(place, why, False))
-        return stage.read(takes_image=bool(links.inputs) or links.taken_from is not None)
+        takes_image = bool(links.inputs) or links.taken_from is not None
+        return stage.read(takes_image=takes_image, follows=follows)
 
     def _file(self, node: Scalar) -> WorkflowFile | None:
         names = self._files.names
@@ -229,8 +237,9 @@ class _Stage:
         self._values: dict[tuple[str, str], Any] = {}
         self._said: dict[InputPlace, Way] = {}
 
-    def read(self, *, takes_image: bool) -> StageWorkflow:
-        """Return the whole. `takes_image`: each call has an image, from wherever."""
+    def read(self, *, takes_image: bool, follows: bool) -> StageWorkflow:
+        """Return the whole. `takes_image`: each call has an image, from wherever; `follows`: else
+        it takes those of the stage before, if it loads any."""
         self._set()
         self._short_names()
         images = self._images_by_place()
@@ -239,6 +248,8 @@ class _Stage:
         image = None
         if takes_image or isinstance(self._given.get("images"), list):
             image = self._place_of_image(workflow)
+        elif follows:
+            image = self._place_for_stage_before(workflow)
         return StageWorkflow(
             self._file,
             workflow,
@@ -330,8 +341,23 @@ class _Stage:
                     images[place] = given[key.text]
         return images
 
+    def _free(self, places: Iterable[InputPlace]) -> list[InputPlace]:
+        return [place for place in places if place not in self._said]
+
+    def _place_for_stage_before(self, workflow: Workflow) -> InputPlace | None:
+        places = self._free(image_places(workflow, by_class=True))
+        if len(places) > 1:
+            self._fail(
+                self._nodes["file"],
+                f"the picture of the stage before could be for several: "
+                f"{listed(workflow, places)}; name the others: `images: {{%s.%s: pose.png}}` for "
+                "a file of the job folder, `set:` for one that ComfyUI has in its input/"
+                % places[-1],
+            )
+        return places[0] if len(places) == 1 else None
+
     def _place_of_image(self, workflow: Workflow) -> InputPlace | None:
-        places = [place for place in image_places(workflow) if place not in self._said]
+        places = self._free(image_places(workflow))
         if len(places) == 1:
             return places[0]
         node = self._nodes.get("images") or self._nodes["input"]
@@ -386,29 +412,6 @@ class _Stage:
 
 _MOST_NAMED = 6
 _MOST_MISTAKES = 20
-
-_WHOLE = re.compile(r"[-+]?[0-9]{1,20}")
-_NUMBER = re.compile(r"[-+]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][-+]?[0-9]+)?")
-
-
-def as_written(node: Scalar, now: Any) -> Any:
-    """Return the value that a text of a job file is for an input whose value is `now`: a text stays
-    what it is, as `007` does, and a number is never rounded. Raises ValueError with what it must
-    be."""
-    text = node.text
-    if isinstance(now, str):
-        return "" if node.is_null and not text.strip() else text
-    if isinstance(now, bool):
-        if text.lower() not in ("true", "false"):
-            raise ValueError("true or false")
-        return text.lower() == "true"
-    if isinstance(now, int | float):
-        if _WHOLE.fullmatch(text):
-            return int(text)
-        if _NUMBER.fullmatch(text) and math.isfinite(float(text)):
-            return float(text)
-        raise ValueError("a number such as 7 or 7.5")
-    return free(node)
 
 
 def _is_whole(value: object) -> bool:

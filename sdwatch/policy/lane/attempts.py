@@ -361,8 +361,10 @@ def _capture(turn: Turn, call: LaneCall) -> None:
 
 def on_given_up(turn: Turn, call: LaneCall, _: LaneEvent) -> None:
     """End a call that nobody needs any more. Its generation is not waited for."""
-    if call.in_flight and turn.state.setup.managed:
-        turn.do(Interrupt(call.id))
+    state = turn.state
+    if call.in_flight and state.setup.managed:
+        stays = state.stopping and state.setup.leaves_running
+        turn.do(Interrupt(call.id, but_queued=stays))
     abandoned(turn, call)
     turn.answer(call, GivenUp())
 

@@ -147,10 +147,12 @@ class Abandon(Effect):
 @dataclass(frozen=True)
 class Interrupt(Effect):
     """End the generation of the POST in flight. Slow: InterruptRefused where that fails. `waits`:
-    its reply is still waited for."""
+    its reply is still waited for. `but_queued`: a prompt in the queue of a ComfyUI stays there, and
+    the next start takes its result."""
 
     call: int
     waits: bool = False
+    but_queued: bool = False
 
 
 @dataclass(frozen=True)

@@ -95,6 +95,27 @@ def _why(name: str) -> str:
     return f"ComfyUI's built-in workflow has nothing for {name}; use a workflow of your own"
 
 
+FIELDS: Mapping[str, str] = {
+    "seed": "seed",
+    "steps": "steps",
+    "cfg": "cfg_scale",
+    "width": "width",
+    "height": "height",
+    "batch_size": "batch_size",
+    "amount": "batch_size",
+    "denoise": "denoising_strength",
+}
+"""The numbers in the workflow of a txt2img or img2img, each with its field of the job."""
+
+_NAMES: Mapping[str, str] = {
+    **FIELDS,
+    "ckpt_name": CHECKPOINT,
+    "sampler_name": "sampler_name",
+    "scheduler": "scheduler",
+    "model_name": "upscaler_1",
+}
+
+
 def drawing(
     fields: Mapping[str, Any], checkpoint: str, prefix: str, images: Sequence[str] = ()
 ) -> Workflow:
@@ -106,7 +127,8 @@ def drawing(
     would write one file). The images of one call come from one SaveImage for each round of
     `n_iter`, named `save-1`, `save-2` …
     """
-    return Workflow({node.id: node for node in _drawing(fields, checkpoint, prefix, images)})
+    nodes = {node.id: node for node in _drawing(fields, checkpoint, prefix, images)}
+    return Workflow(nodes, _NAMES)
 
 
 def _drawing(
@@ -199,7 +221,8 @@ def enlarging(
         _scale("scaled", [source, 0], method, width, height),
         _save("save-1", "scaled", prefix),
     ]
-    return Workflow({node.id: node for node in nodes})
+    enlarged = {"width": "upscaling_resize", "height": "upscaling_resize"}
+    return Workflow({node.id: node for node in nodes}, {**_NAMES, **enlarged})
 
 
 def canary_picture(color: int, width: int, height: int, batch: int) -> Workflow:

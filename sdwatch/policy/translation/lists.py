@@ -9,39 +9,19 @@ from pathlib import PureWindowsPath
 from typing import Any
 
 from sdwatch.policy.job.stage.stage_kinds import STAGES
-from sdwatch.policy.translation.built_in import PIXEL_METHODS, refusals
+from sdwatch.policy.translation.built_in import FIELDS, PIXEL_METHODS, drawing, refusals
 from sdwatch.policy.translation.samplers import sampler_names, scheduler_names
-from sdwatch.policy.translation.templates import Templates, asked_for, unfit
+from sdwatch.policy.translation.templates import Templates, asked_for, last_of, unfit
+from sdwatch.policy.workflow.checkpoints import checkpoint_meant, checkpoints, choices
 from sdwatch.policy.workflow.node_classes import NodeClasses
+from sdwatch.policy.workflow.preflight import misfits
 
 NO_TEMPLATES = Templates()
 
 
-def choices(classes: NodeClasses, kind: str, input: str) -> tuple[str, ...]:
-    """Return the names that an input of a node class takes; () where there is no such list."""
-    found = classes.get(kind)
-    rule = found.inputs.get(input) if found else None
-    return (rule.choices or ()) if rule else ()
-
-
-def checkpoints(classes: NodeClasses) -> tuple[str, ...]:
-    """Return the checkpoints, as CheckpointLoaderSimple names them: paths below their folder."""
-    return choices(classes, "CheckpointLoaderSimple", "ckpt_name")
-
-
-def checkpoint_meant(name: str, listed: Sequence[str]) -> str:
-    """Return the checkpoint of the list that a job's name means: as it is listed, or without its
-    folder or its ending; '' where none or several are meant. Case is passed over."""
-    if name in listed:
-        return name
-    found = [each for each in listed if name.lower() in _spellings(each)]
-    return found[0] if len(found) == 1 else ""
-
-
-def _spellings(listed: str) -> set[str]:
-    path = PureWindowsPath(listed)
-    both = (path.as_posix(), path.with_suffix("").as_posix(), path.name, path.stem, listed)
-    return {spelling.lower() for spelling in both}
+def upscalers(classes: NodeClasses) -> tuple[str, ...]:
+    """Return what enlarges a picture: methods without a model, and its upscale models."""
+    return (*PIXEL_METHODS, *choices(classes, "UpscaleModelLoader", "model_name"))
 
 
 def lists_of(
@@ -59,13 +39,12 @@ def lists_of(
     ]
     samplers = sampler_names(choices(classes, "KSampler", "sampler_name"))
     schedulers = scheduler_names(choices(classes, "KSampler", "scheduler"))
-    upscalers = [*PIXEL_METHODS, *choices(classes, "UpscaleModelLoader", "model_name")]
-    upscalers += templates.names(upscale=True)
+    enlargers = [*upscalers(classes), *templates.names(upscale=True)]
     return {
         "sd-models": models,
         "samplers": [{"name": name} for name in samplers],
         "schedulers": [{"name": name} for name in schedulers],
-        "upscalers": [{"name": name} for name in upscalers],
+        "upscalers": [{"name": name} for name in enlargers],
         "embeddings": {"loaded": {name: {} for name in embeddings}, "skipped": {}},
     }
 
@@ -79,14 +58,30 @@ class WorkflowRules:
     templates: Templates = NO_TEMPLATES
 
     def __call__(self, stage: str, fields: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-        if why := self.templates.why_not(stage, fields):
+        has_model = self._has_model(stage, asked_for(stage, fields))
+        if why := self.templates.why_not(stage, fields, has_model=has_model):
             yield "", why
         elif (template := self.templates.named(stage, fields)) is not None:
             yield from template.refusals(fields)
-            yield from (("", f"{template.file}: {why}") for why in unfit(template, self.classes))
+            yield from unfit(template, self.classes, fields)
         else:
             yield from ((refusal.field, refusal.why) for refusal in refusals(stage, fields))
             yield from self._without_checkpoint(stage, fields)
+            if STAGES[stage].has_steps:
+                yield from self._outside_ranges(stage, fields)
+
+    def _has_model(self, stage: str, name: str) -> bool:
+        """Return whether ComfyUI itself has a checkpoint, or an upscaler, of this name."""
+        if STAGES[stage].has_steps:
+            return bool(checkpoint_meant(name, checkpoints(self.classes)))
+        return name in upscalers(self.classes)
+
+    def _outside_ranges(self, stage: str, fields: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+        images = ["image"] if STAGES[stage].needs_image else []
+        drawn = last_of({**fields, **({"init_images": images} if images else {})})
+        for misfit in misfits(drawing(drawn, "", "sdwatch", images), self.classes):
+            if misfit.why and (field := FIELDS.get(misfit.input, "")) in fields:
+                yield field, f"{field} {misfit.why}"
 
     def _without_checkpoint(
         self, stage: str, fields: Mapping[str, Any]

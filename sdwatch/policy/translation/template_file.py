@@ -27,6 +27,7 @@ from sdwatch.policy.translation.built_in import (
     matters,
 )
 from sdwatch.policy.translation.samplers import sampler_and_scheduler
+from sdwatch.policy.workflow.places import InputPlace
 from sdwatch.policy.workflow.workflow import Workflow, WorkflowError, read_workflow
 
 PREFIX = "filename_prefix"
@@ -75,6 +76,11 @@ class WorkflowTemplate:
     def file(self) -> str:
         """Return what its file is called."""
         return f"{self.name}.{STAGES[self.stage].short_name}.json"
+
+    def fields_at(self, place: InputPlace) -> list[str]:
+        """Return the placeholders in an input."""
+        value = self.workflow.nodes[place.node].inputs.get(place.input)
+        return [use[1] for use in _USE.finditer(value)] if isinstance(value, str) else []
 
     def refusals(self, fields: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         """Yield the fields of a stage that it has no place for, with why."""
@@ -158,8 +164,9 @@ def read_template(file: str, data: bytes) -> WorkflowTemplate:
 
 def _name_and_stage(file: str) -> tuple[str, str]:
     name, _, stage = file.removesuffix(".json").rpartition(".")
-    if not name or stage not in STAGE_NAMES:
-        stages = ", ".join(f"NAME.{kind.short_name}.json" for kind in STAGES.values())
+    if not name or stage not in STAGE_NAMES or STAGE_NAMES[stage].runs_workflow:
+        kinds = (kind for kind in STAGES.values() if not kind.runs_workflow)
+        stages = ", ".join(f"NAME.{kind.short_name}.json" for kind in kinds)
         raise TemplateError(1, 1, f"a template's file is called {stages}")
     return name, STAGE_NAMES[stage].name
 

@@ -151,7 +151,8 @@ def _text(data: Mapping[str, Any], name: str) -> str:
 
 def refusal_in(answer: Any, workflow: Workflow) -> str:
     """Return why ComfyUI refused a workflow, or a part of it, by its answer to the POST; '' where
-    it refused nothing. Nodes are named by id and title."""
+    it refused nothing. Nodes are named by id and title; of a workflow that is built in, the fields
+    of the job are instead."""
     if not isinstance(answer, dict):
         return ""
     said = list(_node_errors(answer.get("node_errors"), workflow))
@@ -160,7 +161,7 @@ def refusal_in(answer: Any, workflow: Workflow) -> str:
         said = [": ".join(filter(None, (_text(error, "message"), _text(error, "details"))))]
     elif not said and isinstance(error, str):
         said = [error]
-    return "; ".join(said)
+    return "; ".join(dict.fromkeys(said))
 
 
 def _node_errors(errors: Any, workflow: Workflow) -> Iterator[str]:
@@ -169,5 +170,12 @@ def _node_errors(errors: Any, workflow: Workflow) -> Iterator[str]:
         listed = given.get("errors") if isinstance(given, dict) else None
         for error in listed[:_MOST_ERRORS] if isinstance(listed, list) else []:
             if isinstance(error, dict):
-                words = filter(None, (_text(error, "message"), _text(error, "details")))
-                yield f"node {node.shown if node else id}: {': '.join(words)}"
+                extra, details = error.get("extra_info"), _text(error, "details")
+                named = _text(extra, "input_name") if isinstance(extra, dict) else ""
+                name = workflow.fields.get(named, "")
+                words = (_text(error, "message"), "" if name and details == named else details)
+                places = workflow.places
+                place = places.get(f"{id}.{named}") or places.get(str(id), "")
+                where = name or f"node {node.shown if node else id}"
+                where += f" at {place}" if place else ""
+                yield f"{where}: {': '.join(filter(None, words))}"

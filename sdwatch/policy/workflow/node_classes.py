@@ -14,14 +14,15 @@ from typing import Any
 @dataclass(frozen=True)
 class InputRule:
     """What an input takes. `type`: as nodes link by it; "COMBO" for one of `choices`. `minimum`,
-    `maximum`: of a number. `uploads`: its names are files that a person uploads, so more may come.
-    """
+    `maximum`: of a number; `step`: of a whole one, counted from the minimum. `uploads`: its names
+    are files that a person uploads, so more may come."""
 
     type: str
     required: bool
     choices: tuple[str, ...] | None = None
     minimum: float | None = None
     maximum: float | None = None
+    step: int = 1
     uploads: bool = False
 
 
@@ -85,6 +86,7 @@ def _rule(written: Any, *, required: bool) -> InputRule | None:
         choices=tuple(map(str, choices)) if isinstance(choices, list) else None,
         minimum=_number(options.get("min")),
         maximum=_number(options.get("max")),
+        step=step if isinstance(step := options.get("step"), int) and step > 0 else 1,
         uploads=any(str(key).endswith("_upload") for key in options),
     )
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+import difflib
+import re
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from typing import NamedTuple
 
 from sdwatch.policy.naming import did_you_mean, shown, some_of
-from sdwatch.policy.workflow.workflow import Link, Node, Workflow, shortly
+from sdwatch.policy.workflow.workflow import Link, Node, Workflow, link_of, shortly
 
 
 class PlaceError(ValueError):
@@ -81,9 +83,18 @@ def _nodes_there(workflow: Workflow) -> str:
 _MOST_LISTED = 12
 
 
-def image_places(workflow: Workflow) -> list[InputPlace]:
-    """Return the inputs that name an image to load, as LoadImage's `image` does."""
-    return list(_ending_in("image")(workflow))
+def image_places(workflow: Workflow, *, by_class: bool = False) -> list[InputPlace]:
+    """Return the inputs that name an image to load, as LoadImage's `image` does. `by_class`: only
+    those of nodes whose class says that it loads one."""
+    found = (
+        _value_of(workflow, node, "image")
+        for node in workflow.nodes.values()
+        if not by_class or _LOADS.search(node.kind)
+    )
+    return list(dict.fromkeys(place for place in found if place is not None))
+
+
+_LOADS = re.compile(r"load.?image", re.IGNORECASE)
 
 
 # -- short names
@@ -105,13 +116,20 @@ def short_place(workflow: Workflow, name: str) -> InputPlace:
 
 def _linked(workflow: Workflow, name: str) -> str:
     """Return from where the inputs that a short name would mean come, '' where there are none."""
+    inputs = _INPUTS.get(name) or (_TEXTS if "prompt" in name else (name,))
     found = [
-        f"{input} of node {node.shown} comes from node {source.shown}"
+        f"{input} of node {node.shown} comes from node {source.shown}{_values_of(source)}"
         for node in workflow.nodes.values()
         for input, link in node.links()
-        if input in _INPUTS.get(name, ()) and (source := workflow.nodes.get(link.node))
+        if input in inputs and (source := workflow.nodes.get(link.node))
     ]
     return f"; {some_of(found)}" if found else ""
+
+
+def _values_of(node: Node) -> str:
+    """Return what can be set in a node, for people: ` (made of 80.a, 80.b)`."""
+    named = [f"{shortly(node.id)}.{shortly(input)}" for input in node.values()]
+    return f" (made of {some_of(named)})" if named else ""
 
 
 def places_for(workflow: Workflow, name: str) -> list[InputPlace]:
@@ -142,6 +160,19 @@ def nearest_name(name: str, names: Iterable[str]) -> str:
     return did_you_mean(name, list(islice(short, _MOST_COMPARED)))
 
 
+def nearest_file(name: str, names: Sequence[str]) -> str:
+    """Return the same for files, which people name without their folder and ending."""
+    if len(name) > _LONGEST_COMPARED:
+        return ""
+    short = (each for each in names[:_MOST_COMPARED] if len(each) <= _LONGEST_COMPARED)
+    stems = {_FOLDER_AND_ENDING.sub("", each).lower(): each for each in short}
+    near = difflib.get_close_matches(_FOLDER_AND_ENDING.sub("", name).lower(), stems, 1)
+    return f'; did you mean "{stems[near[0]]}"?' if near else ""
+
+
+_FOLDER_AND_ENDING = re.compile(r".*[/\\]|\.[A-Za-z0-9]{2,12}$")
+
+
 def _samplers(workflow: Workflow) -> Iterator[Node]:
     """Return the nodes that sample: conditioning goes in there."""
     for node in workflow.nodes.values():
@@ -150,13 +181,34 @@ def _samplers(workflow: Workflow) -> Iterator[Node]:
 
 
 def _ending_in(*names: str) -> Callable[[Workflow], Iterator[InputPlace]]:
-    """Return a search for plain values with these names."""
+    """Return a search for the values of inputs with these names."""
 
     def search(workflow: Workflow) -> Iterator[InputPlace]:
         for node in workflow.nodes.values():
-            yield from (InputPlace(node.id, name) for name in node.values() if name in names)
+            for name in names:
+                if (place := _value_of(workflow, node, name)) is not None:
+                    yield place
 
     return search
+
+
+def _value_of(workflow: Workflow, node: Node, name: str) -> InputPlace | None:
+    """Return where the value of an input is written: there, or in the node that it is linked to,
+    if that does nothing but hold a value, as PrimitiveInt does; None where it is computed."""
+    seen = {node.id}
+    while name in node.inputs:
+        if (link := link_of(node.inputs[name])) is None:
+            return InputPlace(node.id, name)
+        source = workflow.nodes.get(link.node)
+        if source is None or source.id in seen or list(source.inputs) != [_HELD]:
+            return None
+        node, name = source, _HELD
+        seen.add(node.id)
+    return None
+
+
+_HELD = "value"
+"""The one input of a node that holds a value (comfy_extras/nodes_primitive.py of 0.33.0)."""
 
 
 def _size(name: str) -> Callable[[Workflow], Iterator[InputPlace]]:
@@ -165,9 +217,10 @@ def _size(name: str) -> Callable[[Workflow], Iterator[InputPlace]]:
 
     def search(workflow: Workflow) -> Iterator[InputPlace]:
         for node in workflow.nodes.values():
-            has_sides = {"width", "height", "batch_size"} <= node.values().keys()
-            if has_sides and "latent" in node.kind.lower():
-                yield InputPlace(node.id, name)
+            has_sides = {"width", "height", "batch_size"} <= node.inputs.keys()
+            place = _value_of(workflow, node, name)
+            if place is not None and has_sides and "latent" in node.kind.lower():
+                yield place
 
     return search
 
@@ -213,12 +266,51 @@ _TEXTS = ("text", "text_g", "text_l", "clip_l", "t5xxl", "prompt", "string", "va
 """Inputs of encoders, and of nodes that only hold a text."""
 
 
+def prompt_texts(workflow: Workflow) -> set[InputPlace]:
+    """Return the texts that end in a text encoder, and nowhere in a file: its own, and those of
+    nodes that hold one text, or that only join some."""
+    rest: list[tuple[Node, Collection[str]]] = []
+    for node in workflow.nodes.values():
+        if node.kind.startswith(_ENCODES):
+            rest.append((node, node.inputs))
+        elif any(name == "clip" for name, _ in node.links()):
+            rest.append((node, _TEXTS))
+    found, seen = set[InputPlace](), set[str]()
+    while rest:
+        node, names = rest.pop()
+        seen.add(node.id)
+        found |= {InputPlace(node.id, name) for name in node.values() if name in names}
+        for name, link in node.links():
+            source = workflow.nodes.get(link.node) if name in names else None
+            if source is None or source.id in seen:
+                continue
+            if source.kind in _JOIN:
+                rest.append((source, source.inputs))
+            elif len(source.inputs) == 1:
+                rest.append((source, _TEXTS))
+    return found
+
+
+_ENCODES = "CLIPTextEncode"
+_JOIN = (
+    "StringConcatenate",
+    "StringReplace",
+    "StringSubstring",
+    "StringTrim",
+    "CaseConverter",
+    "RegexReplace",
+)
+"""Classes that take texts, and how to change these (comfy_extras/nodes_string.py of 0.33.0)."""
+
+
 _INPUTS: Mapping[str, tuple[str, ...]] = {
     "seed": ("seed", "noise_seed"),
     "steps": ("steps",),
     "cfg": ("cfg",),
     "checkpoint": ("ckpt_name",),
 }
+"""The inputs that a short name means, but for those that only some nodes have it by."""
+
 
 _SHORT: Mapping[str, Callable[[Workflow], Iterator[InputPlace]]] = {
     "prompt": _prompt("positive", "conditioning"),

@@ -6,6 +6,7 @@ out, and answers 200 (measured with ComfyUI 0.33.0).
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
@@ -13,18 +14,19 @@ from typing import Any
 
 from sdwatch.policy.naming import quoted, some_of
 from sdwatch.policy.workflow.node_classes import InputRule, NodeClass, NodeClasses
-from sdwatch.policy.workflow.places import InputPlace, nearest_name
+from sdwatch.policy.workflow.places import InputPlace, nearest_file, nearest_name
 from sdwatch.policy.workflow.workflow import Link, Node, Workflow, link_of, shortly
 
 
 @dataclass(frozen=True)
 class Misfit:
     """Why this ComfyUI cannot run a workflow. `node`: the id of the node, '' for all of it;
-    `input`: which of its inputs, '' for none."""
+    `input`: which of its inputs, '' for none. `why`: of a value, what the input takes instead."""
 
     node: str
     input: str
     message: str
+    why: str = ""
 
 
 def misfits(
@@ -96,7 +98,7 @@ def _of_inputs(
             why = _wrong_value(value, rule)
         if why:
             words = f"input {shortly(name)} of node {node.shown} {why}"
-            yield Misfit(node.id, name, words)
+            yield Misfit(node.id, name, words, "" if link else why)
 
 
 def _wrong_link(workflow: Workflow, link: Link, rule: InputRule, classes: NodeClasses) -> str:
@@ -166,25 +168,45 @@ _FEW = 12
 
 
 def _nearest(name: str, choices: tuple[str, ...]) -> str:
-    near = nearest_name(name, choices)
+    near = nearest_file(name, choices)
     return near or (f"; it has {some_of(list(choices))}" if len(choices) <= _FEW else "")
 
 
 def _wrong_number(value: Any, rule: InputRule) -> str:
-    """ComfyUI takes "64" for a number, too."""
-    try:
-        number = float(value)
-    except (TypeError, ValueError):
+    number = _number(value)
+    if number is None:
         return "must be a number"
-    if number != number or number in (float("inf"), float("-inf")):
-        return "must be a number"
-    if rule.type == "INT" and not number.is_integer():
+    if rule.type == "INT" and isinstance(number, float) and not number.is_integer():
         return f"must be a whole number, not {number:g}"  # ComfyUI would cut the rest off
     if rule.minimum is not None and number < rule.minimum:
-        return f"must be at least {rule.minimum:g}, not {number:g}"
+        return f"must be at least {plain(rule.minimum)}, not {plain(number)}"
     if rule.maximum is not None and number > rule.maximum:
-        return f"must be at most {rule.maximum:g}, not {number:g}"
+        return f"must be at most {plain(rule.maximum)}, not {plain(number)}"
     return ""
+
+
+def _number(value: Any) -> int | float | None:
+    """Return a number, a whole one as such: a float has no place for the last digits of a seed.
+    ComfyUI takes "64" for one, too."""
+    try:
+        if isinstance(value, int) or (isinstance(value, str) and _WHOLE.fullmatch(value)):
+            return int(value)
+        number = float(value)
+    except (TypeError, ValueError):
+        return None
+    if not math.isfinite(number):
+        return None
+    return int(number) if number.is_integer() and abs(number) < _EXACT else number
+
+
+def plain(number: float) -> str:
+    """Return a number for people, with all digits of a whole one."""
+    known = _number(number)
+    return str(known) if isinstance(known, int) else f"{number:g}"
+
+
+_WHOLE = re.compile(r"\s*[-+]?[0-9]{1,40}\s*")
+_EXACT = 2.0**53
 
 
 def _circles(workflow: Workflow) -> Iterator[Misfit]:

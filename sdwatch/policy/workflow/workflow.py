@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
 MAX_BYTES = 8_000_000
@@ -82,9 +82,13 @@ def shortly(name: str) -> str:
 
 @dataclass(frozen=True)
 class Workflow:
-    """A workflow. `nodes`: by id, in the order of the file."""
+    """A workflow. `nodes`: by id, in the order of the file. `fields`: of one that is built in, the
+    field of a job by the name of an input: nobody has seen its nodes. `places`: where a node or an
+    input (`ID.NAME`) is written, for messages."""
 
     nodes: Mapping[str, Node]
+    fields: Mapping[str, str] = field(default_factory=dict, compare=False)
+    places: Mapping[str, str] = field(default_factory=dict, compare=False)
 
     def with_values(self, values: Mapping[tuple[str, str], Any]) -> Workflow:
         """Return it with other inputs. `values`: by id and name of the input."""

@@ -34,6 +34,7 @@ class WorkflowCall:
                 "nodes": self.workflow.as_prompt(),
                 "images": [list(place) for place in self.images],
                 "outputs": list(self.outputs),
+                "places": dict(self.workflow.places),
             }
         }
 
@@ -66,7 +67,7 @@ def call_in(payload: Mapping[str, Any]) -> WorkflowCall | None:
     if not isinstance(carried, Mapping):
         return None
     return WorkflowCall(
-        workflow_of(carried["nodes"]),
+        replace(workflow_of(carried["nodes"]), places=carried.get("places", {})),
         tuple(InputPlace(*place) for place in carried["images"]),
         tuple(carried["outputs"]),
     )

@@ -323,11 +323,11 @@ class ComfyUIClient(ComfyUIQuestions):
             return
         if status == 200:
             self.cancel(id, self.answer_limit)
-            why = f"a part of the workflow was refused: {why}"
         elif status >= 500 and self._has_arrived(id):
             return
         if status in (200, 400):
-            words = f"ComfyUI refused the workflow: {why or 'without a reason'}"
+            what = "the workflow" if status == 400 else "a part of the workflow"
+            words = f"ComfyUI refused {what}: {why or 'without a reason'}"
             raise WebUIBadRequestError(words, status=status, said=why)
         raise error_for(status, said, "/prompt", "")
 

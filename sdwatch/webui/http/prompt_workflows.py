@@ -15,8 +15,12 @@ from sdwatch.policy.failure.facts import checkpoint_named
 from sdwatch.policy.job.outputs.picture import NoPictureError, size_of, smallest_picture
 from sdwatch.policy.job.stage.stage_kinds import STAGES
 from sdwatch.policy.translation.built_in import canary_picture, drawing, enlarging
-from sdwatch.policy.translation.lists import checkpoint_meant, checkpoints
 from sdwatch.policy.translation.template_file import WorkflowTemplate
+from sdwatch.policy.workflow.checkpoints import (
+    checkpoint_meant,
+    checkpoints,
+    with_listed_checkpoints,
+)
 from sdwatch.policy.workflow.node_classes import NodeClasses
 from sdwatch.policy.workflow.repeated import without_traces
 from sdwatch.policy.workflow.workflow import Workflow, WorkflowError
@@ -62,7 +66,7 @@ class WorkflowsOfCalls:
             for number, image in enumerate(images, 1)
         ]
         if own is not None:
-            workflow = own.ready(folder, names)
+            workflow = with_listed_checkpoints(own.ready(folder, names), self._classes())
             return self._as_test(workflow) if canary else self._run_anyway(workflow, folder)
         if (template := self._template(stage, payload)) is not None:
             try:

@@ -35,19 +35,32 @@ class CheckReport:
         self.kind = catalogue.kind
         self.webui = f"this WebUI ({catalogue.kind.title})"
         self.problems: list[Problem] = []
+        self.warnings: list[Problem] = []
         self.skipped: dict[str, str] = {}
         self.refusing: set[str] = set()
         self.stage: Stage
 
     def fail(self, place: Place, message: str) -> None:
+        self.fail_at(self._where(place), message)
+
+    def warn(self, place: Place, message: str) -> None:
+        self.warn_at(self._where(place), message)
+
+    def _where(self, place: Place) -> tuple[int, int]:
         node = self.stage.node
-        self.fail_at(locate(node, place) if node else (self.stage.line, 1), message)
+        return locate(node, place) if node else (self.stage.line, 1)
 
     def fail_at(self, where: tuple[int, int], message: str) -> None:
         """Report a problem in this line and column."""
         problem = Problem(*where, message)
         if problem not in self.problems:  # a prompt may name the same LoRA twice
             self.problems.append(problem)
+
+    def warn_at(self, where: tuple[int, int], message: str) -> None:
+        """Report in the same way what is no reason to refuse the job."""
+        warning = Problem(*where, message)
+        if warning not in self.warnings:
+            self.warnings.append(warning)
 
     def names(self, route: str) -> Names | None:
         """Return a list; None if the WebUI does not have it, which is noted."""
@@ -68,7 +81,7 @@ def nearest_name(name: str, names: Names) -> str:
 _TYPO = 0.85
 _OLD_HASH = re.compile(r"(?:.*\[)?[0-9a-fA-F]{8}\]?")  # AUTOMATIC1111's first, which no list has
 _LORA = re.compile(r"<lora:([^:>]+)")
-_EMBEDDING = re.compile(r"(?i)\bembedding:([\w.-]*\w)")
+EMBEDDING = re.compile(r"(?i)\bembedding:([\w.-]*\w)")
 # What is accepted in addition to the names of a list.
 _ALSO: Mapping[str, tuple[str, ...]] = {
     "checkpoint": ("None", "none", "Use same checkpoint"),
@@ -277,8 +290,13 @@ class NameChecks:
 
     def negative_prompt(self, place: Place, text: str) -> None:
         """Check the embeddings; LoRAs belong only into the other prompt."""
-        for embedding in filter(_is_a_name, _EMBEDDING.findall(text)):
+        for embedding in embeddings_in(text):
             self.name("embedding", "embeddings", place, embedding)
+
+
+def embeddings_in(text: str) -> list[str]:
+    """Return the embeddings that a text names as `embedding:NAME`."""
+    return list(filter(_is_a_name, EMBEDDING.findall(text)))
 
 
 _ROLE = {ALWAYS_ON: "an always-on script", SELECTABLE: "a selectable script"}

@@ -46,6 +46,9 @@ def _is_due(each: Completion, stage: str, fields: Mapping[str, Any]) -> bool:
 
 
 MAX_SEED = 2**32 - 1
+DRAWN_FOR_WORKFLOWS = 2**30
+"""So many seeds are drawn from for a workflow: nodes of extensions take 31 bits, and images and
+repetitions count on from there."""
 NO_SUBSEED = -1
 
 DEFAULT_SIDE = 512  # pixels: of a txt2img that gives none
@@ -133,7 +136,8 @@ def _seeds_of_workflow(stage: Stage, draw: Callable[[], int]) -> Seeds | None:
     given = stage.workflow.seed if stage.workflow else None
     if given is None:
         return None
-    return Seeds(given if given >= 0 else draw(), NO_SUBSEED, drawn=given < 0)
+    seed = given if given >= 0 else draw() % DRAWN_FOR_WORKFLOWS
+    return Seeds(seed, NO_SUBSEED, drawn=given < 0)
 
 
 def counted_on(seeds: Seeds | None, stage: Stage, steps: int) -> Seeds | None:
@@ -169,7 +173,7 @@ def works_on_images(stage: Stage) -> bool:
     kind = STAGES[stage.kind]
     if not kind.runs_workflow:
         return kind.needs_image
-    return bool(own_images(stage)) or stage.links.taken_from is not None
+    return stage.workflow is not None and stage.workflow.image is not None
 
 
 def takes_of(stage: Stage, inputs: Sequence[str]) -> list[tuple[str, ...]]:

@@ -15,6 +15,7 @@ from sdwatch.errors import Problem
 from sdwatch.policy.job.calls.catalogue import CHANGING, JSON_TYPES, Catalogue, FieldRule
 from sdwatch.policy.job.calls.name_checks import CheckReport, NameChecks
 from sdwatch.policy.job.calls.payload import own_images, taken_from
+from sdwatch.policy.job.calls.prompt_checks import warn_of_prompts
 from sdwatch.policy.job.calls.size_checks import SizeChecks
 from sdwatch.policy.job.calls.workflow_checks import check_workflow
 from sdwatch.policy.job.files.job_images import Size
@@ -27,11 +28,12 @@ from sdwatch.policy.naming import did_you_mean
 
 @dataclass(frozen=True)
 class Checked:
-    """The result of a preflight. `problems`: why this WebUI cannot do the job. `notes`: what was
-    not checked, and why. `stale`: lists that lacked a name and may have changed since they were
-    read."""
+    """The result of a preflight. `problems`: why this WebUI cannot do the job. `warnings`: what it
+    does otherwise than the job may mean. `notes`: what was not checked, and why. `stale`: lists
+    that lacked a name and may have changed since they were read."""
 
     problems: tuple[Problem, ...] = ()
+    warnings: tuple[Problem, ...] = ()
     notes: tuple[str, ...] = ()
     stale: frozenset[str] = frozenset()
 
@@ -66,6 +68,7 @@ def check_against(
         notes.append(_limited(catalogue.kind.title, catalogue.rate_limit))
     return Checked(
         tuple(job.sources.all_located(report.problems)),
+        tuple(job.sources.all_located(report.warnings)),
         tuple(notes),
         frozenset(report.refusing & CHANGING),
     )
@@ -90,6 +93,8 @@ def _check_stage(report: CheckReport, stage: Stage, rules_of_jobs: JobRules) -> 
     if stage.workflow is not None:
         check_workflow(report, rules_of_jobs)
         return True
+    if report.kind.dialect is Dialect.PROMPTS:
+        _check_without_sdapi(report)
     refuses = report.catalogue.refuses
     for name, why in refuses(stage.kind, stage.fields) if refuses else ():
         report.fail((name,) if name else (), f"{report.webui} cannot do this: {why}")
@@ -108,6 +113,14 @@ def _check_stage(report: CheckReport, stage: Stage, rules_of_jobs: JobRules) -> 
         elif why := _misfit(value, rules[name]):
             report.fail((name,), f"{report.webui} takes {name} only if it {why}")
     return True
+
+
+def _check_without_sdapi(report: CheckReport) -> None:
+    """Check what means something to other WebUIs only."""
+    for name in report.stage.links.payload:
+        why = f"{report.webui} has no field {name}: what `payload` has is sent by /sdapi"
+        report.fail(("payload", name), why)
+    warn_of_prompts(report)
 
 
 _COST = 5

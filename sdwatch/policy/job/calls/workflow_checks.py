@@ -5,12 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from sdwatch.policy.job.calls.catalogue import NODE_CLASSES
-from sdwatch.policy.job.calls.name_checks import CheckReport
+from sdwatch.policy.job.calls.name_checks import CheckReport, embeddings_in, nearest_name
+from sdwatch.policy.job.calls.payload import DRAWN_FOR_WORKFLOWS
 from sdwatch.policy.job.stage.confinement import HINT, JobRules, is_named_as_place
 from sdwatch.policy.job.workflow_reach import may_be_place
+from sdwatch.policy.job.workflow_stage import SEEDS, StageWorkflow
+from sdwatch.policy.naming import quoted
+from sdwatch.policy.workflow.checkpoints import with_listed_checkpoints
 from sdwatch.policy.workflow.node_classes import NodeClasses
-from sdwatch.policy.workflow.places import InputPlace
-from sdwatch.policy.workflow.preflight import Misfit, misfits
+from sdwatch.policy.workflow.places import InputPlace, prompt_texts
+from sdwatch.policy.workflow.preflight import Misfit, misfits, plain
 from sdwatch.policy.workflow.workflow import Workflow
 from sdwatch.policy.workflow.workflow_call import PREFIX, WorkflowCall, choosing_places, savers_in
 
@@ -24,12 +28,19 @@ def check_workflow(report: CheckReport, rules: JobRules) -> None:
     if classes is None:
         report.skipped["node classes"] = f"{report.webui} gave no /object_info"
         return
-    call = used.call(max(used.seed, 0) if used.seed is not None else None)
-    workflow = call.ready("sdwatch", [""] * len(call.images))
+    is_drawn = used.seed is not None and used.seed < 0
+    call = used.call(DRAWN_FOR_WORKFLOWS if is_drawn else used.seed)
+    ready = call.ready("sdwatch", [""] * len(call.images))
+    workflow = with_listed_checkpoints(ready, classes)
     allowed = (*used.allow, *rules.allow)
-    found = [*misfits(workflow, classes, allowed_paid=allowed, coming=call.images)]
+    coming = (*call.images, *(used.seeds if is_drawn else ()))
+    found = [*misfits(workflow, classes, allowed_paid=allowed, coming=coming)]
+    found += _last_seeds(used, classes, stage.fields.get("repeat", 1))
     found += _named_places(workflow, classes, rules)
     found += _idle_outputs(workflow, classes, call)
+    _check_embeddings(report, used)
+    for at, why in _off_steps(workflow, classes):
+        report.warn_at(used.where(stage.node, at), why)
     if found:
         # Models arrive while it runs. One that restarts itself, as ComfyUI-Manager makes it do, or
         # that somebody else restarts, may have other classes, and that is no new incarnation.
@@ -37,6 +48,56 @@ def check_workflow(report: CheckReport, rules: JobRules) -> None:
     for misfit in found:
         place = used.where(stage.node, InputPlace(misfit.node, misfit.input))
         report.fail_at(place, misfit.message)
+
+
+def _check_embeddings(report: CheckReport, used: StageWorkflow) -> None:
+    """Look up the embeddings that its prompts name."""
+    assert report.stage.node is not None
+    for place in sorted(prompt_texts(used.workflow)):
+        text = used.workflow.nodes[place.node].inputs[place.input]
+        for name in embeddings_in(text) if isinstance(text, str) else ():
+            names = report.names("embeddings")
+            if names is not None and name not in names:
+                report.refusing.add("embeddings")
+                why = f"has no embedding {quoted(name)}{nearest_name(name, names)}"
+                where = used.where(report.stage.node, place)
+                report.fail_at(where, f"{report.webui} {why}")
+
+
+def _off_steps(workflow: Workflow, classes: NodeClasses) -> Iterator[tuple[InputPlace, str]]:
+    """Yield whole numbers that the editor would not let anybody type: ComfyUI takes them, and most
+    nodes use another one, as EmptyLatentImage does (height // 8 in nodes.py of 0.33.0)."""
+    for node in workflow.nodes.values():
+        kind = classes.get(node.kind)
+        for name, value in node.values().items():
+            rule = kind.inputs.get(name) if kind else None
+            if rule is None or rule.type != "INT" or type(value) is not int:
+                continue
+            beyond = (value - int(rule.minimum or 0)) % rule.step
+            if beyond and value > (rule.minimum or 0):
+                why = f"goes in steps of {rule.step}; its node may silently use {value - beyond}"
+                yield InputPlace(node.id, name), f"input {name} of node {node.shown} {why}"
+
+
+def _last_seeds(used: StageWorkflow, classes: NodeClasses, calls: int) -> Iterator[Misfit]:
+    """Yield inputs that do not take the largest seed that they may get, though they may take the
+    first. `calls`: with a seed each."""
+    is_drawn = used.seed is not None and used.seed < 0
+    last = 2 * DRAWN_FOR_WORKFLOWS - 1 if is_drawn else (used.seed or 0) + calls - 1
+    for place, further in used.seeds.items():
+        node = used.workflow.nodes[place.node]
+        kind = classes.get(node.kind)
+        rule = kind.inputs.get(place.input) if kind else None
+        most = rule.maximum if rule else None
+        if most is None or last + further <= most or last + further >= SEEDS:
+            continue
+        why = f"and the last of {calls} calls has {last + further}"
+        if is_drawn:
+            why = f"and a drawn seed may be as large as {last}: give a seed"
+        elif (used.seed or 0) + further > most:
+            continue  # the first is too large, too
+        words = f"input {place.input} of node {node.shown} takes at most {plain(most)}, {why}"
+        yield Misfit(place.node, place.input, words)
 
 
 def _named_places(workflow: Workflow, classes: NodeClasses, rules: JobRules) -> Iterator[Misfit]:

@@ -26,12 +26,25 @@ _EMPTY = "picture"
 def output_name(pattern: str, values: Mapping[str, str]) -> str:
     """Return a name without an ending, relative and with `/`, from a pattern such as
     `{date}/{name}-{seed}`. What a value has that is unsafe in a name is replaced; only the
-    pattern's own `/` makes folders."""
+    pattern's own `/` makes folders. A value that is missing, as the width of a latent, takes its
+    separator along."""
+    return "/".join(_component(_filled(part, values)) for part in pattern.split("/"))
 
-    def value(use: re.Match[str]) -> str:
-        return _safe(values.get(use[1], ""))[:MOST_OF_A_VALUE]
 
-    return "/".join(_component(USE.sub(value, part)) for part in pattern.split("/"))
+def _filled(part: str, values: Mapping[str, str]) -> str:
+    made, at = "", 0
+    for use in USE.finditer(part):
+        between, at = part[at : use.start()], use.end()
+        value = _safe(values.get(use[1], ""))[:MOST_OF_A_VALUE]
+        if not made and use.start() > len(between):  # what was before is missing
+            between = _SEPARATOR.sub("", between, count=1)
+        made += f"{between}{value}" if value else _SEPARATOR_AT_END.sub("", between)
+    rest = part[at:]
+    return made + (rest if made or not at else _SEPARATOR.sub("", rest, count=1))
+
+
+_SEPARATOR = re.compile(r"\A(?:[-_ .,+]+|x\Z)")
+_SEPARATOR_AT_END = re.compile(r"(?:[-_ .,+]+|\Ax)\Z")
 
 
 class FreeNames:

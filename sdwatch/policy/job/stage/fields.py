@@ -49,7 +49,9 @@ class RouteFields(StageFields):
     """The same, of a stage with a route of /sdapi."""
 
     payload: dict[str, Free] | None = Field(
-        None, description="Fields of the WebUI that sdwatch does not know, sent as they are."
+        None,
+        description="Fields of the WebUI that sdwatch does not know, sent as they are; ComfyUI has "
+        "none.",
     )
 
 
@@ -64,9 +66,9 @@ class InputFields(StageFields):
     )
     fan_out: bool | None = Field(
         None,
-        description="On (default): one call for each image. Off: all in one call, as one batch of "
-        "an img2img (its `batch_size` is their number). A list in `init_images` is one call, "
-        "unless this is on.",
+        description="On (default): one call for each image. Off, of an img2img alone: all in one "
+        "call, as one batch (its `batch_size` is their number). A list in `init_images` is one "
+        "call, unless this is on.",
     )
 
 
@@ -297,7 +299,8 @@ class WorkflowFields(InputFields):
     images: Annotated[Any, _IMAGES, WithJsonSchema(_AS_SCHEMA)] | None = Field(
         None,
         description="Images of the job folder for its one node that loads one: a call for each. Or "
-        "`{Pose.image: pose.png}`: for these inputs, in every call.",
+        "`{Pose.image: pose.png}`: for these inputs, in every call. Default: behind another stage "
+        "that one's, else what the file names.",
     )
     repeat: Annotated[int, Field(ge=1, le=1000), WHOLE] | None = Field(
         None, description="How often it is run, each time with the next seed."
