@@ -134,6 +134,7 @@ def publish(
             _about(run, spool),
             records=run.records,
             webui=webui,
+            written_by=run.ledger.evidence,
         )
     make_thumbnails(run.folder, run.ledger)
     run.write_manifest(outcome, webui)

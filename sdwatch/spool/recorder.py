@@ -172,9 +172,20 @@ class EvidenceRecorder:
         """Write the evidence of the last failure, and return all evidence files so far. A disk that
         never takes it must not keep the WebUI from its retry, so that is only logged."""
         del fault  # for a recorder that knows other runs
+        self._write_evidence(run_dir, payload, tail, host_snapshot)
+        return tuple(self._files)
+
+    def _write_evidence(
+        self,
+        run_dir: Path | None,
+        payload: Mapping[str, Any],
+        tail: Mapping[str, str],
+        host_snapshot: Mapping[str, Any] | None,
+    ) -> list[str]:
+        """Write a set of evidence, and return the names of its files."""
         self._redactor.learn(payload)
         if run_dir is None:
-            return ()
+            return []
         try:
             names = self._insist(
                 lambda: write_evidence(run_dir, payload, tail, self._redactor, host_snapshot)
@@ -186,9 +197,9 @@ class EvidenceRecorder:
                 disk.in_words(error),
                 extra=about(LogEvent.DISK_REFUSES, run=run_dir.name),
             )
-        else:
-            self._files += [name for name in names if name not in self._files]
-        return tuple(self._files)
+            return []
+        self._files += [name for name in names if name not in self._files]
+        return list(names)
 
     def _insist(self, write: Callable[[], tuple[str, ...]]) -> tuple[str, ...]:
         return write()
@@ -376,14 +387,12 @@ class RunRecorder(EvidenceRecorder):
             again = {"call": self._call, "times": met.times, "evidence_in": met.run}
             self.disk.insist(lambda: self._run.record("same_fault", **again))
             return tuple(self._files)
-        before = len(self._files)
-        files = super().evidence(run_dir, payload, tail, host_snapshot=host_snapshot)
-        if len(files) > before:
-            new = list(files[before:])
-            self.disk.insist(lambda: self._run.record("evidence", call=self._call, files=new))
+        names = self._write_evidence(run_dir, payload, tail, host_snapshot)
+        if names:
+            self.disk.insist(lambda: self._run.record("evidence", call=self._call, files=names))
         elif fault:
             self._faults.not_written()
-        return files
+        return tuple(self._files)
 
     def _insist(self, write: Callable[[], tuple[str, ...]]) -> tuple[str, ...]:
         return self.disk.retry(write, EVIDENCE_WAIT)

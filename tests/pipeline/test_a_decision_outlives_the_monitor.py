@@ -34,14 +34,16 @@ class Death(BaseException):
     """Of the monitor: nothing of it runs after this."""
 
 
-def die_after(record: str, runner: StageRunner, place: Workplace) -> None:
-    """Run until this record is in the journal."""
+def die_after(record: str, runner: StageRunner, place: Workplace, times: int = 1) -> None:
+    """Run until so many of these records are in the journal."""
+    left = iter(range(times - 1, -1, -1))
     recorder = runner._recorder
     write: Callable[..., Any] = getattr(recorder, record)
 
     def and_die(*args: Any, **more: Any) -> None:
         write(*args, **more)
-        raise Death
+        if not next(left):
+            raise Death
 
     setattr(recorder, record, and_die)
     with pytest.raises(Death):
@@ -157,3 +159,24 @@ def test_a_call_that_was_sent_five_times_by_then_is_not_sent_again(
     assert failed["message"].startswith("gave up after 5 attempts without a usable reply")
     assert failed["message"].endswith(last)
     assert (failed["call"], len(failed["attempts"])) == ("1.1", len(failures))
+
+
+def test_what_failed_first_is_explained_by_its_own_evidence(tmp_path: Path) -> None:
+    """Two points failed before the monitor died: WHY.txt is about the first of them."""
+    place = Workplace(tmp_path)
+    run = place.claimed("prompt: a castle\nheight: 64\nmatrix:\n  width: [64, 128]\n")
+    runner = place.recovering(run, FakeClient(refused()), FakeProcess(tail={"stdout": "first"}))
+    die_after("call_failed", runner, place, times=2)
+    run.close()
+    place = Workplace(tmp_path)
+    resumed = place.recovering(place.resumed(), FakeClient(), FakeProcess())
+    assert resumed.run_to_end(place.spool) is Ending.FAILED
+    why = (place.failed() / "WHY.txt").read_text(encoding="utf-8")
+    assert "What follows is about the first of them." in why
+    assert "Asked for: 64x64" in why
+    assert envelope(place.failed())["evidence"] == [
+        "stage_failure_payload.json",
+        "webui_tail.log",
+        "stage_failure_payload.2.json",
+        "webui_tail.2.log",
+    ]

@@ -324,7 +324,7 @@ def timed_out_envelope(limit: float) -> ErrorEnvelope:
     )
 
 
-def held_envelope(hold_reason: HoldReason, evidence: Sequence[str]) -> ErrorEnvelope:
+def held_envelope(hold_reason: HoldReason, evidence: Iterable[str]) -> ErrorEnvelope:
     """Return the envelope of a run that waited too long for a WebUI on hold."""
     return ErrorEnvelope(
         error="HeldTooLong",
