@@ -356,3 +356,17 @@ def test_asked_for_names_the_second_pass(fields: dict[str, Any], said: str) -> N
 
 def test_asked_for_names_no_target_size_if_the_job_gives_none() -> None:
     assert asked_for({"enable_hr": True, "hr_scale": 2}) == "hires 2 times"
+
+
+@pytest.mark.parametrize(
+    ("diagnosis", "fault"),
+    [
+        (Diagnosis.INTERRUPTED, "nobody; somebody stopped it"),
+        (Diagnosis.SERVER_ERROR, "the setup, which a person has to fix; the job is probably fine"),
+    ],
+)
+def test_what_a_person_has_to_fix_was_not_stopped_by_anybody(
+    diagnosis: Diagnosis, fault: str
+) -> None:
+    text = why_text(replace(FAILED, diagnosis=diagnosis, blame=Blamed.PERSON), About(RUN, "a.yaml"))
+    assert f"Fault:     {fault}\n" in text

@@ -16,7 +16,7 @@ from sdwatch.policy.failure.recovery import ACTIONS, TRACED_BEFORE, Action, Grou
 from sdwatch.policy.job.calls.payload import DEFAULT_SCALE, hires_size
 from sdwatch.policy.privacy.printable import counted, printable, printable_text
 from sdwatch.policy.report.command import typed
-from sdwatch.policy.report.envelope import CUT_SHORT, ErrorEnvelope, FailedAttempt
+from sdwatch.policy.report.envelope import CUT_SHORT, ErrorEnvelope, FailedAttempt, Unsent
 from sdwatch.policy.workflow.workflow_call import WORKFLOW
 
 
@@ -183,13 +183,18 @@ _BLAMED = {
     Blamed.WEBUI: "the WebUI; the job is probably fine",
     Blamed.MACHINE: "the machine; the job is probably fine",
     Blamed.SDWATCH: "sdwatch itself; the job is probably fine",
-    Blamed.PERSON: "nobody; somebody stopped it",
+    Blamed.PERSON: "the setup, which a person has to fix; the job is probably fine",
     Blamed.UNKNOWN: "unknown: the job or the WebUI",
 }
 
 
+_ENDED_BY_SOMEBODY = (Diagnosis.INTERRUPTED, Unsent.CANCELLED)
+
+
 def _blamed(envelope: ErrorEnvelope) -> str:
     who = _BLAMED[envelope.blame]
+    if envelope.blame is Blamed.PERSON and envelope.diagnosis in _ENDED_BY_SOMEBODY:
+        return "nobody; somebody stopped it"
     if (
         envelope.blame is not Blamed.JOB
         or envelope.diagnosis == Diagnosis.BAD_REQUEST
