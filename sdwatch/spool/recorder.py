@@ -337,6 +337,10 @@ class RunRecorder(EvidenceRecorder):
         log.info("%s: %s: %s", self._run.run_id, self._call, began, extra=event)
 
     @property
+    def counted(self) -> int:
+        return self._run.ledger.call(self._call).counted
+
+    @property
     def excused(self) -> int:
         return self._run.ledger.call(self._call).excused
 

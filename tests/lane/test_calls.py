@@ -56,7 +56,6 @@ from sdwatch.policy.lane.events import (
     ProbeAnswered,
     ProcessExited,
     Recorded,
-    RecordRefused,
     Replied,
     ReplyArrived,
     RunGone,
@@ -633,14 +632,14 @@ def test_three_jobs_in_a_row_that_kill_it_are_taken_for_a_crash_of_it() -> None:
 # -- records that do not come
 
 
-def test_a_record_that_the_disk_refuses_holds_the_lane_until_it_is_there() -> None:
-    history = calling().request(2).fails(Diagnosis.INTERRUPTED).tell(RecordRefused(1))
+def test_a_failure_that_the_disk_refuses_to_record_holds_the_lane_until_it_is_there() -> None:
+    history = calling().request(2).fails(Diagnosis.INTERRUPTED).later(1)
     assert history.effects == ()
     assert history.recorded().has(BeforePost)
 
 
 def test_a_start_that_cannot_be_recorded_frees_the_lane_when_its_run_is_gone() -> None:
-    history = ready().request().tell(RecordRefused(1)).request(2)
+    history = ready().request().request(2)
     assert not history.has(BeforePost)
     history.tell(RunGone(1))
     assert history.one(BeforePost).call == 2

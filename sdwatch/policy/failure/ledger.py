@@ -125,11 +125,11 @@ class HandedOver:
 class Ledger:
     """The calls of a run so far. `random_seed`: from which all is picked that the job leaves to
     chance; None if that is only the seeds; `used`: the digests of the files outside of the job that
-    it is read with; `evidence`: its files, each with the call that wrote it last ('' for one of a job
-    that was replaced); `outputs`: the name of each image's output, planned or made; `made`: the images
-    whose outputs are made; `outputs_refused`: why some are not, ''. `seconds`: that all attempts
-    took together, without those that a death cut off. `left`: the call that a death has left in
-    flight. `handed_over`: to another machine, see docs/cluster.md."""
+    it is read with; `evidence`: its files, each with the call that wrote it last ('' for one of a
+    job that was replaced); `outputs`: the name of each image's output, planned or made; `made`: the
+    images whose outputs are made; `outputs_refused`: why some are not, ''. `seconds`: that all
+    attempts took together, without those that a death cut off. `left`: the call that a death has
+    left in flight. `handed_over`: to another machine, see docs/cluster.md."""
 
     calls: dict[str, CallLedger] = field(default_factory=dict)
     job_id: str = ""

@@ -30,7 +30,7 @@ from sdwatch.policy.failure.recovery import (
     needs_restart,
     time_limit,
 )
-from sdwatch.policy.lane.attempts import abandoned, accepted, leave
+from sdwatch.policy.lane.attempts import abandoned, leave
 from sdwatch.policy.lane.effects import (
     Failed,
     GivenUp,
@@ -164,7 +164,7 @@ def _conclude(turn: Turn, call: LaneCall, decision: Decision) -> None:
         attempts=(*call.ledger.attempts, attempt),
     )
     call = replace(call, ledger=ledger, decision=decision, crash_count=call.crash_count + crashed)
-    turn.move(call, CallPhase.RECORDING, turn.state.setup.record_limit)
+    turn.move(call, CallPhase.RECORDING)
     turn.do(
         RecordFailure(
             call.id,
@@ -206,7 +206,6 @@ def on_failure_recorded(turn: Turn, call: LaneCall, event: LaneEvent) -> None:
     if event.number != call.number:
         return
     assert call.decision is not None
-    accepted(turn, call)
     action = call.decision.action
     if action is Action.FAIL:
         _fail_at_once(turn, call)
@@ -218,12 +217,6 @@ def on_failure_recorded(turn: Turn, call: LaneCall, event: LaneEvent) -> None:
         turn.move(call, CallPhase.DECIDED, next=Next.SELF_TEST)
     else:
         turn.move(call, CallPhase.DECIDED, next=Next.RETRY)
-
-
-def on_overdue_record(turn: Turn, call: LaneCall, _: LaneEvent) -> None:
-    """A record that takes so long holds the lane until it is there."""
-    turn.change(unrecorded=turn.state.unrecorded | {call.id})
-    turn.move(call, call.phase)
 
 
 def _fail_at_once(turn: Turn, call: LaneCall) -> None:
@@ -295,7 +288,7 @@ def _decide_after_test(
         unhealthy=unhealthy,
         passed_after_restart=result is SelfTestResult.PASSED_AFTER_RESTART,
     )
-    turn.move(call, CallPhase.RECORDING_TEST, turn.state.setup.record_limit)
+    turn.move(call, CallPhase.RECORDING_TEST)
     turn.do(RecordSelfTest(call.id, call.number, unhealthy, decision))
 
 
@@ -303,7 +296,6 @@ def on_test_recorded(turn: Turn, call: LaneCall, event: LaneEvent) -> None:
     """The result is on disk: continue with what was decided."""
     assert isinstance(event, Recorded)
     assert call.decision is not None
-    accepted(turn, call)
     action = call.decision.action
     if action is Action.FAIL:
         _fail_after_test(turn, call)

@@ -35,8 +35,8 @@ class ToRun(Effect):
 
 @dataclass(frozen=True)
 class BeforePost(ToRun):
-    """POST `number` is about to go to this incarnation: record it first. Answered by Recorded,
-    RecordRefused or NotNow. `log_offset`: the bytes in each file of the WebUI's output so far, as
+    """POST `number` is about to go to this incarnation: record it first. Answered by Recorded or
+    NotNow. `log_offset`: the bytes in each file of the WebUI's output so far, as
     the lane's loop adds them; () where that is not a local file of ours."""
 
     number: int

@@ -83,11 +83,6 @@ class Recorded(OfCall):
 
 
 @dataclass(frozen=True)
-class RecordRefused(OfCall):
-    """The disk refused to record it. The run retries by itself, or is about to end."""
-
-
-@dataclass(frozen=True)
 class NotNow(OfCall):
     """The run must not start a call: a person's hold, or a disk without room."""
 

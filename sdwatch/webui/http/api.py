@@ -52,7 +52,6 @@ from sdwatch.policy.lane.events import (
     NotNow,
     OfCall,
     Recorded,
-    RecordRefused,
     RunGone,
 )
 from sdwatch.policy.report.envelope import CANARY_HEALTHY, ErrorEnvelope, FailedAttempt
@@ -224,7 +223,7 @@ class _RunsCall:
             self._tell(Recorded(message.call, message.number))
 
     def _start(self, message: BeforePost) -> None:
-        """Record the start of a POST. Raises OSError."""
+        """Record the start of a POST. Raises OSError: the run then ends, and waits in working/."""
         if not self._settings.may_call():
             self._control.waiting, self._control.calling = True, False
             self._tell(NotNow(message.call))
@@ -235,17 +234,13 @@ class _RunsCall:
             before, may_send = self._recorder.unseen_prompts(), self._recorder.may_send
             prompt = PromptToSend(str(uuid.uuid4()), before, may_send)
         self._handle.prompt = prompt
-        try:
-            self._recorder.call_started(
-                message.incarnation,
-                prompt.id if prompt else "",
-                lane=self._lane,
-                log_offset=message.log_offset,
-                unseen=prompt is not None and bool(prompt.before),
-            )
-        except OSError:
-            self._tell(RecordRefused(message.call))
-            raise
+        self._recorder.call_started(
+            message.incarnation,
+            prompt.id if prompt else "",
+            lane=self._lane,
+            log_offset=message.log_offset,
+            unseen=prompt is not None and bool(prompt.before),
+        )
         self._handle.facts = bound_facts()
         self._tell(Recorded(message.call, message.number))
 
