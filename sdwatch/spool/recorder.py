@@ -169,8 +169,9 @@ class EvidenceRecorder:
         host_snapshot: Mapping[str, Any] | None = None,
         fault: str = "",
     ) -> tuple[str, ...]:
-        """Write the evidence of the last failure, and return all evidence files so far. A disk that
-        never takes it must not keep the WebUI from its retry, so that is only logged."""
+        """Write the evidence of the last failure, and return all evidence files so far. Evidence
+        that the disk refuses for EVIDENCE_WAIT is only logged. Only what the journal must have is
+        insisted on: that some was written, and the failure."""
         del fault  # for a recorder that knows other runs
         self._write_evidence(run_dir, payload, tail, host_snapshot)
         return tuple(self._files)
@@ -187,7 +188,7 @@ class EvidenceRecorder:
         if run_dir is None:
             return []
         try:
-            names = self._insist(
+            names = self._retry_for_a_while(
                 lambda: write_evidence(run_dir, payload, tail, self._redactor, host_snapshot)
             )
         except OSError as error:
@@ -201,7 +202,7 @@ class EvidenceRecorder:
         self._files += [name for name in names if name not in self._files]
         return list(names)
 
-    def _insist(self, write: Callable[[], tuple[str, ...]]) -> tuple[str, ...]:
+    def _retry_for_a_while(self, write: Callable[[], tuple[str, ...]]) -> tuple[str, ...]:
         return write()
 
     def _said(self, text: str) -> str:
@@ -398,7 +399,7 @@ class RunRecorder(EvidenceRecorder):
             self._faults.not_written()
         return tuple(self._files)
 
-    def _insist(self, write: Callable[[], tuple[str, ...]]) -> tuple[str, ...]:
+    def _retry_for_a_while(self, write: Callable[[], tuple[str, ...]]) -> tuple[str, ...]:
         return self.disk.retry(write, EVIDENCE_WAIT)
 
     @property
