@@ -9,7 +9,6 @@ from sdwatch.policy.failure.diagnosis import (
     Explanation,
     SizeTest,
     as_traced_before,
-    blame_for,
     by_time_limit,
     depends_on_size,
 )
@@ -25,11 +24,10 @@ from sdwatch.policy.failure.recovery import (
     bring_up,
     counts,
     decide,
-    in_words,
-    may_still_generate,
     needs_restart,
-    time_limit,
 )
+from sdwatch.policy.failure.time_limits import in_words, may_still_generate, time_limit
+from sdwatch.policy.failure.whose_fault import whose_fault
 from sdwatch.policy.lane.attempts import abandoned, leave
 from sdwatch.policy.lane.effects import (
     Failed,
@@ -120,7 +118,7 @@ def on_interrupt_over(turn: Turn, call: LaneCall, event: LaneEvent) -> None:
             return
         call = turn.put(replace(call, in_flight=False))
         if event.error is None or isinstance(event.error, WebUIInterruptedError):
-            _conclude(turn, call, Decision(Action.INTERRUPT, Ground.FREED))
+            _conclude(turn, call, Decision(Action.RETRY, Ground.FREED))
             return
     if isinstance(event, Cancelled):
         call = replace(call, given_up=True)
@@ -139,7 +137,7 @@ def _conclude(turn: Turn, call: LaneCall, decision: Decision) -> None:
     tail = call.tail
     assert tail is not None
     diagnosis, error = tail.explanation.diagnosis, tail.error
-    freed = decision.action is Action.INTERRUPT
+    freed = decision.ground is Ground.FREED
     hangs = call.in_flight and diagnosis is Diagnosis.STUCK and not turn.state.setup.managed
     call = abandoned(turn, replace(call, lost=call.lost or hangs))
     crashed = needs_restart(diagnosis, tail.explanation.poisons, decision)
@@ -222,7 +220,7 @@ def on_failure_recorded(turn: Turn, call: LaneCall, event: LaneEvent) -> None:
 def _fail_at_once(turn: Turn, call: LaneCall) -> None:
     assert call.tail is not None
     explanation = call.tail.explanation
-    blame = explanation.blames or blame_for(explanation.diagnosis)
+    blame = whose_fault(explanation.diagnosis, explanation.blames)
     if blame is Blamed.JOB and call.ledger.attempts[-1].crashed:
         _blame(turn, call)
     if explanation.diagnosis is Diagnosis.BAD_REQUEST and blame is Blamed.WEBUI:

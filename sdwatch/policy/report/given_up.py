@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from sdwatch.policy.failure.diagnosis import advice_for, blame_for
+from sdwatch.policy.failure.diagnosis import advice_for
 from sdwatch.policy.failure.facts import Diagnosis
 from sdwatch.policy.failure.recovery import Action, Decision, Ground
+from sdwatch.policy.failure.whose_fault import whose_fault
 from sdwatch.policy.report.envelope import ErrorEnvelope, FailedAttempt
 
 
@@ -18,7 +19,7 @@ def sent_too_often(envelope: ErrorEnvelope, sent: int, last: FailedAttempt) -> E
     return replace(
         envelope,
         diagnosis=diagnosis,
-        blame=blame_for(diagnosis),
+        blame=whose_fault(diagnosis),
         message=f"{why}; the last failure that was recorded: {last.message}",
         advice=advice_for(diagnosis),
         failure=last.failure,

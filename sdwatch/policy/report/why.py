@@ -12,7 +12,7 @@ from typing import Any
 
 from sdwatch.policy.failure.exits import ended_cleanly
 from sdwatch.policy.failure.facts import Blamed, Diagnosis
-from sdwatch.policy.failure.recovery import ACTIONS, TRACED_BEFORE, Action, Ground
+from sdwatch.policy.failure.recovery import ACTIONS, TRACED_TO_OTHERS, Action, Ground
 from sdwatch.policy.job.calls.payload import DEFAULT_SCALE, hires_size
 from sdwatch.policy.privacy.printable import counted, printable, printable_text
 from sdwatch.policy.report.command import typed
@@ -205,7 +205,7 @@ def _blamed(envelope: ErrorEnvelope) -> str:
     if envelope.self_test_passed:
         unless = " (unless somebody stopped the WebUI each time)" if _by_somebody(envelope) else ""
         if any(each.ground is Ground.TRACED_BEFORE for each in envelope.attempts):
-            again = TRACED_BEFORE
+            again = TRACED_TO_OTHERS
         return f"{who}: {again}, and the WebUI still generated a test picture{unless}"
     if envelope.self_test_passed is False:
         return f"probably {who}: the WebUI generated a test picture before this call, not after it"
@@ -214,10 +214,14 @@ def _blamed(envelope: ErrorEnvelope) -> str:
 
 def _in_between(attempts: Sequence[FailedAttempt]) -> str:
     """Return what was done before the last attempt, in words."""
-    done = attempts[-2].action if len(attempts) > 1 else None
-    if done is Action.RESTART:
+    if len(attempts) < 2:
+        return ""
+    before = attempts[-2]
+    if before.action is Action.RESTART:
         return " after a restart"
-    return " after an interrupt freed the WebUI" if done is Action.INTERRUPT else ""
+    # Earlier versions recorded the interrupt as what was decided.
+    freed = before.ground is Ground.FREED or before.action is Action.INTERRUPT
+    return " after an interrupt freed the WebUI" if freed else ""
 
 
 def _by_somebody(envelope: ErrorEnvelope) -> bool:
