@@ -535,7 +535,7 @@ OF_ALL_KINDS = CallLedgerView(
     excused=1,
     attempts=(Attempt(Diagnosis.BUSY), *(Attempt(Diagnosis.CRASH, incarnation=1),) * 2),
 )
-"""One busy reply, two failures of which one is excused, and two deaths of sdwatch; and one more, as
+"""One busy reply, two failures one of them excused, and two deaths of sdwatch; and one more, as
 versions sent it that did not ask before a POST."""
 
 
