@@ -535,8 +535,8 @@ OF_ALL_KINDS = CallLedgerView(
     excused=1,
     attempts=(Attempt(Diagnosis.BUSY), *(Attempt(Diagnosis.CRASH, incarnation=1),) * 2),
 )
-"""One busy reply, two failures one of them excused, and two deaths of sdwatch; and one more, as
-versions sent it that did not ask before a POST."""
+"""One busy reply, two failures, one of them excused, and two deaths of sdwatch; and one more POST,
+as versions sent it that did not ask before."""
 
 
 @pytest.mark.parametrize("ledger", [BUSY_AND_CUT_OFF, replace(OF_ALL_KINDS, sent=5), OF_ALL_KINDS])
