@@ -365,7 +365,7 @@ class LaneLoop(CallLoop):
         if effect.but_queued and self._context.client.dialect is Dialect.PROMPTS:
             return
         self._note_interrupt(effect)
-        interrupt, over = super()._interrupt, self._poster.interrupts()
+        interrupt, over = super()._interrupt, self._poster.note_interrupt()
 
         def act() -> None:
             try:

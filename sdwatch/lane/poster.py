@@ -18,8 +18,8 @@ class Poster:
         self.worker = new_worker()
         self._new_worker = new_worker
         self._last_sent = Sent(0)
-        self._interrupted = threading.Event()  # no interrupt is under way
-        self._interrupted.set()
+        self._no_interrupt = threading.Event()
+        self._no_interrupt.set()
 
     def post(self, sent: Sent, act: Act, failed: Failed = lambda _: None) -> None:
         """Have `act` send this POST. `failed`: gets an internal error."""
@@ -39,14 +39,14 @@ class Poster:
         self.worker.close()
         self.worker = self._new_worker()
 
-    def interrupts(self) -> threading.Event:
+    def note_interrupt(self) -> threading.Event:
         """Note that an interrupt is under way, until the event that is returned is set."""
-        self._interrupted = threading.Event()
-        return self._interrupted
+        self._no_interrupt = threading.Event()
+        return self._no_interrupt
 
     def wait_for_interrupt(self) -> None:
         """Wait until none is under way: it would hit the next POST."""
-        self._interrupted.wait()
+        self._no_interrupt.wait()
 
     def close(self) -> None:
         """End once all is done."""

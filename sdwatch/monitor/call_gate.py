@@ -40,7 +40,7 @@ class CallGate:
             return NoCall(text, HoldKey(HoldCode.NO_ROOM))
         if not (refused := self._disk_refuses()):
             return None
-        text = f"the spool's disk refuses to write images: {refused}"
+        text = f"the spool's disk refuses to write: {refused}"
         return NoCall(text, HoldKey(HoldCode.DISK_REFUSES))
 
     def persons_hold(self) -> NoCall | None:

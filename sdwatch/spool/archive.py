@@ -124,9 +124,23 @@ def publish(
     marker is removed if it still lies in the inbox, error.json and WHY.txt (the evidence is there
     since the failure), thumbnails for the page, the manifest, the folder synced, the journal's last
     line synced, the folder synced again, one rename, both parents synced. Raises OSError; calling
-    it again resumes where it was.
+    it again resumes where it was. A run whose journal has its last line is whole, and is only
+    moved, as that line says.
     """
     cancel_marker.remove(run, spool.inbox)
+    if not run.ledger.ended:
+        _complete(run, spool, outcome, envelope, webui)
+    run.close()
+    return move_out(run.folder, spool, run.ledger.ended)
+
+
+def _complete(
+    run: Run,
+    spool: Spool,
+    outcome: str,
+    envelope: ErrorEnvelope | None,
+    webui: Mapping[str, Any],
+) -> None:
     if envelope is not None:
         write_explanation(
             run.folder,
@@ -134,15 +148,13 @@ def publish(
             _about(run, spool),
             records=run.records,
             webui=webui,
+            written_by=run.ledger.evidence,
         )
     make_thumbnails(run.folder, run.ledger)
     run.write_manifest(outcome, webui)
     run.sweep()
     disk.sync_folder(run.folder)
-    if not run.ledger.ended:  # what has this line is whole, and only has to be moved
-        run.record("ended", outcome=outcome)
-    run.close()
-    return move_out(run.folder, spool, outcome)
+    run.record("ended", outcome=outcome)
 
 
 def _about(run: Run, spool: Spool) -> About:

@@ -109,10 +109,13 @@ def write_explanation(
     *,
     records: Sequence[Mapping[str, Any]] = (),
     webui: Mapping[str, Any] | None = None,
+    written_by: Mapping[str, str] | None = None,
 ) -> None:
     """Write WHY.txt and error.json. `records`: the run's journal, for what the gate decided;
-    `webui`: the one that it ran on. Raises OSError."""
-    files = list(envelope.evidence) or evidence_files(run_dir)
+    `webui`: the one that it ran on; `written_by`: the evidence in its journal, each file with its
+    call. A death may have kept files from the journal. Raises OSError."""
+    there = evidence_files(run_dir)
+    files = [*there, *(name for name in envelope.evidence if name not in there)]
     envelope = replace(with_attempts(envelope, records), evidence=tuple(files))
     written = envelope.as_json() | {
         "decisions": decisions_in(records),
@@ -120,14 +123,28 @@ def write_explanation(
         "webui": dict(webui or {}),
     }
     disk.write_json(run_dir / ENVELOPE, written)
-    text = why_text(envelope, about, _newest_evidence(run_dir, files, envelope))
+    number = _set_of(envelope.call, files, written_by or {})
+    text = why_text(envelope, about, _evidence_in(run_dir, files, number, envelope))
     disk.write(run_dir / WHY, disk.encoded(text))
 
 
-def _newest_evidence(run_dir: Path, files: Sequence[str], envelope: ErrorEnvelope) -> Evidence:
-    """Return what WHY.txt shows of it; what cannot be read is left out. The tail may have what the
-    WebUI printed for other calls: its lines are used only if those of this call are not known."""
-    number = max((n for n in range(1, MOST_SETS + 1) if _numbered(TAIL, n) in files), default=0)
+def _set_of(call: str, files: Sequence[str], written_by: Mapping[str, str]) -> int:
+    """Return the number of the newest set of evidence that is of this call, or may be, or (for no
+    call) is there; 0 for none."""
+    tails = {n: _numbered(TAIL, n) for n in range(1, MOST_SETS + 1)}
+    writers = {n: written_by.get(tail, "") for n, tail in tails.items() if tail in files}
+    if call:
+        own = [n for n, writer in writers.items() if writer == call]
+        return max(own or [n for n, writer in writers.items() if not writer], default=0)
+    return max(writers, default=0)
+
+
+def _evidence_in(
+    run_dir: Path, files: Sequence[str], number: int, envelope: ErrorEnvelope
+) -> Evidence:
+    """Return what WHY.txt shows of a set; what cannot be read is left out. The tail may have what
+    the WebUI printed for other calls: its lines are used only if those of this call are not
+    known."""
     if not number:
         return Evidence(files=files)
     tail = _numbered(TAIL, number)

@@ -13,7 +13,7 @@ from sdwatch.policy.failure.diagnosis import Explanation
 from sdwatch.policy.failure.error_lines import lines_that_matter
 from sdwatch.policy.failure.facts import FailureKey
 from sdwatch.policy.failure.prompts_sent import SentPrompt, unseen_prompts
-from sdwatch.policy.failure.recovery import Action, Decision, counts
+from sdwatch.policy.failure.recovery import SENT_AT_MOST, Action, Decision, counts
 from sdwatch.policy.failure.reply_checks import Finding
 from sdwatch.policy.privacy.printable import shortened
 from sdwatch.policy.privacy.redaction import MOST_AT_ONCE, Redactor
@@ -81,8 +81,8 @@ class EvidenceRecorder:
 
     @property
     def may_send(self) -> bool:
-        """Return whether the call may be sent once more: it was not cut off too often."""
-        return True
+        """Return whether the call may be sent once more (promise 3)."""
+        return self.sent < SENT_AT_MOST
 
     def unseen_prompts(self) -> tuple[SentPrompt, ...]:
         """Return the prompts of earlier attempts whose result nobody has seen, newest first."""
@@ -169,14 +169,26 @@ class EvidenceRecorder:
         host_snapshot: Mapping[str, Any] | None = None,
         fault: str = "",
     ) -> tuple[str, ...]:
-        """Write the evidence of the last failure, and return all evidence files so far. A disk that
-        never takes it must not keep the WebUI from its retry, so that is only logged."""
+        """Write the evidence of the last failure, and return all evidence files so far. Evidence
+        that the disk refuses for EVIDENCE_WAIT is only logged. Only what the journal must have is
+        insisted on: that some was written, and the failure."""
         del fault  # for a recorder that knows other runs
+        self._write_evidence(run_dir, payload, tail, host_snapshot)
+        return tuple(self._files)
+
+    def _write_evidence(
+        self,
+        run_dir: Path | None,
+        payload: Mapping[str, Any],
+        tail: Mapping[str, str],
+        host_snapshot: Mapping[str, Any] | None,
+    ) -> list[str]:
+        """Write a set of evidence, and return the names of its files."""
         self._redactor.learn(payload)
         if run_dir is None:
-            return ()
+            return []
         try:
-            names = self._insist(
+            names = self._retry_for_a_while(
                 lambda: write_evidence(run_dir, payload, tail, self._redactor, host_snapshot)
             )
         except OSError as error:
@@ -186,11 +198,11 @@ class EvidenceRecorder:
                 disk.in_words(error),
                 extra=about(LogEvent.DISK_REFUSES, run=run_dir.name),
             )
-        else:
-            self._files += [name for name in names if name not in self._files]
-        return tuple(self._files)
+            return []
+        self._files += [name for name in names if name not in self._files]
+        return list(names)
 
-    def _insist(self, write: Callable[[], tuple[str, ...]]) -> tuple[str, ...]:
+    def _retry_for_a_while(self, write: Callable[[], tuple[str, ...]]) -> tuple[str, ...]:
         return write()
 
     def _said(self, text: str) -> str:
@@ -284,7 +296,7 @@ class RunRecorder(EvidenceRecorder):
 
     @property
     def may_send(self) -> bool:
-        return not self._run.ledger.call(self._call).was_cut_off_too_often
+        return self._run.ledger.call(self._call).may_be_sent
 
     def unseen_prompts(self) -> tuple[SentPrompt, ...]:
         if not self._run.ledger.call(self._call).sent:
@@ -324,6 +336,10 @@ class RunRecorder(EvidenceRecorder):
         began = "asks for the result of an earlier attempt" if unseen else "sent"
         event = about(LogEvent.CALL_STARTED)
         log.info("%s: %s: %s", self._run.run_id, self._call, began, extra=event)
+
+    @property
+    def counted(self) -> int:
+        return self._run.ledger.call(self._call).counted
 
     @property
     def excused(self) -> int:
@@ -376,16 +392,14 @@ class RunRecorder(EvidenceRecorder):
             again = {"call": self._call, "times": met.times, "evidence_in": met.run}
             self.disk.insist(lambda: self._run.record("same_fault", **again))
             return tuple(self._files)
-        before = len(self._files)
-        files = super().evidence(run_dir, payload, tail, host_snapshot=host_snapshot)
-        if len(files) > before:
-            new = list(files[before:])
-            self.disk.insist(lambda: self._run.record("evidence", call=self._call, files=new))
+        names = self._write_evidence(run_dir, payload, tail, host_snapshot)
+        if names:
+            self.disk.insist(lambda: self._run.record("evidence", call=self._call, files=names))
         elif fault:
             self._faults.not_written()
-        return files
+        return tuple(self._files)
 
-    def _insist(self, write: Callable[[], tuple[str, ...]]) -> tuple[str, ...]:
+    def _retry_for_a_while(self, write: Callable[[], tuple[str, ...]]) -> tuple[str, ...]:
         return self.disk.retry(write, EVIDENCE_WAIT)
 
     @property

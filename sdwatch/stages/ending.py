@@ -6,7 +6,10 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from sdwatch.errors import SdwatchError, WebUINoResultError
+from sdwatch.policy.failure.ledger import CallLedger
+from sdwatch.policy.failure.recovery import SENT_AT_MOST
 from sdwatch.policy.report.envelope import ErrorEnvelope, died_here_envelope
+from sdwatch.policy.report.given_up import sent_too_often
 
 
 class Ending(StrEnum):
@@ -47,12 +50,16 @@ class CallFailedError(SdwatchError):
         self.envelope = envelope
 
 
-def call_failed(envelope: ErrorEnvelope, call_id: str) -> CallFailedError:
-    """Return the error of a call. Where it was not sent because the monitor had died too often in
-    it, that is why it failed."""
+def call_failed(envelope: ErrorEnvelope, call_id: str, call: CallLedger) -> CallFailedError:
+    """Return the error of a call. Where it was only asked for a result, because it may not be sent
+    again, that is why it failed."""
     envelope = replace(envelope, call=call_id)
     if envelope.error == WebUINoResultError.__name__:
-        envelope = replace(died_here_envelope(call_id), evidence=envelope.evidence)
+        if call.was_cut_off_too_often:
+            envelope = replace(died_here_envelope(call_id), evidence=envelope.evidence)
+        else:
+            *_, before, _ = envelope.attempts
+            envelope = sent_too_often(envelope, SENT_AT_MOST, before)
     return CallFailedError(envelope)
 
 

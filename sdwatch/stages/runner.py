@@ -353,10 +353,11 @@ class StageRunner:
         """Make the call until it succeeds or fails for good."""
         doing = self._doing
         self._recorder.select_call(call.id, payload)
-        if not (self._recorder.may_send or self._recorder.unseen_prompts()):
+        ledger = self._run.ledger.call(call.id)
+        if ledger.was_cut_off_too_often and not self._recorder.unseen_prompts():
             raise CallFailedError(died_here_envelope(call.id))
         if (envelope := self._recorder.failed_before(call.kind)) is not None:
-            raise call_failed(envelope, call.id)
+            raise call_failed(envelope, call.id, ledger)
         while True:
             self.control.raise_if_given_up()
             self._conduct.before_call()
@@ -369,5 +370,5 @@ class StageRunner:
                 return outcome
             assert outcome.envelope is not None
             if not outcome.later:
-                raise call_failed(outcome.envelope, call.id)
+                raise call_failed(outcome.envelope, call.id, ledger)
             self._doing = f"its last attempt failed: {outcome.envelope.message}"

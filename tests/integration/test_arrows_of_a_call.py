@@ -37,10 +37,10 @@ class Arrow(Points):
 
 
 class RefusesAStart(Arrow):
-    """The disk refuses to record the start of the first POST; the monitor dies then."""
+    """The disk refuses to record the start of the first POST; the monitor dies at the next one."""
 
     def __init__(self) -> None:
-        super().__init__("RecordRefused", 1)
+        super().__init__("BeforePost", 2)
         self._thread = 0
 
     def __call__(self, effect: Failpoint) -> None:

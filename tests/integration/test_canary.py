@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from sdwatch.policy.failure.recovery import TRACED_BEFORE
+from sdwatch.policy.failure.recovery import TRACED_TO_OTHERS
 from sdwatch.policy.report.envelope import CANARY_HEALTHY
 from sdwatch.spool import back_to_inbox
 from sdwatch.system.clock import SystemClock
@@ -92,7 +92,7 @@ def test_twelve_jobs_with_the_same_mistake_cost_two_restarts(tmp_path: Path) -> 
         assert {error(run)["blame"] for run in spool.failed()} == {"job"}
         last = error(spool.failed()[-1])
         assert last["diagnosis"] == "server error"
-        assert TRACED_BEFORE in last["attempts"][0]["decision"]
+        assert TRACED_TO_OTHERS in last["attempts"][0]["decision"]
         assert last["canary"] == CANARY_HEALTHY
         assert "the same failure was traced to two other jobs" in last["attempts"][-1]["evidence"]
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import psutil
+import pytest
 
+from sdwatch.spool.run import JOURNAL
 from tests.integration.test_comfyui import ask, comfyui, job, output, runs_now
 from tests.support.helpers import wait_until
 from tests.support.monitored import Monitored, journal
@@ -13,12 +16,13 @@ from tests.support.monitored import Monitored, journal
 DEATHS = 3
 
 
-def die_in_one_prompt(spool: Monitored) -> str:
-    """Kill the monitor so often that the call would fail: the id of the prompt, which runs on."""
+def die_in_one_prompt(spool: Monitored, deaths: int = DEATHS) -> str:
+    """Kill the monitor so often, by default until the call would fail: the id of the prompt,
+    which runs on."""
     spool.drop("castle.yaml", job(steps=60))
-    for deaths in range(DEATHS):
+    for death in range(deaths):
         spool.start_process()
-        started = deaths + 1
+        started = death + 1
         wait_until(
             lambda started=started: spool.working() and len(
                 journal(spool.working()[0], "call_started")
@@ -64,3 +68,45 @@ def test_without_a_result_the_run_fails_and_is_not_sent_again(tmp_path: Path) ->
         assert "sdwatch was killed 3 times during this call" in why
         assert "request itself" not in why
         assert spool.stats()["posts"] == 1
+
+
+def busy_before(spool: Monitored) -> None:
+    """Write into the journal that the call was sent four times before, and the WebUI was busy."""
+    (run,) = spool.working()
+    file = run / JOURNAL
+    *before, last = file.read_text(encoding="utf-8").splitlines()
+    started = {**json.loads(last), "prompt_id": ""}
+    assert started["event"] == "call_started"
+    failed = {
+        "event": "call_failed",
+        "at": started["at"],
+        "call": started["call"],
+        "error": "WebUIBusyError",
+        "diagnosis": "busy",
+        "message": "it was answered 503",
+        "counted": False,
+        "action": "hold",
+    }
+    lines = [*before, *([json.dumps(started), json.dumps(failed)] * 4), last]
+    file.write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+@pytest.mark.parametrize("has_result", [True, False])
+def test_a_call_that_was_sent_five_times_is_asked_for_its_result_and_not_sent_again(
+    tmp_path: Path, has_result: bool
+) -> None:
+    with comfyui(tmp_path, "--step-time", "0.5") as spool:
+        die_in_one_prompt(spool, deaths=1)
+        busy_before(spool)
+        if not has_result:
+            psutil.Process(spool.webui_pid()).kill()
+        spool.start(once=True)
+        spool.ended()
+        assert spool.stats()["posts"] == 1
+        if has_result:
+            assert (len(spool.done()), spool.failed()) == (1, []), spool.told
+            return
+        (run,) = spool.failed()
+        why = (run / "WHY.txt").read_text(encoding="utf-8")
+        assert why.startswith("gave up after 5 attempts without a usable reply"), why
+        assert "it was answered 503" in why

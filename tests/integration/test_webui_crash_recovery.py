@@ -32,7 +32,7 @@ from sdwatch.lane.lane import Lane
 from sdwatch.policy.failure.diagnosis import FailureFacts, diagnose
 from sdwatch.policy.failure.exits import exit_in_words
 from sdwatch.policy.failure.facts import FailureKey
-from sdwatch.policy.failure.recovery import TRACED_BEFORE
+from sdwatch.policy.failure.recovery import TRACED_TO_OTHERS
 from sdwatch.policy.lane.events import ProcessExited, Stalled
 from sdwatch.spool.recorder import EvidenceRecorder
 from sdwatch.stages.ending import Ending
@@ -412,7 +412,7 @@ def test_a_failure_known_to_be_the_jobs_own_saves_the_restart_but_not_the_second
     outcome = call.make(tmp_path)
     assert outcome.envelope is not None
     assert (outcome.envelope.diagnosis, outcome.envelope.blame) == ("server error", "job")
-    assert TRACED_BEFORE in outcome.envelope.attempts[0].decision
+    assert TRACED_TO_OTHERS in outcome.envelope.attempts[0].decision
     assert len(call.client.posts) == 2
     assert call.process.restarts == 0
 

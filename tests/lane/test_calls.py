@@ -56,7 +56,6 @@ from sdwatch.policy.lane.events import (
     ProbeAnswered,
     ProcessExited,
     Recorded,
-    RecordRefused,
     Replied,
     ReplyArrived,
     RunGone,
@@ -527,6 +526,41 @@ def test_two_attempts_of_an_earlier_monitor_are_tested_and_not_sent_again() -> N
     assert history.one(RecordSelfTest).decision.action is Action.FAIL
 
 
+BUSY_AND_CUT_OFF = CallLedgerView(sent=5, attempts=(Attempt(Diagnosis.BUSY),) * 4)
+"""Four busy replies; then sdwatch died in the fifth POST."""
+
+OF_ALL_KINDS = CallLedgerView(
+    counted=1,
+    sent=6,
+    excused=1,
+    attempts=(Attempt(Diagnosis.BUSY), *(Attempt(Diagnosis.CRASH, incarnation=1),) * 2),
+)
+"""One busy reply, two failures, one of them excused, and two deaths of sdwatch; and one more POST,
+as versions sent it that did not ask before."""
+
+
+@pytest.mark.parametrize("ledger", [BUSY_AND_CUT_OFF, replace(OF_ALL_KINDS, sent=5), OF_ALL_KINDS])
+def test_a_call_that_was_sent_five_times_is_not_sent_again(ledger: CallLedgerView) -> None:
+    history = ready().request(ledger=ledger)
+    assert not history.has(BeforePost)
+    assert history.outcome == Failed(sent_too_often=True)
+
+
+def test_a_call_that_was_sent_four_times_is_sent_once_more() -> None:
+    history = ready().request(ledger=replace(BUSY_AND_CUT_OFF, sent=4))
+    assert history.one(BeforePost).number == 5
+
+
+def test_the_result_of_an_earlier_attempt_is_asked_for_however_often_it_was_sent() -> None:
+    history = ready().request(ledger=BUSY_AND_CUT_OFF, unseen=True)
+    assert history.has(BeforePost)
+
+
+def test_two_counted_attempts_of_five_are_tested() -> None:
+    ledger = replace(OF_ALL_KINDS, counted=2, excused=0, sent=5)
+    assert ready().request(ledger=ledger).has(RunSelfTest)
+
+
 def test_the_advice_for_memory_comes_from_a_plain_picture() -> None:
     history = crashed_once().fails(Diagnosis.OUT_OF_MEMORY).recorded().tell(PASSED).recorded()
     history.one(RunSizeTest)
@@ -598,14 +632,14 @@ def test_three_jobs_in_a_row_that_kill_it_are_taken_for_a_crash_of_it() -> None:
 # -- records that do not come
 
 
-def test_a_record_that_the_disk_refuses_holds_the_lane_until_it_is_there() -> None:
-    history = calling().request(2).fails(Diagnosis.INTERRUPTED).tell(RecordRefused(1))
+def test_a_failure_that_the_disk_refuses_to_record_holds_the_lane_until_it_is_there() -> None:
+    history = calling().request(2).fails(Diagnosis.INTERRUPTED).later(1)
     assert history.effects == ()
     assert history.recorded().has(BeforePost)
 
 
 def test_a_start_that_cannot_be_recorded_frees_the_lane_when_its_run_is_gone() -> None:
-    history = ready().request().tell(RecordRefused(1)).request(2)
+    history = ready().request().request(2)
     assert not history.has(BeforePost)
     history.tell(RunGone(1))
     assert history.one(BeforePost).call == 2

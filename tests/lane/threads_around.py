@@ -79,7 +79,6 @@ from sdwatch.policy.lane.events import (
     ProbeAnswered,
     ProcessExited,
     Recorded,
-    RecordRefused,
     Released,
     Replied,
     ReplyArrived,
@@ -518,8 +517,7 @@ class World:
         choice = 0 if self.kind else self.draw(12)
         run.waiting = False
         if choice == 10 and not isinstance(message, NotSent | Answer):
-            self.put(RecordRefused(run.id))  # the disk refuses it, and it tries again
-            run.inbox.insert(0, message)
+            run.inbox.insert(0, message)  # the disk refuses it, and it tries again
         elif isinstance(message, BeforePost):
             self.run_starts(run, message, choice)
         elif isinstance(message, NotSent):
@@ -555,8 +553,7 @@ class World:
             run.waiting = True
             self.put(NotNow(run.id))
         elif choice == 11:
-            self.put(RecordRefused(run.id))
-            self.put(RunGone(run.id))
+            self.put(RunGone(run.id))  # the disk refuses it
             self.ends(run)
         else:
             assert not run.open
@@ -580,7 +577,7 @@ class World:
                 self.starts(run)
         else:
             assert isinstance(end, Succeeded | Failed)
-            assert isinstance(end, Succeeded) or run.over
+            assert isinstance(end, Succeeded) or run.over or run.sent >= SENT_AT_MOST
             run.open = False
             self.ends(run, "done" if isinstance(end, Succeeded) else "failed")
 

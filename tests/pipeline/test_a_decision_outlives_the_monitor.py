@@ -9,6 +9,10 @@ from typing import Any
 import pytest
 
 from sdwatch.errors import WebUIBadRequestError, WebUIError
+from sdwatch.policy.failure.diagnosis import Explanation
+from sdwatch.policy.failure.facts import Diagnosis, FailureKey
+from sdwatch.policy.failure.recovery import SENT_AT_MOST, Action, Decision, Ground
+from sdwatch.spool.recorder import RunRecorder
 from sdwatch.stages.ending import Ending
 from sdwatch.stages.runner import StageRunner
 from tests.support.fakes import (
@@ -30,14 +34,16 @@ class Death(BaseException):
     """Of the monitor: nothing of it runs after this."""
 
 
-def die_after(record: str, runner: StageRunner, place: Workplace) -> None:
-    """Run until this record is in the journal."""
+def die_after(record: str, runner: StageRunner, place: Workplace, times: int = 1) -> None:
+    """Run until so many of these records are in the journal."""
+    left = iter(range(times - 1, -1, -1))
     recorder = runner._recorder
     write: Callable[..., Any] = getattr(recorder, record)
 
     def and_die(*args: Any, **more: Any) -> None:
         write(*args, **more)
-        raise Death
+        if not next(left):
+            raise Death
 
     setattr(recorder, record, and_die)
     with pytest.raises(Death):
@@ -106,3 +112,71 @@ def test_a_first_failure_that_may_be_cured_is_still_tried_again(tmp_path: Path) 
     resumed = place.recovering(place.resumed(), again, FakeProcess())
     assert resumed.run_to_end(place.spool) is Ending.DONE
     assert len(again.posts) == 1
+
+
+def attempt(recorder: RunRecorder, diagnosis: Diagnosis, action: Action, *, excused: bool) -> None:
+    recorder.call_started(1)
+    why = Explanation(diagnosis, f"it was {diagnosis}", "", FailureKey(diagnosis))
+    decision = Decision(action, Ground.NOT_THE_JOB)
+    recorder.call_failed(why, WebUIError("it failed"), decision, None)
+    if excused:
+        recorder.self_tested("it fails", Decision(Action.HOLD, Ground.UNHEALTHY, excuses=True))
+
+
+BUSY, CRASH = Diagnosis.BUSY, Diagnosis.CRASH
+
+
+@pytest.mark.parametrize(
+    ("failures", "cut_offs", "last"),
+    [
+        ((BUSY, BUSY, BUSY, BUSY), 1, "it was busy"),
+        ((BUSY, CRASH, CRASH), 2, "it was crash"),  # the second one is excused
+    ],
+)
+def test_a_call_that_was_sent_five_times_by_then_is_not_sent_again(
+    tmp_path: Path, failures: tuple[Diagnosis, ...], cut_offs: int, last: str
+) -> None:
+    place = Workplace(tmp_path)
+    run = place.claimed(JOB)
+    recorder = place.recorder(run)
+    recorder.select_call("1.1", {})
+    for number, diagnosis in enumerate(failures):
+        action = Action.HOLD if diagnosis is BUSY else Action.RESTART
+        attempt(recorder, diagnosis, action, excused=number == 2 and diagnosis is CRASH)
+    for _ in range(cut_offs):
+        recorder.call_started(1)
+        run.close()  # it dies in the POST
+        place = Workplace(tmp_path)
+        run = place.resumed()
+        recorder = place.recorder(run)
+        recorder.select_call("1.1", {})
+    assert recorder.sent == SENT_AT_MOST
+    client = FakeClient(reply(picture(1)))
+    assert place.recovering(run, client, FakeProcess()).run_to_end(place.spool) is Ending.FAILED
+    assert client.posts == []
+    assert events(place.failed()).count("call_started") == SENT_AT_MOST
+    failed = envelope(place.failed())
+    assert failed["message"].startswith("gave up after 5 attempts without a usable reply")
+    assert failed["message"].endswith(last)
+    assert (failed["call"], len(failed["attempts"])) == ("1.1", len(failures))
+
+
+def test_what_failed_first_is_explained_by_its_own_evidence(tmp_path: Path) -> None:
+    """Two points failed before the monitor died: WHY.txt is about the first of them."""
+    place = Workplace(tmp_path)
+    run = place.claimed("prompt: a castle\nheight: 64\nmatrix:\n  width: [64, 128]\n")
+    runner = place.recovering(run, FakeClient(refused()), FakeProcess(tail={"stdout": "first"}))
+    die_after("call_failed", runner, place, times=2)
+    run.close()
+    place = Workplace(tmp_path)
+    resumed = place.recovering(place.resumed(), FakeClient(), FakeProcess())
+    assert resumed.run_to_end(place.spool) is Ending.FAILED
+    why = (place.failed() / "WHY.txt").read_text(encoding="utf-8")
+    assert "What follows is about the first of them." in why
+    assert "Asked for: 64x64" in why
+    assert envelope(place.failed())["evidence"] == [
+        "stage_failure_payload.json",
+        "webui_tail.log",
+        "stage_failure_payload.2.json",
+        "webui_tail.2.log",
+    ]

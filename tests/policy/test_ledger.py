@@ -136,7 +136,7 @@ def test_what_belongs_to_the_whole_run() -> None:
     )
     assert ledger.claimed["source"] == "a.yaml"
     assert ledger.seeds == seeds
-    assert ledger.evidence == ["a", "b", "a.2"]
+    assert list(ledger.evidence) == ["a", "b", "a.2"]
     assert ledger.ended == "failed"
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sdwatch.policy.failure.recovery import in_words, may_still_generate, time_limit
+from sdwatch.policy.failure.time_limits import in_words, may_still_generate, time_limit
 from tests.support.tables import table
 
 

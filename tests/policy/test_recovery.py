@@ -9,7 +9,7 @@ from sdwatch.policy.failure.recovery import (
     COUNTED_ATTEMPTS,
     EXCUSED_ATTEMPTS,
     SENT_AT_MOST,
-    TRACED_BEFORE,
+    TRACED_TO_OTHERS,
     Action,
     SelfTestResult,
     after_self_test,
@@ -126,7 +126,7 @@ def test_what_was_traced_before_saves_the_restart_and_never_the_second_attempt(
     decision = decide(Diagnosis.OUT_OF_MEMORY, 1, known=True, managed=managed)
     assert decision.action is Action.RETRY
     assert not decision.excuses, "only a self-test excuses"
-    assert TRACED_BEFORE in decision.why
+    assert TRACED_TO_OTHERS in decision.why
     assert not needs_restart(Diagnosis.OUT_OF_MEMORY, False, decision)
     assert decide(Diagnosis.OUT_OF_MEMORY, 2, known=True).action is Action.SELF_TEST
 

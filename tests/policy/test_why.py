@@ -12,7 +12,7 @@ from sdwatch.errors import JobError, JobUnfitError, Problem
 from sdwatch.policy.failure.diagnosis import Diagnosis
 from sdwatch.policy.failure.facts import Blamed
 from sdwatch.policy.failure.hold_reason import HoldReason
-from sdwatch.policy.failure.recovery import TRACED_BEFORE, Action, Decision, Ground, decide
+from sdwatch.policy.failure.recovery import TRACED_TO_OTHERS, Action, Decision, Ground, decide
 from sdwatch.policy.report.envelope import (
     CANARY_HEALTHY,
     ErrorEnvelope,
@@ -231,7 +231,15 @@ def test_a_bad_request_cannot_be_retried_unchanged() -> None:
     [
         (decide(Diagnosis.CRASH, 1), "failed again after a restart,"),
         (decide(Diagnosis.CRASH, 1, managed=False), "failed again,"),
-        (decide(Diagnosis.STUCK, 1), "failed again after an interrupt freed the WebUI,"),
+        (
+            Decision(Action.RETRY, Ground.FREED),
+            "failed again after an interrupt freed the WebUI,",
+        ),
+        # as earlier versions recorded it
+        (
+            Decision(Action.INTERRUPT, Ground.FREED),
+            "failed again after an interrupt freed the WebUI,",
+        ),
         (decide(Diagnosis.INTERRUPTED, 1), "failed again,"),
     ],
 )
@@ -303,7 +311,7 @@ def test_it_says_that_a_failure_was_traced_before_and_keeps_its_diagnosis() -> N
     decision = decide(Diagnosis.OUT_OF_MEMORY, 1, known=True)
     attempt = replace(ATTEMPT, action=decision.action, ground=decision.ground)
     text = why_of(replace(FAILED, diagnosis="out of memory", attempts=(attempt,)), Evidence())
-    assert f"Fault:     the job: {TRACED_BEFORE}" in text
+    assert f"Fault:     the job: {TRACED_TO_OTHERS}" in text
     assert "Diagnosis: out of memory" in text
     assert "request" not in text
 
@@ -392,3 +400,17 @@ def test_asked_for_names_the_second_pass(fields: dict[str, Any], said: str) -> N
 
 def test_asked_for_names_no_target_size_if_the_job_gives_none() -> None:
     assert asked_for({"enable_hr": True, "hr_scale": 2}) == "hires 2 times"
+
+
+@pytest.mark.parametrize(
+    ("diagnosis", "fault"),
+    [
+        (Diagnosis.INTERRUPTED, "nobody; somebody stopped it"),
+        (Diagnosis.SERVER_ERROR, "the setup, which a person has to fix; the job is probably fine"),
+    ],
+)
+def test_what_a_person_has_to_fix_was_not_stopped_by_anybody(
+    diagnosis: Diagnosis, fault: str
+) -> None:
+    text = why_text(replace(FAILED, diagnosis=diagnosis, blame=Blamed.PERSON), About(RUN, "a.yaml"))
+    assert f"Fault:     {fault}\n" in text

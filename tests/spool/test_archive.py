@@ -14,7 +14,7 @@ import psutil
 import pytest
 
 from sdwatch.errors import SpoolError
-from sdwatch.policy.report.envelope import cancelled_envelope
+from sdwatch.policy.report.envelope import broken_envelope, cancelled_envelope
 from sdwatch.spool import after_death, archive, back_to_inbox
 from sdwatch.spool.arrival import Arrival
 from sdwatch.spool.folders import Spool
@@ -459,6 +459,15 @@ def test_publishing_again_after_the_disk_refused_a_step_resumes_where_it_was(
 
 
 # -- start
+
+
+def test_a_run_whose_end_is_recorded_is_moved_as_that_says(spool: Spool, clock: FakeClock) -> None:
+    """Its move was refused, or an internal error came between the record and the move."""
+    run = claimed(spool, clock)
+    run.record("ended", outcome="done")
+    published = archive.publish(run, spool, "failed", broken_envelope("KeyError()"))
+    assert published == spool.done / run.run_id
+    assert not (published / "WHY.txt").exists()
 
 
 def test_an_empty_run_folder_is_swept(spool: Spool, clock: FakeClock) -> None:

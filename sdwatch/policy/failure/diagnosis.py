@@ -27,7 +27,7 @@ from sdwatch.policy.failure.advice import fitted
 from sdwatch.policy.failure.exits import exit_in_words
 from sdwatch.policy.failure.facts import Blamed, Diagnosis, FailureFacts, FailureKey
 from sdwatch.policy.failure.matching import match
-from sdwatch.policy.failure.recovery import TRACED_BEFORE
+from sdwatch.policy.failure.recovery import TRACED_TO_OTHERS
 from sdwatch.policy.failure.reply_checks import BadReply
 from sdwatch.policy.failure.signatures import Signature
 from sdwatch.policy.failure.tracebacks import Traceback, is_generic, may_follow, own, says_nothing
@@ -43,7 +43,6 @@ __all__ = [
     "SizeTest",
     "advice_for",
     "as_traced_before",
-    "blame_for",
     "by_time_limit",
     "depends_on_size",
     "diagnose",
@@ -334,7 +333,7 @@ def what_failed(
 
 def as_traced_before(explanation: Explanation) -> Explanation:
     """Note that the same failure was traced to two other jobs."""
-    evidence = f"{explanation.evidence}; {TRACED_BEFORE}"
+    evidence = f"{explanation.evidence}; {TRACED_TO_OTHERS}"
     return replace(explanation, evidence=evidence)
 
 
@@ -415,12 +414,3 @@ def by_time_limit(explanation: Explanation, limit: str) -> Explanation:
         ),
         blames=Blamed.MACHINE,
     )
-
-
-def blame_for(diagnosis: Diagnosis) -> Blamed:
-    """Return who is to blame as long as no self-test has shown more."""
-    if diagnosis is Diagnosis.STORAGE:
-        return Blamed.MACHINE
-    if diagnosis is Diagnosis.INTERRUPTED:
-        return Blamed.PERSON
-    return Blamed.JOB if diagnosis is Diagnosis.BAD_REQUEST else Blamed.WEBUI

@@ -7,9 +7,10 @@ from dataclasses import dataclass, replace
 from enum import Enum
 
 from sdwatch.policy.failure.advice import fitted
-from sdwatch.policy.failure.diagnosis import Explanation, blame_for
+from sdwatch.policy.failure.diagnosis import Explanation
 from sdwatch.policy.failure.facts import Blamed, Diagnosis
 from sdwatch.policy.failure.signatures import Signature
+from sdwatch.policy.failure.whose_fault import whose_fault
 from sdwatch.policy.kinds.kind import Kind
 from sdwatch.policy.kinds.unknown import UNKNOWN
 
@@ -310,7 +311,7 @@ def _cure_of(diagnosis: Diagnosis, managed: bool) -> Cure:
 
 def _whose(explanation: Explanation) -> Blamed:
     """Return who is to blame; never the job, because the request has worked before."""
-    who = explanation.blames or blame_for(explanation.diagnosis)
+    who = whose_fault(explanation.diagnosis, explanation.blames)
     return Blamed.WEBUI if who is Blamed.JOB else who
 
 

@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from sdwatch.errors import JournalError
-from sdwatch.policy.failure.recovery import CUT_OFFS, Action
+from sdwatch.policy.failure.recovery import CUT_OFFS, SENT_AT_MOST, Action
 from sdwatch.policy.job.calls.oom_ladder import Rung, rung_of
 
 Record = Mapping[str, Any]
@@ -101,6 +101,12 @@ class CallLedger:
         """Return whether the monitor died too often in this call, which is not finished."""
         return self.images is None and self.cut_offs > CUT_OFFS
 
+    @property
+    def may_be_sent(self) -> bool:
+        """Return whether the call may be sent once more (promise 3)."""
+        sent = self.sent - self.given_up
+        return not self.was_cut_off_too_often and sent < SENT_AT_MOST
+
 
 @dataclass(frozen=True, slots=True)
 class HandedOver:
@@ -119,10 +125,11 @@ class HandedOver:
 class Ledger:
     """The calls of a run so far. `random_seed`: from which all is picked that the job leaves to
     chance; None if that is only the seeds; `used`: the digests of the files outside of the job that
-    it is read with; `outputs`: the name of each image's output, planned or made; `made`: the images
-    whose outputs are made; `outputs_refused`: why some are not, ''. `seconds`: that all attempts
-    took together, without those that a death cut off. `left`: the call that a death has left in
-    flight. `handed_over`: to another machine, see docs/cluster.md."""
+    it is read with; `evidence`: its files, each with the call that wrote it last ('' for one of a
+    job that was replaced); `outputs`: the name of each image's output, planned or made; `made`: the
+    images whose outputs are made; `outputs_refused`: why some are not, ''. `seconds`: that all
+    attempts took together, without those that a death cut off. `left`: the call that a death has
+    left in flight. `handed_over`: to another machine, see docs/cluster.md."""
 
     calls: dict[str, CallLedger] = field(default_factory=dict)
     job_id: str = ""
@@ -131,7 +138,7 @@ class Ledger:
     used: dict[str, str] = field(default_factory=dict)
     ended: str = ""
     claimed: dict[str, Any] = field(default_factory=dict)
-    evidence: list[str] = field(default_factory=list)
+    evidence: dict[str, str] = field(default_factory=dict)
     outputs: dict[str, str] = field(default_factory=dict)
     made: set[str] = field(default_factory=set)
     outputs_refused: str = ""
@@ -174,11 +181,12 @@ class Ledger:
         """Forget the results of an incomplete job: they are not part of the whole one."""
         self.seeds = None
         self.calls.clear()
+        self.evidence = dict.fromkeys(self.evidence, "")
         self.outputs.clear()
         self.made.clear()
 
     def _add_evidence(self, record: Record) -> None:
-        self.evidence.extend(record["files"])
+        self.evidence |= dict.fromkeys(map(str, record["files"]), str(record.get("call", "")))
 
     def _drop_images(self, record: Record) -> None:
         self._drop(frozenset(map(str, record["images"])))

@@ -10,7 +10,7 @@ from dataclasses import replace
 
 from sdwatch.policy.failure.cooldown import Instant
 from sdwatch.policy.failure.lifecycle import Event, State
-from sdwatch.policy.failure.recovery import COUNTED_ATTEMPTS
+from sdwatch.policy.failure.recovery import COUNTED_ATTEMPTS, SENT_AT_MOST
 from sdwatch.policy.lane.after_failure import blame_job_alone, run_size_test_if_ready
 from sdwatch.policy.lane.attempts import announce, leave
 from sdwatch.policy.lane.crashes import Record
@@ -18,6 +18,7 @@ from sdwatch.policy.lane.effects import (
     Adopt,
     AskForHold,
     CleanUp,
+    Failed,
     GivenUp,
     Later,
     LetGo,
@@ -97,6 +98,7 @@ def _serve(turn: Turn) -> bool:
         return turn.state.served is not call and _is_leaving(turn)
     if call.phase is CallPhase.WAITING and turn.state.may_send(turn.now):
         _begin(turn, call)
+        return _is_leaving(turn)
     return False
 
 
@@ -133,11 +135,15 @@ def _give_up(turn: Turn, call: LaneCall) -> bool:
 
 def _begin(turn: Turn, call: LaneCall) -> None:
     """Start with a call whose turn it is. Two counted attempts of an earlier monitor, and no
-    self-test that could end: it is made up for."""
+    self-test that could end: it is made up for. A call that reached the hard limit when an earlier
+    monitor died in it is not sent again; only its result may still be asked for."""
     if turn.state.dirty:
         _clean(turn)
     elif call.ledger.counted < COUNTED_ATTEMPTS:
-        announce(turn, call)
+        if call.ledger.sent < SENT_AT_MOST or call.request.unseen:
+            announce(turn, call)
+        else:
+            leave(turn, replace(call, end=Failed(sent_too_often=True)))
     elif turn.state.setup.supervised:
         _test_for(turn, call)
     else:

@@ -9,7 +9,6 @@ from sdwatch.policy.failure.diagnosis import (
     Explanation,
     SizeTest,
     as_traced_before,
-    blame_for,
     by_time_limit,
     depends_on_size,
 )
@@ -25,12 +24,11 @@ from sdwatch.policy.failure.recovery import (
     bring_up,
     counts,
     decide,
-    in_words,
-    may_still_generate,
     needs_restart,
-    time_limit,
 )
-from sdwatch.policy.lane.attempts import abandoned, accepted, leave
+from sdwatch.policy.failure.time_limits import in_words, may_still_generate, time_limit
+from sdwatch.policy.failure.whose_fault import whose_fault
+from sdwatch.policy.lane.attempts import abandoned, leave
 from sdwatch.policy.lane.effects import (
     Failed,
     GivenUp,
@@ -106,7 +104,7 @@ def _gate(turn: Turn, call: LaneCall, tail: TailCaptured) -> tuple[Explanation, 
         time_limit=limit is not None,
     )
     if isinstance(error, WebUINoResultError):
-        decision = Decision(Action.FAIL, Ground.SENT_TOO_OFTEN, times=ledger.sent)
+        decision = Decision(Action.FAIL, Ground.SENT_TOO_OFTEN, times=ledger.sent - 1)
     return explanation, decision
 
 
@@ -120,7 +118,7 @@ def on_interrupt_over(turn: Turn, call: LaneCall, event: LaneEvent) -> None:
             return
         call = turn.put(replace(call, in_flight=False))
         if event.error is None or isinstance(event.error, WebUIInterruptedError):
-            _conclude(turn, call, Decision(Action.INTERRUPT, Ground.FREED))
+            _conclude(turn, call, Decision(Action.RETRY, Ground.FREED))
             return
     if isinstance(event, Cancelled):
         call = replace(call, given_up=True)
@@ -139,7 +137,7 @@ def _conclude(turn: Turn, call: LaneCall, decision: Decision) -> None:
     tail = call.tail
     assert tail is not None
     diagnosis, error = tail.explanation.diagnosis, tail.error
-    freed = decision.action is Action.INTERRUPT
+    freed = decision.ground is Ground.FREED
     hangs = call.in_flight and diagnosis is Diagnosis.STUCK and not turn.state.setup.managed
     call = abandoned(turn, replace(call, lost=call.lost or hangs))
     crashed = needs_restart(diagnosis, tail.explanation.poisons, decision)
@@ -164,7 +162,7 @@ def _conclude(turn: Turn, call: LaneCall, decision: Decision) -> None:
         attempts=(*call.ledger.attempts, attempt),
     )
     call = replace(call, ledger=ledger, decision=decision, crash_count=call.crash_count + crashed)
-    turn.move(call, CallPhase.RECORDING, turn.state.setup.record_limit)
+    turn.move(call, CallPhase.RECORDING)
     turn.do(
         RecordFailure(
             call.id,
@@ -206,7 +204,6 @@ def on_failure_recorded(turn: Turn, call: LaneCall, event: LaneEvent) -> None:
     if event.number != call.number:
         return
     assert call.decision is not None
-    accepted(turn, call)
     action = call.decision.action
     if action is Action.FAIL:
         _fail_at_once(turn, call)
@@ -220,16 +217,10 @@ def on_failure_recorded(turn: Turn, call: LaneCall, event: LaneEvent) -> None:
         turn.move(call, CallPhase.DECIDED, next=Next.RETRY)
 
 
-def on_overdue_record(turn: Turn, call: LaneCall, _: LaneEvent) -> None:
-    """A record that takes so long holds the lane until it is there."""
-    turn.change(unrecorded=turn.state.unrecorded | {call.id})
-    turn.move(call, call.phase)
-
-
 def _fail_at_once(turn: Turn, call: LaneCall) -> None:
     assert call.tail is not None
     explanation = call.tail.explanation
-    blame = explanation.blames or blame_for(explanation.diagnosis)
+    blame = whose_fault(explanation.diagnosis, explanation.blames)
     if blame is Blamed.JOB and call.ledger.attempts[-1].crashed:
         _blame(turn, call)
     if explanation.diagnosis is Diagnosis.BAD_REQUEST and blame is Blamed.WEBUI:
@@ -295,7 +286,7 @@ def _decide_after_test(
         unhealthy=unhealthy,
         passed_after_restart=result is SelfTestResult.PASSED_AFTER_RESTART,
     )
-    turn.move(call, CallPhase.RECORDING_TEST, turn.state.setup.record_limit)
+    turn.move(call, CallPhase.RECORDING_TEST)
     turn.do(RecordSelfTest(call.id, call.number, unhealthy, decision))
 
 
@@ -303,7 +294,6 @@ def on_test_recorded(turn: Turn, call: LaneCall, event: LaneEvent) -> None:
     """The result is on disk: continue with what was decided."""
     assert isinstance(event, Recorded)
     assert call.decision is not None
-    accepted(turn, call)
     action = call.decision.action
     if action is Action.FAIL:
         _fail_after_test(turn, call)

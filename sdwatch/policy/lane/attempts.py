@@ -36,7 +36,6 @@ from sdwatch.policy.lane.events import (
     PostStarted,
     ProcessExited,
     Recorded,
-    RecordRefused,
     Replied,
     ReplyArrived,
     Stalled,
@@ -107,14 +106,6 @@ def on_late_record(turn: Turn, call: LaneCall, event: LaneEvent) -> None:
     if call.id in turn.state.unrecorded:
         accepted(turn, call)
         turn.do(NotSent(call.id, event.number))
-
-
-def on_record_refused(turn: Turn, call: LaneCall, event: LaneEvent) -> None:
-    """Send nothing until the disk accepts the record, or the run is gone."""
-    assert isinstance(event, RecordRefused)
-    turn.change(unrecorded=turn.state.unrecorded | {call.id})
-    if call.phase is CallPhase.ANNOUNCED:
-        turn.move(call, CallPhase.WAITING)
 
 
 def on_overdue_start(turn: Turn, call: LaneCall, _: LaneEvent) -> None:

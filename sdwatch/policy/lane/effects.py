@@ -35,8 +35,8 @@ class ToRun(Effect):
 
 @dataclass(frozen=True)
 class BeforePost(ToRun):
-    """POST `number` is about to go to this incarnation: record it first. Answered by Recorded,
-    RecordRefused or NotNow. `log_offset`: the bytes in each file of the WebUI's output so far, as
+    """POST `number` is about to go to this incarnation: record it first. Answered by Recorded or
+    NotNow. `log_offset`: the bytes in each file of the WebUI's output so far, as
     the lane's loop adds them; () where that is not a local file of ours."""
 
     number: int
@@ -91,12 +91,14 @@ class Succeeded(CallEnd):
 @dataclass(frozen=True)
 class Failed(CallEnd):
     """It failed for good. `blame`: None for what the explanation says. `self_test_passed`: None
-    without a self-test; `unhealthy`: why it failed. `size_test`: its result, None without one."""
+    without a self-test; `unhealthy`: why it failed. `size_test`: its result, None without one.
+    `sent_too_often`: it was not sent this time, because it was sent so often before."""
 
     blame: Blamed | None = None
     self_test_passed: bool | None = None
     unhealthy: str = ""
     size_test: SizeTest | None = None
+    sent_too_often: bool = False
 
 
 @dataclass(frozen=True)

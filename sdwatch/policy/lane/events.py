@@ -63,7 +63,7 @@ class CallLedgerView:
 @dataclass(frozen=True)
 class CallRequested(OfCall):
     """A run wants a call made. `job` and `run`: named where a failure is the job's own. `upscaler`:
-    '' for none."""
+    '' for none. `unseen`: earlier attempts may have a result, which is asked for first."""
 
     ledger: CallLedgerView = CallLedgerView()
     stage: str = ""
@@ -71,6 +71,7 @@ class CallRequested(OfCall):
     job: str = ""
     run: str = ""
     upscaler: str = ""
+    unseen: bool = False
 
 
 @dataclass(frozen=True)
@@ -79,11 +80,6 @@ class Recorded(OfCall):
     self-test."""
 
     number: int
-
-
-@dataclass(frozen=True)
-class RecordRefused(OfCall):
-    """The disk refused to record it. The run retries by itself, or is about to end."""
 
 
 @dataclass(frozen=True)

@@ -9,11 +9,12 @@ from enum import StrEnum
 from typing import Any, TypeVar
 
 from sdwatch.errors import FileProblems, JobUnfitError, Probes, Problem
-from sdwatch.policy.failure.diagnosis import advice_for, blame_for
+from sdwatch.policy.failure.diagnosis import advice_for
 from sdwatch.policy.failure.earlier_records import with_codes
 from sdwatch.policy.failure.facts import Blamed, Diagnosis
 from sdwatch.policy.failure.hold_reason import HoldReason
 from sdwatch.policy.failure.recovery import CUT_OFFS, Action, Ground
+from sdwatch.policy.failure.whose_fault import whose_fault
 from sdwatch.policy.job.job import Stage
 from sdwatch.policy.privacy.printable import printable
 
@@ -161,11 +162,11 @@ def envelope_of(
     diagnosis that sdwatch never writes."""
     diagnosis = Diagnosis(str(failed.get("diagnosis", "")))
     unhealthy = over.get("unhealthy") if "self_test_passed" in over else None
-    blame = _code(Blamed, over.get("blame")) or _code(Blamed, failed.get("blame"))
+    explained, tested = (_code(Blamed, record.get("blame")) for record in (failed, over))
     return ErrorEnvelope(
         error=str(failed.get("error", "")),
         diagnosis=diagnosis,
-        blame=blame or blame_for(diagnosis),
+        blame=whose_fault(diagnosis, explained, tested),
         message=attempts[-1].message,
         advice=str(failed.get("advice") or advice_for(diagnosis)),
         stage=stage,
@@ -326,7 +327,7 @@ def timed_out_envelope(limit: float) -> ErrorEnvelope:
     )
 
 
-def held_envelope(hold_reason: HoldReason, evidence: Sequence[str]) -> ErrorEnvelope:
+def held_envelope(hold_reason: HoldReason, evidence: Iterable[str]) -> ErrorEnvelope:
     """Return the envelope of a run that waited too long for a WebUI on hold."""
     return ErrorEnvelope(
         error="HeldTooLong",

@@ -12,11 +12,11 @@ from typing import Any
 
 from sdwatch.policy.failure.exits import ended_cleanly, was_killed
 from sdwatch.policy.failure.facts import Blamed, Diagnosis, is_memory_low
-from sdwatch.policy.failure.recovery import ACTIONS, TRACED_BEFORE, Action, Ground
+from sdwatch.policy.failure.recovery import ACTIONS, TRACED_TO_OTHERS, Action, Ground
 from sdwatch.policy.job.calls.payload import DEFAULT_SCALE, hires_size
 from sdwatch.policy.privacy.printable import counted, printable, printable_text
 from sdwatch.policy.report.command import typed
-from sdwatch.policy.report.envelope import CUT_SHORT, ErrorEnvelope, FailedAttempt
+from sdwatch.policy.report.envelope import CUT_SHORT, ErrorEnvelope, FailedAttempt, Unsent
 from sdwatch.policy.workflow.workflow_call import WORKFLOW
 
 
@@ -192,16 +192,19 @@ _BLAMED = {
     Blamed.WEBUI: "the WebUI; the job is probably fine",
     Blamed.MACHINE: "the machine; the job is probably fine",
     Blamed.SDWATCH: "sdwatch itself; the job is probably fine",
-    Blamed.PERSON: "nobody; somebody stopped it",
+    Blamed.PERSON: "the setup, which a person has to fix; the job is probably fine",
     Blamed.UNKNOWN: "unknown: the job or the WebUI",
 }
 
 
 _OUTSIDE = "only this call fails, but the cause may lie outside the job: see What to do"
+_ENDED_BY_SOMEBODY = (Diagnosis.INTERRUPTED, Unsent.CANCELLED)
 
 
 def _blamed(envelope: ErrorEnvelope, evidence: Evidence) -> str:
     who = _BLAMED[envelope.blame]
+    if envelope.blame is Blamed.PERSON and envelope.diagnosis in _ENDED_BY_SOMEBODY:
+        return "nobody; somebody stopped it"
     if (
         envelope.blame is not Blamed.JOB
         or envelope.diagnosis == Diagnosis.BAD_REQUEST
@@ -214,7 +217,7 @@ def _blamed(envelope: ErrorEnvelope, evidence: Evidence) -> str:
         by_somebody = _by_somebody(envelope, evidence.host_snapshot)
         unless = " (unless somebody stopped the WebUI each time)" if by_somebody else ""
         if any(each.ground is Ground.TRACED_BEFORE for each in envelope.attempts):
-            again = TRACED_BEFORE
+            again = TRACED_TO_OTHERS
         return f"{who}: {again}, and the WebUI still generated a test picture{unless}{outside}"
     if envelope.self_test_passed is False:
         return (
@@ -233,10 +236,14 @@ def _is_from_outside(envelope: ErrorEnvelope) -> bool:
 
 def _in_between(attempts: Sequence[FailedAttempt]) -> str:
     """Return what was done before the last attempt, in words."""
-    done = attempts[-2].action if len(attempts) > 1 else None
-    if done is Action.RESTART:
+    if len(attempts) < 2:
+        return ""
+    before = attempts[-2]
+    if before.action is Action.RESTART:
         return " after a restart"
-    return " after an interrupt freed the WebUI" if done is Action.INTERRUPT else ""
+    # Earlier versions recorded the interrupt as what was decided.
+    freed = before.ground is Ground.FREED or before.action is Action.INTERRUPT
+    return " after an interrupt freed the WebUI" if freed else ""
 
 
 def _by_somebody(envelope: ErrorEnvelope, host_snapshot: Mapping[str, Any]) -> bool:

@@ -21,12 +21,13 @@ from sdwatch.errors import LaneError, RunCancelledError, RunStoppedError
 from sdwatch.policy.failure.diagnosis import (
     Diagnosis,
     advice_for,
-    blame_for,
     depends_on_size,
     size_advice,
 )
+from sdwatch.policy.failure.facts import Blamed
 from sdwatch.policy.failure.prompts_sent import PromptToSend
 from sdwatch.policy.failure.recovery import Action
+from sdwatch.policy.failure.whose_fault import whose_fault
 from sdwatch.policy.job.calls.catalogue import Catalogue
 from sdwatch.policy.job.calls.payload import completed
 from sdwatch.policy.kinds.kind import Dialect
@@ -52,10 +53,10 @@ from sdwatch.policy.lane.events import (
     NotNow,
     OfCall,
     Recorded,
-    RecordRefused,
     RunGone,
 )
 from sdwatch.policy.report.envelope import CANARY_HEALTHY, ErrorEnvelope, FailedAttempt
+from sdwatch.policy.report.given_up import sent_too_often
 from sdwatch.system.failpoints import failpoint
 from sdwatch.system.log_events import LogEvent, about, bound_facts
 from sdwatch.webui.http.call import CallHandle, Captured, Outcome, PreparedCall
@@ -185,6 +186,7 @@ class _RunsCall:
             call.job_id or "",
             call.run_dir.name if call.run_dir else "",
             str(call.payload.get("upscaler_1") or ""),
+            unseen=bool(recorder.unseen_prompts()),
         )
 
     @property
@@ -222,7 +224,7 @@ class _RunsCall:
             self._tell(Recorded(message.call, message.number))
 
     def _start(self, message: BeforePost) -> None:
-        """Record the start of a POST. Raises OSError."""
+        """Record the start of a POST. Raises OSError: the run then ends, and waits in working/."""
         if not self._settings.may_call():
             self._control.waiting, self._control.calling = True, False
             self._tell(NotNow(message.call))
@@ -233,23 +235,21 @@ class _RunsCall:
             before, may_send = self._recorder.unseen_prompts(), self._recorder.may_send
             prompt = PromptToSend(str(uuid.uuid4()), before, may_send)
         self._handle.prompt = prompt
-        try:
-            self._recorder.call_started(
-                message.incarnation,
-                prompt.id if prompt else "",
-                lane=self._lane,
-                log_offset=message.log_offset,
-                unseen=prompt is not None and bool(prompt.before),
-            )
-        except OSError:
-            self._tell(RecordRefused(message.call))
-            raise
+        self._recorder.call_started(
+            message.incarnation,
+            prompt.id if prompt else "",
+            lane=self._lane,
+            log_offset=message.log_offset,
+            unseen=prompt is not None and bool(prompt.before),
+        )
         self._handle.facts = bound_facts()
         self._tell(Recorded(message.call, message.number))
 
     def _record_failure(self, message: RecordFailure) -> None:
-        """Write the evidence, and record the failure: the evidence teaches the recorder what no
-        message may echo. A run on hold will meet the same fault again."""
+        """Write the evidence, then record the failure. In this order, because with the evidence
+        the recorder learns the texts of the payload, and no record may echo them. A failure that
+        puts the WebUI on hold names its fault: the runs that follow will meet the same one, and
+        need no evidence of their own."""
         captured = message.evidence
         assert isinstance(captured, Captured)
         explanation, decision = message.explanation, message.decision
@@ -291,10 +291,13 @@ class _RunsCall:
             assert isinstance(end.reply, tuple)
             reply, warnings = end.reply
             return Outcome(reply=reply, warnings=(*warnings, *findings), added=self._call.added)
-        envelope = self._envelope()
+        envelope = self._envelope(end.blame if isinstance(end, Failed) else None)
         if isinstance(end, Later):
             return Outcome(envelope=envelope, later=True, warnings=findings)
         assert isinstance(end, Failed)
+        if end.sent_too_often:
+            sent, last = self._recorder.sent, self._recorder.attempts[-1]
+            return Outcome(envelope=sent_too_often(envelope, sent, last), warnings=findings)
         return Outcome(envelope=self._with_self_test(envelope, end), warnings=findings)
 
     def _give_up(self) -> None:
@@ -307,8 +310,9 @@ class _RunsCall:
         self._recorder.call_given_up(str(why))
         raise why
 
-    def _envelope(self) -> ErrorEnvelope:
-        """Return what is known of the last attempt, as far as it is recorded."""
+    def _envelope(self, tested: Blamed | None) -> ErrorEnvelope:
+        """Return what is known of the last attempt, as far as it is recorded. `tested`: whom the
+        self-test after it has blamed."""
         failed = self._recorder.attempts[-1]
         diagnosis = Diagnosis(failed.diagnosis)
         last = self._last
@@ -317,7 +321,7 @@ class _RunsCall:
         return ErrorEnvelope(
             error=type(last.error).__name__ if last is not None else "",
             diagnosis=diagnosis,
-            blame=(explanation.blames if explanation else None) or blame_for(diagnosis),
+            blame=whose_fault(diagnosis, explanation.blames if explanation else None, tested),
             message=failed.message,  # free of prompts, which a reply may echo
             advice=explanation.advice if explanation else advice_for(diagnosis, kind),
             stage=self._call.stage,
@@ -337,7 +341,6 @@ class _RunsCall:
             envelope = replace(envelope, advice=advice)
         return replace(
             envelope,
-            blame=end.blame or envelope.blame,
             canary=CANARY_HEALTHY if end.self_test_passed else end.unhealthy,
             self_test_passed=end.self_test_passed,
         )

@@ -1,6 +1,6 @@
 """A call without a lane: the machine decides on the thread of the call itself.
 
-For a program that calls WebUIAPI by itself. The monitor's runs always have a lane.
+Only for programs and tests that use WebUIAPI without a lane. The monitor's runs always have one.
 """
 
 from __future__ import annotations

@@ -127,7 +127,7 @@ class Recorder(Protocol):
 
     @property
     def may_send(self) -> bool:
-        """Return whether the call may be sent once more: it was not cut off too often."""
+        """Return whether the call may be sent once more (promise 3)."""
 
     def unseen_prompts(self) -> tuple[SentPrompt, ...]:
         """Return the prompts of earlier attempts whose result nobody has seen, the newest
