@@ -38,7 +38,7 @@ from sdwatch.policy.cluster.entries import (
 from sdwatch.policy.cluster.holding import LocalRun, box_step
 from sdwatch.policy.cluster.lines import files_named, text_of
 from sdwatch.policy.cluster.names import Times
-from sdwatch.policy.cluster.run_log import Phase, RunLog, with_entry
+from sdwatch.policy.cluster.run_log import Phase, RunLog, with_entry, with_entry_for_box
 from sdwatch.policy.queue.control import CANCEL
 from sdwatch.policy.queue.run_names import is_run_id
 from sdwatch.spool.manifest import read_about
@@ -300,7 +300,7 @@ class Box:
         if held.store != self._broker.store:
             held.store, held.run_log = self._broker.store, RunLog()
         for seq, entry in self._broker.entries_after(held.run, held.run_log.seq):
-            held.run_log, _ = with_entry(held.run_log, seq, entry)
+            held.run_log = with_entry_for_box(held.run_log, seq, entry)
 
     def _append(self, held: _Held, entry: Entry) -> None:
         """Append to a run's log, and read that. Raises LogMovedError, BrokerGoneError."""

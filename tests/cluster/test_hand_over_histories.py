@@ -24,7 +24,7 @@ from sdwatch.policy.cluster.entries import (
     TakenFor,
 )
 from sdwatch.policy.cluster.holding import LocalRun, box_step
-from sdwatch.policy.cluster.run_log import RunLog, with_entry
+from sdwatch.policy.cluster.run_log import RunLog, with_entry, with_entry_for_box
 from sdwatch.policy.failure.ledger import HandedOver
 
 CALLS = 3
@@ -45,6 +45,10 @@ class Broker:
         self.seq += 1
         self.entries.append((self.seq, entry))
         return True
+
+    def forget_all_but_last(self) -> None:
+        """A box that is away then will never read what came before."""
+        del self.entries[:-1]
 
     def wipe(self) -> None:
         self.entries.clear()
@@ -114,8 +118,8 @@ class Dispatcher:
         elif isinstance(action, to_do.Finish):
             self.published += 1
             self.wish = Wish(published=True)
-        elif isinstance(action, to_do.Close):
-            append(Closed(action.epoch), self.log.seq)
+        elif isinstance(action, to_do.Close) and append(Closed(action.epoch), self.log.seq):
+            self.broker.forget_all_but_last()
 
 
 @dataclass
@@ -133,7 +137,7 @@ class Box:
         if not self.broker.entries or self.log.seq > self.broker.entries[-1][0]:
             self.log = RunLog()
         for seq, entry in self.broker.entries:
-            self.log, _ = with_entry(self.log, seq, entry)
+            self.log = with_entry_for_box(self.log, seq, entry)
 
     def turn(self) -> None:
         self.read()
@@ -325,6 +329,15 @@ def test_a_box_that_lost_its_lease_withdraws_and_never_acknowledges() -> None:
     assert box_step("a", log, done) == on_box.Withdraw()
     log = log_of(Granted(1, "a", DIGEST), Accepted(1), Granted(2, "b", DIGEST))
     assert log.epoch == 1, "an epoch that is held is not granted over"
+
+
+def test_a_box_that_was_away_until_its_run_was_closed_removes_its_copy() -> None:
+    held = log_of(Granted(1, "a", DIGEST), Accepted(1))
+    for epoch in (1, 4):
+        log = with_entry_for_box(held, 9, Closed(epoch))
+        assert box_step("a", log, LocalRun(1, 4, BoxOutcome.DONE)) == on_box.Withdraw()
+    newer = log_of(Granted(4, "a", DIGEST), Accepted(4))
+    assert with_entry_for_box(newer, 9, Closed(3)).is_held
 
 
 def test_a_box_whose_broker_is_gone_keeps_what_it_has() -> None:

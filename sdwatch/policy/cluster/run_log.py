@@ -66,6 +66,15 @@ def with_entry(log: RunLog, seq: int, entry: Entry | None) -> tuple[RunLog, bool
     return _APPLY[type(entry)](after, entry), True
 
 
+def with_entry_for_box(log: RunLog, seq: int, entry: Entry | None) -> RunLog:
+    """Return the log of a box with one more entry. All entries before the last one are removed when
+    a log is closed, so a box that was away hears of neither a taking back nor a newer epoch: that
+    it is closed is the end, whatever the box has."""
+    after, counts = with_entry(log, seq, entry)
+    is_end = isinstance(entry, Closed) and seq > log.seq and entry.epoch >= log.epoch
+    return with_entry(RunLog(), seq, entry)[0] if is_end and not counts else after
+
+
 def _counts(log: RunLog, entry: Entry) -> bool:
     if isinstance(entry, Granted):
         return not log.is_held and entry.epoch > log.epoch
