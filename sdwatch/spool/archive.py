@@ -122,10 +122,10 @@ def publish(
 
     `outcome`: done, failed or cancelled. `webui`: which WebUI it was on. In this order: its cancel
     marker is removed if it still lies in the inbox, error.json and WHY.txt (the evidence is there
-    since the failure), thumbnails for the page, the manifest, the folder synced, the journal's last
-    line synced, the folder synced again, one rename, both parents synced. Raises OSError; calling
-    it again resumes where it was. A run whose journal has its last line is whole, and is only
-    moved, as that line says.
+    since the failure), thumbnails for the page, the manifest, what is not recorded moved aside, the
+    folder synced, the journal's last line synced, the folder synced again, one rename, both parents
+    synced. Raises OSError; calling it again resumes where it was. A run whose journal has its last
+    line is whole, and is only moved, as that line says.
     """
     cancel_marker.remove(run, spool.inbox)
     if not run.ledger.ended:

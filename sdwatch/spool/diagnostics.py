@@ -19,7 +19,8 @@ from sdwatch.policy.failure.tracebacks import names_exception
 from sdwatch.policy.privacy.printable import mark
 from sdwatch.policy.privacy.redaction import MOST_AT_ONCE, Redactor
 from sdwatch.policy.privacy.sanitise import sanitise
-from sdwatch.policy.report.envelope import ErrorEnvelope, decisions_in, with_attempts
+from sdwatch.policy.report.decisions import decisions_in
+from sdwatch.policy.report.envelope import ErrorEnvelope, with_attempts
 from sdwatch.policy.report.why import About, Evidence, Shown, why_text
 from sdwatch.spool.inside import open_plain
 from sdwatch.system import disk

@@ -13,6 +13,7 @@ from sdwatch.policy.failure.diagnosis import Diagnosis
 from sdwatch.policy.failure.facts import Blamed
 from sdwatch.policy.failure.hold_reason import HoldReason
 from sdwatch.policy.failure.recovery import TRACED_TO_OTHERS, Action, Decision, Ground, decide
+from sdwatch.policy.report.decisions import decisions_in
 from sdwatch.policy.report.envelope import (
     CANARY_HEALTHY,
     ErrorEnvelope,
@@ -20,7 +21,6 @@ from sdwatch.policy.report.envelope import (
     attempt_from,
     broken_envelope,
     cancelled_envelope,
-    decisions_in,
     died_here_envelope,
     held_envelope,
     job_envelope,

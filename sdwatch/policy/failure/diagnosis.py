@@ -57,7 +57,8 @@ class Explanation:
 
     `key`: identifies the failure. `evidence`: which of the facts decided, in words; `repeats`: the
     cause already says that. `poisons`: however the call ended, the WebUI is unusable until it is
-    restarted. `blames`: who is to blame, if not the one that the diagnosis usually means.
+    restarted. `blames`: who is to blame, if not the one that the diagnosis usually means; a
+    self-test after two failures has the last word.
     """
 
     diagnosis: Diagnosis

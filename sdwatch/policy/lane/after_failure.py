@@ -222,7 +222,7 @@ def _fail_at_once(turn: Turn, call: LaneCall) -> None:
     explanation = call.tail.explanation
     blame = whose_fault(explanation.diagnosis, explanation.blames)
     if blame is Blamed.JOB and call.ledger.attempts[-1].crashed:
-        _blame(turn, call)
+        _forgive_webui(turn, call)
     if explanation.diagnosis is Diagnosis.BAD_REQUEST and blame is Blamed.WEBUI:
         turn.do(NoteCannot(call.request.stage, "", explanation))
     leave(turn, replace(call, end=Failed(), crash_count=0))
@@ -317,7 +317,7 @@ def _fail_after_test(turn: Turn, call: LaneCall) -> None:
         leave(turn, call)
         return
     last = call.ledger.attempts[-1]
-    _blame(turn, call)
+    _forgive_webui(turn, call)
     if call.tail is not None and call.tail.unchanged and call.request.upscaler:
         turn.do(NoteCannot(call.request.stage, call.request.upscaler, call.tail.explanation))
     call = replace(call, crash_count=0)
@@ -351,7 +351,7 @@ def on_size_test(turn: Turn, call: LaneCall, event: LaneEvent) -> None:
     leave(turn, replace(call, end=replace(call.end, size_test=event.result)))
 
 
-def _blame(turn: Turn, call: LaneCall) -> None:
+def _forgive_webui(turn: Turn, call: LaneCall) -> None:
     """Note that a failure was the job's own: its crashes do not lengthen the cool-down."""
     state = turn.state
     turn.write(state.history.forgive(call.crash_count, turn.now))

@@ -246,6 +246,7 @@ def _left_unfinished(
         name, event = str(record.get("call", "")), record.get("event")
         if event == "job_changed":
             failed.clear()
+            self_test_failure.clear()
         elif event == "call_finished":
             failed.pop(name, None)
         elif event == "call_failed":
@@ -255,22 +256,6 @@ def _left_unfinished(
     name = call or next(reversed(failed), "")
     why = self_test_failure.get(name, "")
     return failed.get(name, []), False if why else None, why
-
-
-def decisions_in(records: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Return what the recovery gate decided, oldest first, from a run's journal."""
-    return [
-        {
-            "at": record.get("at", ""),
-            "call": record.get("call", ""),
-            "diagnosis": record.get("diagnosis", "")
-            or f"canary: {record.get('unhealthy') or 'the WebUI is healthy'}",
-            "decision": record["decision"],
-            **{key: record[key] for key in ("action", "ground") if key in record},
-        }
-        for record in records
-        if record.get("event") in ("call_failed", "call_self_tested") and "decision" in record
-    ]
 
 
 def _bad_request(
