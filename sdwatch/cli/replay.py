@@ -19,7 +19,13 @@ from sdwatch.cli.shared.exit_codes import ExitCode
 from sdwatch.cli.shared.run_by_name import archived_runs, find, run_named, working_runs
 from sdwatch.cli.shared.saved_pictures import save, save_file
 from sdwatch.config import Config, WebUIConfig
-from sdwatch.errors import NotFoundError, SdwatchError, WebUIError, WebUIUnreachableError
+from sdwatch.errors import (
+    NotFoundError,
+    SdwatchError,
+    WebUIError,
+    WebUIStuckError,
+    WebUIUnreachableError,
+)
 from sdwatch.policy.job.calls.payload import Call, completed, may_need_more
 from sdwatch.policy.kinds.kind import Kind
 from sdwatch.policy.kinds.table import kind_named
@@ -41,6 +47,10 @@ from sdwatch.webui.log.call_log import CallLog
 
 _MOST_MANIFEST = 4_000_000
 _QUESTION = 5.0  # seconds for each question about what the WebUI has
+
+_UNANSWERED = (WebUIUnreachableError, WebUIStuckError)
+"""Errors without a status for which nothing answered. ComfyUI says what became of a prompt without
+one, in its history."""
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -91,7 +101,8 @@ def _sent(
     try:
         reply = client.generate_images(call.kind, payload)
     except WebUIError as error:
-        status = error.status or f"no answer ({type(error).__name__})"
+        end = "no answer" if isinstance(error, _UNANSWERED) else "failed"
+        status = error.status or f"{end} ({type(error).__name__})"
         print(f"{status} after {time.monotonic() - began:.1f} s")
         print(f"  {printable_text(str(error))}")
         print("".join(f"{line}\n" for line in shown(said_of(error, log))), end="")

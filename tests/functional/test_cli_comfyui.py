@@ -57,6 +57,19 @@ def test_a_failed_call_is_sent_again_by_hand(tmp_path: Path) -> None:
     assert len(list(tmp_path.glob("replay-*.png"))) == 1
 
 
+def test_a_node_that_fails_again_by_hand_is_an_answer(tmp_path: Path) -> None:
+    plan = "- {fault: structured-500, when: {prompt: castle}, times: always}\n"
+    with comfyui(tmp_path, faults=plan) as spool:
+        spool.drop("castle.yaml", job())
+        spool.start()
+        spool.wait_for(failed=1)
+        told = sdwatch(tmp_path, "replay", "--config", spool.config_file, spool.failed()[0].name)
+        spool.stop()
+    assert told.returncode == ExitCode.ERROR, told.stdout + told.stderr
+    assert "failed (WebUIServerError) after " in told.stdout
+    assert "no answer" not in told.stdout
+
+
 def test_init_says_how_a_comfyui_gets_its_venv(tmp_path: Path) -> None:
     for name in ("main.py", "nodes.py", "comfy/cli_args.py"):
         (tmp_path / "ComfyUI" / name).parent.mkdir(parents=True, exist_ok=True)

@@ -90,6 +90,17 @@ def test_the_note_does_not_say_that_no_job_failed_if_some_did() -> None:
     assert "    sdwatch retry run-1 run-2 run-3 --config /sd/sdwatch.yaml\n" in text
 
 
+def test_the_note_says_how_often_a_call_is_sent_if_only_calls_find_what_is_wrong() -> None:
+    full = verdict_on(WebUIServerError("500", status=500, said="No space left on device"))
+    held = Held(found_by_call(full.cause, full, managed=True), "then", (("then", "x"),))
+    text = hold_text("sim", held, OPTION)
+    assert "No job is lost" in text
+    assert "none fails" not in text
+    assert (
+        "  Only a call shows whether it has, and one that was sent 5 times fails its job.\n" in text
+    )
+
+
 def test_the_note_of_run_once_says_how_to_start_again() -> None:
     text = hold_text("sim", Held(HoldReason("x"), "then", (("then", "x"),)), OPTION, ended=True)
     assert "sdwatch has stopped because of this hold (--once)" in text

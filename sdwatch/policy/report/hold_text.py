@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from sdwatch.policy.failure.facts import Blamed
-from sdwatch.policy.failure.hold_reason import Cure, Held
+from sdwatch.policy.failure.hold_reason import Cure, Held, HoldCode
+from sdwatch.policy.failure.recovery import SENT_AT_MOST
 from sdwatch.policy.privacy.printable import counted, printable
 from sdwatch.policy.report.command import typed
 from sdwatch.policy.report.why import joined, log_part
@@ -18,6 +19,8 @@ _BLAMED = {
     Blamed.JOB: "a job",
     Blamed.UNKNOWN: "unknown: these jobs or the WebUI",
 }
+
+_NONE_FAILS = "No job is lost, and none fails because of this"
 
 
 def config_edited(file: str) -> str:
@@ -71,9 +74,8 @@ def _about_config(held: Held, ended: bool, edited: str) -> Iterator[str]:
 def _next_steps(held: Held, option: str, ended: bool) -> Iterator[str]:
     """Return what happens to the jobs, and what to type."""
     failed = held.hold_reason.failed_runs
-    jobs = "No other job" if failed else "No job is lost, and none"
-    wait = f"  {jobs} fails because of this: they wait in inbox/ and in working/"
     yield ""
+    wait = f"  {_jobs(held)}: they wait in inbox/ and in working/"
     if ended:
         yield f"{wait}."
         yield "  sdwatch has stopped because of this hold (--once). When it is fixed, type:"
@@ -81,6 +83,11 @@ def _next_steps(held: Held, option: str, ended: bool) -> Iterator[str]:
     else:
         yield f"{wait},"
         yield "  and resume automatically once it recovers; sdwatch keeps checking."
+    if _is_seen_by_calls(held):
+        yield (
+            f"  Only a call shows whether it has, and one that was sent {SENT_AT_MOST} times "
+            "fails its job."
+        )
     if held.tried and not ended:
         yield ""
         yield (
@@ -92,3 +99,14 @@ def _next_steps(held: Held, option: str, ended: bool) -> Iterator[str]:
         yield ""
         yield "  To run the jobs again that failed because of it, type:"
         yield f"    {typed('retry ' + ' '.join(failed), option)}"
+
+
+def _is_seen_by_calls(held: Held) -> bool:
+    return held.hold_reason.key.code is HoldCode.FOUND_BY_CALL
+
+
+def _jobs(held: Held) -> str:
+    """Return what the hold does to the jobs that it does not fail."""
+    if held.hold_reason.failed_runs:
+        return "No other job fails because of this"
+    return "No job is lost" if _is_seen_by_calls(held) else _NONE_FAILS
