@@ -101,7 +101,7 @@ def _comments(text: str) -> Iterator[tuple[int, str]]:
 
 
 def _strings(tree: ast.Module, *, only_docstrings: bool) -> Iterator[tuple[int, str]]:
-    for node in ast.walk(tree):
+    for node in _statements(tree) if only_docstrings else ast.walk(tree):
         if isinstance(node, ast.FunctionDef) and node.name.startswith("test_"):
             yield node.lineno, node.name.replace("_", " ")
         if only_docstrings and isinstance(node, ast.Expr):
@@ -110,6 +110,15 @@ def _strings(tree: ast.Module, *, only_docstrings: bool) -> Iterator[tuple[int, 
             continue
         if isinstance(node, ast.Constant) and isinstance(node.value, str):
             yield node.lineno, _without_margins(node.value)
+
+
+def _statements(tree: ast.Module) -> Iterator[ast.AST]:
+    """Without what they consist of, which is nearly all of a tree."""
+    waiting: list[ast.AST] = [tree]
+    while waiting:
+        yield (node := waiting.pop())
+        for part in ("body", "handlers", "orelse", "finalbody", "cases"):
+            waiting += getattr(node, part, ())
 
 
 def names_of(path: Path) -> Iterator[tuple[int, str]]:

@@ -18,6 +18,7 @@ import pytest
 from sdwatch.cluster.server import Server, ServerSettings, program, token_in
 from sdwatch.errors import SdwatchError
 from sdwatch.system.clock import SystemClock
+from tests.support import warm
 from tests.support.helpers import KILL, free_port, wait_until
 from tests.support.monitored import EXTERNAL, FAST, MARK, Monitored
 
@@ -69,7 +70,7 @@ class Machine:
         self.site = Monitored(root, **config)
         if role == "dispatcher":
             self.have_no_webui()
-        self.process: subprocess.Popen[bytes] | None = None
+        self.process: warm.Process | None = None
 
     def have_no_webui(self) -> None:
         file = self.site.config_file
@@ -82,16 +83,9 @@ class Machine:
         return file.read_text().strip() if file.exists() else ""
 
     def start(self) -> None:
-        out = open(self.site.root / "out.txt", "ab")  # noqa: SIM115 - the child's
-        command = [sys.executable, "-c", DRIVER, str(self.site.root / "sdwatch.yaml")]
-        self.process = subprocess.Popen(
-            [*command, self.role, self.url, self._dies_in_posts],
-            stdin=subprocess.DEVNULL,
-            stdout=out,
-            stderr=out,
-            env={**os.environ, MARK: str(self.site.root)},
-        )
-        out.close()
+        words = (str(self.site.config_file), self.role, self.url, self._dies_in_posts)
+        env = {**os.environ, MARK: str(self.site.root)}
+        self.process = warm.begin("-c", DRIVER, *words, out=self.site.root / "out.txt", env=env)
 
     def kill(self) -> None:
         """End the monitor and its WebUI at once, as a power cut does."""

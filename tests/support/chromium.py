@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Browser, Page
+    from playwright.sync_api import Browser, Dialog, Page
 
 _NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
 PATIENCE_MS = 60_000
@@ -45,17 +45,36 @@ def _missing(why: str) -> None:
 def opened(
     browser: Browser, *, width: int = 390, dark: bool = False, scripts: bool = True
 ) -> Iterator[Page]:
-    """A page of a browser whose dialogs and errors fail the test. `width`: of the window."""
-    context = browser.new_context(
-        viewport={"width": width, "height": 844},
-        color_scheme="dark" if dark else "light",
-        java_script_enabled=scripts,
-    )
-    page = context.new_page()
+    """A page of a browser whose dialogs and errors fail the test. `width`: of the window. It is the
+    page of the test before, blank and without cookies: a new one would be a new process, which
+    costs more than most tests do with it."""
+    if scripts and browser.contexts:
+        page = browser.contexts[0].pages[0]
+    else:
+        page = browser.new_context(java_script_enabled=scripts).new_page()
+    page.set_viewport_size({"width": width, "height": 844})
+    page.emulate_media(color_scheme="dark" if dark else "light")
     page.set_default_timeout(PATIENCE_MS)
     problems: list[str] = []
-    page.on("dialog", lambda dialog: (problems.append(dialog.message), dialog.dismiss()))
-    page.on("pageerror", lambda error: problems.append(str(error)))
-    yield page
-    context.close()
-    assert not problems
+
+    def on_dialog(dialog: Dialog) -> None:
+        problems.append(dialog.message)
+        dialog.dismiss()
+
+    def on_error(error: Exception) -> None:
+        problems.append(str(error))
+
+    page.on("dialog", on_dialog)
+    page.on("pageerror", on_error)
+    is_clean = False
+    try:
+        yield page
+        page.goto("about:blank")
+        page.context.clear_cookies()
+        assert not problems
+        is_clean = scripts
+    finally:
+        page.remove_listener("dialog", on_dialog)
+        page.remove_listener("pageerror", on_error)
+        if not is_clean:
+            page.context.close()

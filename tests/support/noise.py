@@ -126,7 +126,7 @@ class Loader(importlib.machinery.SourceFileLoader):
         file = Path(path).relative_to(PACKAGE).as_posix()
         if not {file, file.partition("/")[0]} & WRITTEN_BY_OTHERS.keys():
             kept = TABLES_OF_OTHERS.get(file, set())
-            tree = ast.fix_missing_locations(Noise(self.mode, kept, self.numbers).visit(tree))
+            tree = Noise(self.mode, kept, self.numbers).visit(tree)
         code: CodeType = compile(tree, path, "exec", dont_inherit=True, optimize=_optimize)
         return code
 

@@ -282,6 +282,9 @@ def _import_everything() -> None:
     cli = importlib.import_module("sdwatch.cli")
     for name in cli.COMMANDS:
         importlib.import_module(f"sdwatch.cli.{name}")
+    with suppress(ImportError):  # without a client of NATS
+        importlib.import_module("sdwatch.cluster.box")
+        importlib.import_module("sdwatch.cluster.dispatcher")
     signatures = importlib.import_module("sdwatch.known_signatures")
     signatures.builtin_signatures()  # each would read them again
     simulator = importlib.import_module("sdwatch.simulator")
