@@ -154,7 +154,7 @@ def test_two_dispatchers_on_one_spool_publish_each_job_once(cluster: Cluster) ->
         for number in range(6):
             drop(one, f"castle{number}", FIVE.replace("a castle", f"castle {number}"))
         wait_until(lambda: len(one.images("done")) >= 5, 120)
-        two.kill()
+        two.stop()  # if it is not the one that was refused
         two.start()
         wait_until(lambda: len(one.runs("done")) == 6, 180)
         assert not one.runs("failed")
