@@ -11,6 +11,7 @@ from typing import Any
 
 import psutil
 import pytest
+from PIL import Image
 
 from sdwatch.system.resources import config_folder
 from tests.functional.cli import sdwatch
@@ -182,6 +183,24 @@ def test_a_job_whose_template_does_not_fit_fails_before_anything_is_sent(
         (run,) = spool.failed()
         assert why in (run / "WHY.txt").read_text(encoding="utf-8")
         assert spool.stats()["posts"] == 0
+
+
+def test_an_edited_template_counts_for_the_next_call(tmp_path: Path) -> None:
+    text, file = template(), tmp_path / "templates" / FLUX.name
+    with flux(tmp_path, text.replace("simulated-vae", "no-such-vae")) as spool:
+        spool.drop("first.yaml", JOB)
+        spool.start()
+        wait_until(spool.failed, 60, "it lacks the VAE")
+        file.write_text(text, encoding="utf-8")
+        spool.drop("second.yaml", JOB)
+        wait_until(spool.done, 60, "a template that was mended")
+        file.write_text(text.replace("{cfg_scale:3.5}", "{cfg_scale:2.5}"), encoding="utf-8")
+        spool.drop("third.yaml", JOB)
+        wait_until(lambda: len(spool.done()) == 2, 60, "one more picture")
+        last = max(spool.done())
+        (picture,) = (last / "images").iterdir()
+        prompt = json.loads(Image.open(picture).info["prompt"])
+        assert prompt["guidance"]["inputs"]["guidance"] == 2.5
 
 
 def test_the_self_test_runs_the_template_of_the_last_good_call(tmp_path: Path) -> None:

@@ -93,7 +93,6 @@ class ComfyUIClient(ComfyUIQuestions):
         super().__init__(url, auth)
         self.scratch = scratch
         self._template_folder = templates
-        self._templates: Templates | None = None
         self.version = ""
         """ComfyUI's version, once it is known; or ''."""
         self._auth = auth
@@ -121,13 +120,12 @@ class ComfyUIClient(ComfyUIQuestions):
         return self._classes
 
     def read_templates(self) -> Templates:
-        """Return the templates as they are now, and keep them. Never raises."""
-        self._templates = read_templates(self._template_folder)
-        return self._templates
+        """Return the templates as they are now. Never raises."""
+        return read_templates(self._template_folder)
 
     def template_for(self, stage: str, payload: Mapping[str, Any]) -> WorkflowTemplate | None:
-        """Return the template that a call uses; None for a built-in workflow."""
-        return (self._templates or self.read_templates()).named(stage, payload)
+        """Return the template that a call uses, as it is now; None for a built-in workflow."""
+        return self.read_templates().named(stage, payload)
 
     def known_classes(self) -> Mapping[str, NodeClass]:
         """Return the node classes as they were read last; read them first. Raises WebUIError."""

@@ -12,7 +12,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from sdwatch.errors import Problem
-from sdwatch.policy.job.calls.catalogue import CHANGING, JSON_TYPES, Catalogue, FieldRule
+from sdwatch.policy.job.calls.catalogue import (
+    CHANGING,
+    JSON_TYPES,
+    NODE_CLASSES,
+    Catalogue,
+    FieldRule,
+)
 from sdwatch.policy.job.calls.name_checks import CheckReport, NameChecks
 from sdwatch.policy.job.calls.payload import own_images, taken_from
 from sdwatch.policy.job.calls.prompt_checks import warn_of_prompts
@@ -97,6 +103,8 @@ def _check_stage(report: CheckReport, stage: Stage, rules_of_jobs: JobRules) -> 
         _check_without_sdapi(report)
     refuses = report.catalogue.refuses
     for name, why in refuses(stage.kind, stage.fields) if refuses else ():
+        # As for workflows: its nodes may be others by now, and a person edits templates.
+        report.refusing.add(NODE_CLASSES)
         report.fail((name,) if name else (), f"{report.webui} cannot do this: {why}")
     rules = (stages or {}).get(stage.kind)
     for name in stage.links.payload:
