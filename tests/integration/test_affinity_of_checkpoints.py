@@ -51,7 +51,7 @@ def test_status_says_why_a_job_is_next(tmp_path: Path) -> None:
         spool.wait_posts(1)
         for number, name in enumerate("aba", 2):
             spool.drop(f"{number}.yaml", needs(name))
-        why = "its checkpoint is loaded; it passes 1 older job"
+        why = "its checkpoint is loaded; 1 older job waits for it"
         wait_until(lambda: why in str(spool.status().get("next_because")), 30, "status says it")
         text = status_text(ChosenConfig(spool.config, spool.config_file))
         assert f"next on sim: 4.yaml, because {why}" in text

@@ -58,8 +58,8 @@ def test_the_advice_says_whether_this_machine_can_draw_that_size(tmp_path: Path)
         spool.wait_for(failed=1)
         spool.stop()
         (run,) = spool.failed()
-        assert "A plain picture of this size works" in error(run)["advice"]
-        assert "A plain picture of this size works" in (run / "WHY.txt").read_text("utf-8")
+        assert "A plain two-step picture of this size works now" in error(run)["advice"]
+        assert "A plain two-step picture of this size works now" in (run / "WHY.txt").read_text("utf-8")
         assert spool.stats()["canaries"] == 3, "the canary, a plain picture, one for the advice"
 
 
