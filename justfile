@@ -9,7 +9,7 @@ set windows-shell := ["powershell.exe", "-NoLogo", "-Command"]
 default:
     @just --list
 
-# All tests, about thirteen minutes on two cores
+# All tests, about eight minutes on two cores
 test *args:
     {{python}} -m pytest {{args}}
 
