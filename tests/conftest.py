@@ -85,12 +85,12 @@ def pytest_collection_finish() -> None:
 
 @pytest.hookimpl(optionalhook=True)  # where xdist is not installed, there are no workers
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
-    """Most tests wait for processes, so twelve at a time are work for two cores. Those of policy
+    """Most tests wait for processes, so sixteen at a time are work for two cores. Those of policy
     only compute, and thousands of them take longer to hand out than to run: they need no
     worker."""
     paths = (Path(argument.partition("::")[0]).resolve() for argument in config.args)
     only_compute = all(path.is_relative_to(_POLICY) for path in paths)
-    return 0 if only_compute else min(6 * (os.cpu_count() or 1), _MOST_WORKERS)
+    return 0 if only_compute else min(8 * (os.cpu_count() or 1), _MOST_WORKERS)
 
 
 @pytest.hookimpl(optionalhook=True)
