@@ -58,8 +58,9 @@ def test_the_advice_says_whether_this_machine_can_draw_that_size(tmp_path: Path)
         spool.wait_for(failed=1)
         spool.stop()
         (run,) = spool.failed()
-        assert "A plain two-step picture of this size works now" in error(run)["advice"]
-        assert "A plain two-step picture of this size works now" in (run / "WHY.txt").read_text("utf-8")
+        works = "A plain two-step picture of this size works now"
+        assert works in error(run)["advice"]
+        assert works in (run / "WHY.txt").read_text("utf-8")
         assert spool.stats()["canaries"] == 3, "the canary, a plain picture, one for the advice"
 
 
