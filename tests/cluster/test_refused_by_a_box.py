@@ -58,7 +58,6 @@ def test_a_job_that_all_boxes_refuse_fails_with_what_each_of_them_lacks(cluster:
         failed = wait_until(lambda: dispatcher.runs("failed"), 60)[0]
         why = (failed / "WHY.txt").read_text()
         said = json.loads((failed / "error.json").read_text())["message"]
-        print(why, said)
         for box in both:
             assert box.name in why
             assert said.count(box.name) == 1, said

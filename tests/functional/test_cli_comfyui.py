@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -45,26 +46,26 @@ def test_a_job_is_checked_against_a_comfyui_line_by_line(tmp_path: Path) -> None
     assert "good.yaml:" not in text.replace("good.yaml: ok", "")
 
 
-def test_a_failed_call_is_sent_again_by_hand(tmp_path: Path) -> None:
-    plan = "- {fault: structured-500, when: {prompt: castle}, times: 2}\n"
-    with comfyui(tmp_path, faults=plan) as spool:
+def replayed(root: Path, times: str) -> subprocess.CompletedProcess[str]:
+    """What `replay` says of a call whose node fails so many `times`."""
+    plan = f"- {{fault: structured-500, when: {{prompt: castle}}, times: {times}}}\n"
+    with comfyui(root, faults=plan) as spool:
         spool.drop("castle.yaml", job())
         spool.start()
         spool.wait_for(failed=1)
-        told = sdwatch(tmp_path, "replay", "--config", spool.config_file, spool.failed()[0].name)
+        told = sdwatch(root, "replay", "--config", spool.config_file, spool.failed()[0].name)
         spool.stop()
+    return told
+
+
+def test_a_failed_call_is_sent_again_by_hand(tmp_path: Path) -> None:
+    told = replayed(tmp_path, "2")
     assert told.returncode == ExitCode.OK, told.stdout + told.stderr
     assert len(list(tmp_path.glob("replay-*.png"))) == 1
 
 
 def test_a_node_that_fails_again_by_hand_is_an_answer(tmp_path: Path) -> None:
-    plan = "- {fault: structured-500, when: {prompt: castle}, times: always}\n"
-    with comfyui(tmp_path, faults=plan) as spool:
-        spool.drop("castle.yaml", job())
-        spool.start()
-        spool.wait_for(failed=1)
-        told = sdwatch(tmp_path, "replay", "--config", spool.config_file, spool.failed()[0].name)
-        spool.stop()
+    told = replayed(tmp_path, "always")
     assert told.returncode == ExitCode.ERROR, told.stdout + told.stderr
     assert "failed (WebUIServerError) after " in told.stdout
     assert "no answer" not in told.stdout

@@ -193,7 +193,7 @@ def test_an_edited_template_counts_for_the_next_call(tmp_path: Path) -> None:
         wait_until(spool.failed, 60, "it lacks the VAE")
         file.write_text(text, encoding="utf-8")
         spool.drop("second.yaml", JOB)
-        wait_until(spool.done, 60, "a template that was mended")
+        wait_until(spool.done, 60, "a template that was fixed")
         file.write_text(text.replace("{cfg_scale:3.5}", "{cfg_scale:2.5}"), encoding="utf-8")
         spool.drop("third.yaml", JOB)
         wait_until(lambda: len(spool.done()) == 2, 60, "one more picture")

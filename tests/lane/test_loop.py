@@ -183,9 +183,7 @@ def test_a_reply_that_was_complete_when_the_webui_died_is_kept_however_long_it_t
         monkeypatch.setattr(client, "read_reply", slow)
         with making(lane, made):
             wait_until(arrived.is_set, why="the reply is here")
-            for process in lane.process.family():
-                process.kill()
-            wait_until(lambda: has_seen_exit(lane), why="the lane has seen the exit")
+            kill_webui(lane)
             handled = lane.loop.state.at
             lane.loop.tell(DeadlinePassed())
             wait_until(lambda: lane.loop.state.at != handled)
@@ -210,9 +208,7 @@ def test_a_call_that_was_not_sent_yet_when_the_webui_died_keeps_both_attempts(
     with lane_of(simulator(), tmp_path / "state", (0.1,)) as lane:
         with making(lane, made, recorder):
             wait_until(prepares.is_set)
-            for process in lane.process.family():
-                process.kill()
-            wait_until(lambda: has_seen_exit(lane), why="the lane has seen the exit")
+            kill_webui(lane)
             may_send.set()
         assert made[0].ok
         assert recorder.attempts == ()
@@ -230,9 +226,7 @@ def test_a_call_given_up_before_it_has_a_connection_keeps_both_attempts(
 
         def hears_the_exit_first(event: LaneEvent) -> None:
             if isinstance(event, PostStarted) and lane.loop.state.incarnation == 1:
-                for process in lane.process.family():
-                    process.kill()
-                wait_until(lambda: has_seen_exit(lane), why="the lane has seen the exit")
+                kill_webui(lane)
                 handle = lane.loop._handles[event.call]
                 wait_until(lambda: handle.sent is not None and handle.sent.given_up)
             tell(event)
@@ -264,9 +258,7 @@ def test_a_call_that_still_connects_long_after_the_exit_of_the_webui_keeps_both_
     with lane_of(simulator(), tmp_path / "state", (0.1,)) as lane:
         with making(lane, made, recorder):
             wait_until(connects.is_set)
-            for process in lane.process.family():
-                process.kill()
-            wait_until(lambda: has_seen_exit(lane), why="the lane has seen the exit")
+            kill_webui(lane)
             handled = lane.loop.state.at
             lane.loop.tell(DeadlinePassed())
             wait_until(lambda: lane.loop.state.at != handled)
@@ -293,9 +285,16 @@ def test_a_post_that_cannot_be_prepared_is_not_sent_and_the_lane_continues(
         assert api.generate_images_with_recovery("txt2img", PAYLOAD).ok
 
 
-def has_seen_exit(lane: Lane) -> bool:
-    served = lane.loop.state.served
-    return served is not None and served.exited is not None
+def kill_webui(lane: Lane) -> None:
+    """Kill the WebUI of a call, and wait until the lane has heard of that."""
+
+    def has_seen_exit() -> bool:
+        served = lane.loop.state.served
+        return served is not None and served.exited is not None
+
+    for process in lane.process.family():
+        process.kill()
+    wait_until(has_seen_exit, why="the lane has seen the exit")
 
 
 def ends_of_one_call(lane: Lane) -> list[Outcome | Exception]:
