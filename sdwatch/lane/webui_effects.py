@@ -53,7 +53,7 @@ from sdwatch.webui.process.readiness import ProbeResult
 
 log = logging.getLogger("sdwatch.lane")
 
-_RSS_EVERY_S = 10.0
+_RSS_EVERY_S = 30.0
 
 _UNLOADED = "unloaded"
 """In the state folder while the checkpoint is unloaded: the WebUI may outlive the monitor."""
@@ -172,6 +172,7 @@ class WebUIEffects:
         self._context.probe.start_incarnation()
         self.inventory.start_incarnation()
         self._forget_unloading()
+        self._next_rss = 0.0
         if process.restart_and_wait_ready(self._config.start_limit, self._signals.cut):
             if self._context.managed:
                 found = findings_of_start(process.log_paths())
@@ -237,7 +238,7 @@ class WebUIEffects:
         self._note(result)
         if result.ready:
             self._process.cap_logs()
-            rss = self._process.rss()
+            rss = self._rss_if_due()
             if not effect.occupancy:
                 self.inventory.read_rest()
         return ProbeAnswered(
@@ -285,9 +286,9 @@ class WebUIEffects:
         undone, left = self._context.option_leaks.undo(self._process.incarnation)
         found = leaks_found(undone, left, managed=self._context.managed)
         all_left, self._left = (*self._left, *left), ()
-        return CleanedUp(all_left, self._rss_after_call(), found)
+        return CleanedUp(all_left, self._rss_if_due(), found)
 
-    def _rss_after_call(self) -> int:
+    def _rss_if_due(self) -> int:
         """Return the memory of the process tree, 0 where it was not measured: that reads the table
         of all processes (3 ms), so without a limit in the config it is done seldom."""
         now = self._context.clock.monotonic()

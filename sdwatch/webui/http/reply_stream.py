@@ -33,7 +33,6 @@ _LONGEST_ESCAPE = 6
 _CONTROL = re.compile(rb"[\x00-\x1f]")
 _ALPHABET = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
 _NO_BASE64 = bytes(set(range(256)) - set(_ALPHABET) - set(b"="))
-_NOT_ASCII = re.compile(rb"[^\x00-\x7f]")
 
 
 @dataclass(frozen=True)
@@ -136,10 +135,8 @@ class ReplyStream:
     def _inside(self, data: bytes, at: int) -> int:
         """Read to the end of a string, and return where to continue."""
         assert self._text is not None
-        found = _INSIDE.match(data, at)
-        assert found is not None
-        end = found.end()
-        self._text.add(found[0])
+        end = _end_of_text(data, at)
+        self._text.add(data[at:end])
         if end == len(data):
             return end
         if data[end : end + 1] == b'"':
@@ -204,9 +201,10 @@ class _Base64:
         if not part:
             return
         self.is_empty = False
-        self.broken |= _CONTROL.search(part) is not None
-        part = _unescaped(part)
-        self.broken |= b"\xff" in part  # no escape that JSON has; UTF-8 has no such byte
+        if part.translate(None, _ALPHABET):  # else there is nothing in it that could be wrong
+            self.broken |= _CONTROL.search(part) is not None
+            part = _unescaped(part)
+            self.broken |= b"\xff" in part  # no escape that JSON has; UTF-8 has no such byte
         if self._start is None:
             self._decode(part)
             return
@@ -230,7 +228,7 @@ class _Base64:
         self._decode(start)
 
     def _decode(self, part: bytes) -> None:
-        self._is_ascii &= _NOT_ASCII.search(part) is None
+        self._is_ascii &= part.isascii()
         if self._before_comma:
             _, comma, part = part.partition(b",")
             self._before_comma = not comma
@@ -252,6 +250,18 @@ class _Base64:
         whole = len(digits) // 4 * 4
         self._data.write(binascii.a2b_base64(digits[:whole]))
         self._digits = digits[whole:]
+
+
+def _end_of_text(data: bytes, at: int) -> int:
+    """Return where a string has its end or an escape that is torn or broken; the end of `data` if
+    nowhere. Nearly all strings have no escape, and `find` is 200 times as fast as a pattern."""
+    end = data.find(b'"', at)
+    end = len(data) if end < 0 else end
+    if data.find(b"\\", at, end) < 0:
+        return end
+    found = _INSIDE.match(data, at)
+    assert found is not None
+    return found.end()
 
 
 def _unescaped(part: bytes) -> bytes:
