@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import ast
+import importlib.metadata
 import importlib.util
 import os
 import re
 import subprocess
+import tomllib
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import cache
 from pathlib import Path
 
@@ -187,6 +189,22 @@ def impure_in(name: str) -> Iterator[str]:
     methods = {call.attr for call in calls if isinstance(call, ast.Attribute)}
     used = functions & {"open", "print", "input"} | methods & (IO_OF_A_PATH | READS_A_CLOCK)
     yield from (f"{name} calls {function}" for function in sorted(used))
+
+
+def test_the_package_imports_nothing_that_only_its_developers_install() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    extras = project["optional-dependencies"]
+    of_developers = _names(extras.pop("dev")) - _names(project["dependencies"])
+    of_developers -= _names(need for needs in extras.values() for need in needs)
+    assert "requests" in of_developers
+    packages = importlib.metadata.packages_distributions()
+    for name in MODULES:
+        for package in {found.split(".")[0] for found in imports_of(name)}:
+            assert not of_developers & {each.lower() for each in packages.get(package, [])}, name
+
+
+def _names(requirements: Iterable[str]) -> set[str]:
+    return {re.split("[^A-Za-z0-9._-]", each)[0].lower() for each in requirements}
 
 
 def test_policy_is_pure() -> None:

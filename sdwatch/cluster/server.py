@@ -3,6 +3,7 @@ dies."""
 
 from __future__ import annotations
 
+import http.client
 import json
 import secrets
 import shutil
@@ -11,13 +12,12 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from http import HTTPStatus
 from pathlib import Path
 
 import psutil
-import requests
 from filelock import FileLock, Timeout
 
 from sdwatch.errors import SdwatchError
@@ -164,11 +164,16 @@ class ServerHealth:
 
     def check(self, age: float) -> None:
         """Ask it, `age` seconds after its start. What has just started is not judged."""
+        asked = http.client.HTTPConnection("127.0.0.1", self.port, timeout=_ANSWERS_WITHIN)
         try:
-            answer = requests.get(f"http://127.0.0.1:{self.port}/healthz", timeout=_ANSWERS_WITHIN)
-            healthy, why = answer.status_code == HTTPStatus.OK, answer.text[:300]
-        except requests.RequestException as error:
-            healthy, why = False, f"it does not answer ({type(error).__name__})"
+            with closing(asked):
+                asked.request("GET", "/healthz")
+                answer = asked.getresponse()
+                healthy = answer.status == HTTPStatus.OK
+                why = answer.read().decode(errors="replace")[:300]
+        except (OSError, http.client.HTTPException) as error:
+            how = "ReadTimeout" if isinstance(error, TimeoutError) else "ConnectionError"
+            healthy, why = False, f"it does not answer ({how})"
         if healthy:
             self.was_healthy, self._bad = True, 0
         elif self.was_healthy or age >= _UP_WITHIN:

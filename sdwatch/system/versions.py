@@ -9,7 +9,6 @@ from sdwatch import __version__
 
 _PACKAGES = (
     "psutil",
-    "requests",
     "urllib3",
     "pillow",
     "pydantic",

@@ -6,6 +6,7 @@ from __future__ import annotations
 import base64
 import json
 import logging
+import socket
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -29,6 +30,7 @@ from sdwatch.policy.failure.recovery import SENT_AT_MOST
 from sdwatch.stages.ending import Ending
 from sdwatch.webui.http.canary import PROMPT as CANARY
 from sdwatch.webui.http.client import SDWebUIClient
+from sdwatch.webui.http.connections import Request
 from tests.api import bombs
 from tests.api.scripted_server import (
     Handler,
@@ -518,7 +520,9 @@ def test_a_webui_that_answers_503_to_everything_costs_no_job_while_it_does(
         assert broke(caplog) == []
 
 
-def test_a_post_that_is_given_up_before_it_is_registered_is_never_sent() -> None:
+def test_a_post_that_is_given_up_before_it_is_registered_is_never_sent(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """Between the look whether it is still wanted and its registration there is no gap: whoever
     gives it up in between has to wait with the cut until it is registered."""
     with serving(images(PNG)) as server:
@@ -532,13 +536,13 @@ def test_a_post_that_is_given_up_before_it_is_registered_is_never_sent() -> None
             threading.Thread(target=lambda: (client.abandon(), cut.set())).start()
             return cut.wait(0.2)  # it cannot happen while this is asked
 
-        connect: Any = client._calls.uses
+        use = Request.use
 
-        def opened_after_the_cut(connection: Any) -> None:
+        def opened_after_the_cut(request: Request, connection: socket.socket) -> None:
             assert cut.wait(20)
-            connect(connection)
+            use(request, connection)
 
-        client._calls.uses = opened_after_the_cut  # type: ignore[method-assign]
+        monkeypatch.setattr(Request, "use", opened_after_the_cut)
         with pytest.raises(WebUIUnreachableError, match="given up before it was sent"):
             client.generate_images("txt2img", PAYLOAD, given_up_too_late)
         assert server.posts == []

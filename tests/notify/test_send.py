@@ -136,6 +136,18 @@ def test_a_proxy_is_used_and_its_refusal_is_named(monkeypatch: pytest.MonkeyPatc
     assert send(webhook(address), BODY).result is Receipt.PROXY
 
 
+@pytest.mark.parametrize("excepted", ["127.0.0.1", "127.0.0.0/8", "x, 127.0.0.0/8", "*"])
+def test_what_the_environment_excepts_gets_it_without_a_proxy(
+    excepted: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("http_proxy", f"http://127.0.0.1:{free_port()}")
+    monkeypatch.setenv("no_proxy", "10.0.0.0/8")
+    with receiver() as there:
+        assert send(webhook(there.url), BODY).result is Receipt.PROXY
+        monkeypatch.setenv("no_proxy", excepted)
+        assert send(webhook(there.url), BODY).result is Receipt.SENT
+
+
 def test_apprise_sends_it_from_a_process_of_its_own() -> None:
     with receiver() as there:
         target = Target(Channel.APPRISE, f"json://127.0.0.1:{there.port}/{TOKEN}", "apprise 1")

@@ -11,6 +11,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import urllib3
+
 from sdwatch.errors import WebUIError
 from sdwatch.policy.failure.generation_info import named_in
 from sdwatch.policy.job.stage.stage_kinds import STAGES
@@ -186,26 +188,23 @@ class SDWebUIClient(Transport):
         self, stage: str, payload: Mapping[str, Any], given_up: Callable[[], bool], canary: bool
     ) -> Arrived:
         url, request = self.url + STAGES[stage].route, Request()
-        with (
-            as_webui_errors(url, stage, request, self._call_limit, CONNECT_TIMEOUT),
-            self._calls.request(request, unless=given_up),
-        ):
-            with self._calls.session.post(
+        with as_webui_errors(url, stage, request, self._call_limit, CONNECT_TIMEOUT):
+            with self._calls.send(
+                request,
+                "POST",
                 url,
-                data=json.dumps(payload).encode(),
-                headers={"Content-Type": "application/json", **(CANARY_HEADER if canary else {})},
-                timeout=(CONNECT_TIMEOUT, self._call_limit),
-                allow_redirects=False,
-                stream=True,
-            ) as response:
-                request.answered = True
-                parts = response.iter_content(CHUNK)
-                if response.status_code == 200:
+                timeout=urllib3.Timeout(connect=CONNECT_TIMEOUT, read=self._call_limit),
+                body=json.dumps(payload).encode(),
+                headers={"content-type": "application/json", **(CANARY_HEADER if canary else {})},
+                unless=given_up,
+            ) as answer:
+                parts = answer.stream(CHUNK, decode_content=True)
+                if answer.status == 200:
                     arrived = receive(stage, parts, self._scratch)
                 else:
                     body = join_bounded(parts, MAX_REPLY_BYTES, stage)
-        if response.status_code != 200:
-            raise error_for(response.status_code, body, stage, stage)
+        if answer.status != 200:
+            raise error_for(answer.status, body, stage, stage)
         return arrived
 
 

@@ -1,6 +1,6 @@
-"""Name how a request failed to get a complete answer, by what requests and urllib3 raise.
+"""Name how a request failed to get a complete answer, by what urllib3 raises.
 
-They wrap the cause two or three times, and not always the same way. The innermost error says most.
+It wraps the cause once or twice, and not always the same way. The innermost error says most.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ import socket
 import ssl
 from enum import StrEnum
 
-import requests
 import urllib3
 
 from sdwatch.webui.http.connections import GivenUpError, Request
@@ -79,13 +78,14 @@ def broken(error: BaseException, request: Request) -> RequestFailure:
     """Return how the request failed. A connection that sdwatch shut down looks as if the other side
     had closed it, so that `request` is asked first."""
     cause = innermost(error)
-    if isinstance(error, requests.ConnectTimeout):
+    by_time = isinstance(cause, TimeoutError)
+    if by_time and isinstance(error, urllib3.exceptions.ConnectTimeoutError):
         return RequestFailure.NO_CONNECTION
-    if isinstance(cause, GivenUpError):
-        return RequestFailure.NO_CONNECTION if request.expired else RequestFailure.GIVEN_UP
-    if request.expired or isinstance(cause, TimeoutError):
+    if by_time:
         return RequestFailure.NOT_WHOLE if request.answered else RequestFailure.NO_ANSWER
-    if request.cut:
+    if isinstance(cause, GivenUpError) and not request.given_up and request.left <= 0:
+        return RequestFailure.NO_CONNECTION
+    if isinstance(cause, GivenUpError) or request.given_up:
         return RequestFailure.GIVEN_UP
     if isinstance(cause, OSError) and cause.errno in _UNREACHABLE:
         return RequestFailure.NO_ROUTE

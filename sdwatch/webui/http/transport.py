@@ -5,12 +5,13 @@ Proxies of the environment are ignored, and redirects are not followed.
 
 from __future__ import annotations
 
+import json
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 from urllib.parse import urlsplit
 
-import requests
 import urllib3
 
 from sdwatch.errors import (
@@ -19,6 +20,7 @@ from sdwatch.errors import (
     WebUIStuckError,
     WebUIUnreachableError,
 )
+from sdwatch.system.http_parts import trusting
 from sdwatch.system.scratch import Arriving
 from sdwatch.webui.http.connections import Connections, Request
 from sdwatch.webui.http.reply import bounded, error_for, join_bounded, parse_json
@@ -36,8 +38,9 @@ class Transport:
 
     def __init__(self, url: str, auth: tuple[str, str] | None = None) -> None:
         self.url = url.rstrip("/")
-        self._calls = Connections(auth)
-        self._probes = Connections(auth)
+        context = trusting() if self.url.lower().startswith("https:") else None
+        self._calls = Connections(auth, context)
+        self._probes = Connections(auth, context)
 
     def abandon(self) -> None:
         """Free whoever waits for a generation's reply, by shutting its connection down. The WebUI
@@ -55,9 +58,8 @@ class Transport:
 
     def close(self) -> None:
         """Close all connections."""
-        for connections in (self._calls, self._probes):
-            connections.cut()
-            connections.session.close()
+        self._calls.close()
+        self._probes.close()
 
     def _get(self, path: str, timeout: float) -> Any:
         status, body = self._ask("GET", path, timeout)
@@ -85,56 +87,60 @@ class Transport:
         most `most` bytes. `of_call`: it is part of a generation, and is cut with it. `files`: sent
         as a form, with `body` as its other fields. `into`: takes the body of a 200, which may be
         large."""
-        url, request = self.url + path, Request()
+        url, request = self.url + path, Request(time.monotonic() + timeout)
         connections = self._calls if of_call else self._probes
-        with (
-            as_webui_errors(url, "", request, timeout, timeout),
-            connections.request(request, limit=timeout),
-        ):
-            with connections.session.request(
+        with as_webui_errors(url, "", request, timeout, timeout):
+            data, kind = _encoded(body, files)
+            with connections.send(
+                request,
                 method,
                 url,
-                json=body if files is None else None,
-                data=body if files is not None else None,
-                files=files,
-                headers=headers,
                 timeout=timeout,
-                allow_redirects=False,
-                stream=True,
-            ) as response:
-                request.answered = True
-                parts = response.iter_content(CHUNK)
-                if into is None or response.status_code != 200:
+                body=data,
+                headers={**kind, **(headers or {})},
+            ) as answer:
+                parts = answer.stream(CHUNK, decode_content=True)
+                if into is None or answer.status != 200:
                     limit = most if into is None else MAX_ANSWER_BYTES
-                    return response.status_code, join_bounded(parts, limit, "")
+                    return answer.status, join_bounded(parts, limit, "")
                 for part in bounded(parts, most, ""):
                     into.write(part)
-                return response.status_code, b""
+                return answer.status, b""
+
+
+def _encoded(
+    body: Mapping[str, Any] | None, files: Mapping[str, Any] | None
+) -> tuple[bytes | None, dict[str, str]]:
+    """Return a body as it is sent, and its header."""
+    if files is not None:
+        form, kind = urllib3.encode_multipart_formdata({**(body or {}), **files})
+        return form, {"content-type": kind}
+    if body is None:
+        return None, {}
+    return json.dumps(body, allow_nan=False).encode(), {"content-type": "application/json"}
 
 
 @contextmanager
 def as_webui_errors(
     url: str, stage: str, request: Request, limit: float, to_connect: float
 ) -> Iterator[None]:
-    """Raise what requests raises as our errors. Seconds: `limit` for the answer, `to_connect`
+    """Raise what urllib3 raises as our errors. Seconds: `limit` for the answer, `to_connect`
     before it."""
     try:
         yield
-    except (requests.RequestException, urllib3.exceptions.HTTPError, OSError, ValueError) as error:
+    except (urllib3.exceptions.HTTPError, OSError, ValueError) as error:
         way = broken(error, request)
         described = way.describe(to_connect if way is RequestFailure.NO_CONNECTION else limit)
         if way.by_time:
             raise WebUIStuckError(f"{described} ({url})", stage=stage) from error
-        # Else a header that cannot be decoded: there was an answer.
-        lost = isinstance(error, OSError | urllib3.exceptions.HTTPError)
+        # Else a length that is none: there was an answer.
+        lost = isinstance(error, OSError | urllib3.exceptions.HTTPError) or not request.connected
         without_reply = WebUIUnreachableError if request.connected else WebUINotSentError
         kind = without_reply if lost else WebUIReplyError
         if way.before_request:  # whatever would have been asked: it may be another kind
             parts = urlsplit(url)
             url = f"{parts.scheme}://{parts.netloc}"
         raise kind(f"{described} ({url}: {_reason(error)})", stage=stage) from error
-    if request.expired:  # the end of what had come by then looked like the end of the answer
-        raise WebUIStuckError(f"{RequestFailure.NOT_WHOLE.describe(limit)} ({url})", stage=stage)
 
 
 def _reason(error: BaseException) -> str:
