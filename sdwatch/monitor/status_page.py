@@ -25,8 +25,9 @@ log = logging.getLogger("sdwatch.monitor")
 
 PAGE, DATA = "status.html", "status.json"
 
-SHORTEST, LONGEST = 1.0, 60.0
-"""Seconds between two writes: while anything changes, and while nothing does."""
+SHORTEST, LONGEST = 5.0, 60.0
+"""Seconds between two writes: while anything changes, as often as the page reloads itself at most;
+and while nothing does."""
 
 _STOP_WAIT = 5.0  # seconds that a stop waits for a write, as on a share that is gone
 

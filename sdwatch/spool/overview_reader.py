@@ -45,7 +45,7 @@ from sdwatch.system import disk
 from sdwatch.system.clock import Clock, SystemClock
 
 _DONE, _FAILED, _QUEUE, _ACTIVE, _REMARKS = 24, 8, 50, 20, 20
-"""How many of each are shown. The page is written each second, and read on a phone."""
+"""How many of each are shown. The page is written every few seconds, and read on a phone."""
 
 _READING = 0.5
 """Seconds of one `read` for runs that ended before it started to look: on a share there may be a
