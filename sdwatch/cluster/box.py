@@ -42,6 +42,7 @@ from sdwatch.policy.cluster.run_log import Phase, RunLog, with_entry, with_entry
 from sdwatch.policy.queue.control import CANCEL
 from sdwatch.policy.queue.run_names import is_run_id
 from sdwatch.spool.manifest import read_about
+from sdwatch.spool.recorder import Witness
 from sdwatch.spool.run import Run
 from sdwatch.system import disk, renames
 from sdwatch.system.clock import join
@@ -71,7 +72,7 @@ class _Held:
     """Of the box's and the run's thread."""
 
 
-class Box:
+class Box(Witness):
     """A box of the cluster whose broker is at `url`. Its name is this machine's worker id."""
 
     def __init__(self, url: str, times: Times = Times()) -> None:  # noqa: B008 - it is frozen

@@ -28,7 +28,7 @@ from sdwatch.policy.queue.affinity import left_loaded, needed_first
 from sdwatch.policy.queue.run_names import is_run_id
 from sdwatch.policy.report.envelope import job_envelope
 from sdwatch.spool.arrival import Arrival
-from sdwatch.spool.lasting_faults import Faults
+from sdwatch.spool.recorder import Faults
 from sdwatch.spool.run import Run
 from sdwatch.system import disk
 from sdwatch.system.clock import join

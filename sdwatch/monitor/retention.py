@@ -22,6 +22,7 @@ from sdwatch.policy.queue.run_names import is_run_id
 from sdwatch.spool.folders import Spool
 from sdwatch.spool.heartbeat import HEARTBEAT
 from sdwatch.spool.manifest import MANIFEST
+from sdwatch.spool.patient_disk import DiskRefusals
 from sdwatch.spool.run import JOURNAL
 from sdwatch.system import EntryKind, disk, renames
 from sdwatch.system.clock import Clock
@@ -55,7 +56,7 @@ class Retention:
         self._report = report
         self._sizes: dict[Path, _Measured] = {}
         self._refused = LastingStates()  # by path
-        self._refusals = LastingStates()  # of whole rounds
+        self._refusals = DiskRefusals(clock, log, "nothing is removed now", "removing works again")
         self.rounds = Rounds(
             "retention", self._try_round, clock, first=_FIRST_ROUND_S, interval=ROUND_INTERVAL_S
         )
@@ -64,14 +65,9 @@ class Retention:
         try:
             self.round()
         except OSError as error:  # a share that is gone for the moment
-            why, now = disk.in_words(error), self._clock.monotonic()
-            if line := self._refusals.persists("", key_of(error), why, now):
-                event = about(LogEvent.DISK_REFUSES)
-                log.warning("nothing is removed now: %s", line, extra=event)
+            self._refusals.note(error)
         else:
-            if lasted := self._refusals.is_over("", self._clock.monotonic()):
-                event = about(LogEvent.DISK_ACCEPTS)
-                log.info("removing works again, after %s", lasted, extra=event)
+            self._refusals.are_over()
 
     def round(self) -> None:
         """Remove what is due now. Raises OSError."""

@@ -15,9 +15,8 @@ from sdwatch.policy.report.envelope import broken_envelope
 from sdwatch.spool.archive import publish
 from sdwatch.spool.folders import Spool
 from sdwatch.spool.patient_disk import PatientDisk
-from sdwatch.spool.recorder import RunRecorder
+from sdwatch.spool.recorder import RunRecorder, Witness
 from sdwatch.spool.run import Run
-from sdwatch.spool.witness import NoWitness, Witness
 from sdwatch.stages.ending import Ending, Place
 from sdwatch.stages.runner import StageRunner
 from sdwatch.stages.settings import RunSettings
@@ -119,7 +118,7 @@ class ActiveRuns:
         self._clock = clock
         self._settings = settings
         self._wake = wake
-        self.witness: Witness = NoWitness()  # of the POSTs of all runs on lanes
+        self.witness = Witness()  # of the POSTs of all runs on lanes
         self._active: list[ActiveRun] = []
         self._cancels_at = 0.0  # on the monotonic clock: when it is looked for cancelled runs again
         self._broken: set[str] = set()  # runs with one internal error

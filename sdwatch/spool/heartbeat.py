@@ -52,10 +52,10 @@ _LOOK_EVERY = 1.0  # seconds, while others are watched
 
 
 class Heartbeat:
-    """This worker's file, working/<worker>/heartbeat.json; and `local`, for when the spool's share is
-    gone: written with the first beat, and with each one that the spool refuses. Each is replaced
-    whole, and not synced: nothing depends on them after a crash. From `open` to `end` it beats by
-    itself where `beat` comes late; `about`: which monitor it is of."""
+    """This worker's file, working/<worker>/heartbeat.json; and `local`, for when the share of the
+    spool is gone: written with the first beat, and with each one that the spool refuses. Each is
+    replaced whole, and not synced: nothing depends on them after a crash. From `open` to `end` it
+    beats by itself where `beat` comes late; `about`: which monitor it is of."""
 
     def __init__(self, spool: Spool, local: Path | None = None) -> None:
         self._path = spool.working / HEARTBEAT

@@ -41,8 +41,7 @@ from sdwatch.policy.queue.schedule import Place, place_in_order
 from sdwatch.spool.arrival import Arrival
 from sdwatch.spool.candidates import FoundJob, candidates
 from sdwatch.spool.fingerprint import fingerprint_from
-from sdwatch.spool.job_bytes import unreadable
-from sdwatch.spool.job_file import NOT_LOCAL
+from sdwatch.spool.job_file import NOT_LOCAL, unreadable
 from sdwatch.spool.job_reader import JobReader, NotYet, has_grown, which_file
 from sdwatch.system import disk
 from sdwatch.system.clock import Clock

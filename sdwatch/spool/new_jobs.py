@@ -15,8 +15,7 @@ from sdwatch.policy.job.stage.confinement import JobRules
 from sdwatch.policy.job.stage.infotext import looks_like_infotext
 from sdwatch.spool.fingerprint import TOO_DEEP, folder_files, is_too_deep
 from sdwatch.spool.inside import MAX_PICTURE_BYTES, size_of_arrived
-from sdwatch.spool.job_bytes import read_beside, read_bounded
-from sdwatch.spool.job_file import job_file_in
+from sdwatch.spool.job_file import job_file_in, read_beside, read_bounded
 from sdwatch.spool.outside import OutsideFiles
 from sdwatch.system import disk
 

@@ -30,14 +30,12 @@ from sdwatch.policy.queue.control import is_cancel
 from sdwatch.spool import made_files
 from sdwatch.spool.fingerprint import digest, fingerprint_of, folder_files
 from sdwatch.spool.inside import read_picture, size_of_picture
-from sdwatch.spool.job_bytes import read_beside, read_bounded, unreadable
-from sdwatch.spool.job_file import is_job_name, job_file_in
+from sdwatch.spool.job_file import is_job_name, job_file_in, read_beside, read_bounded, unreadable
 from sdwatch.spool.journal import each_call, journal_records, read_journal
 from sdwatch.spool.made_files import FILES, IMAGES, SavedData
 from sdwatch.spool.manifest import outputs_of, read_about, write_manifest
 from sdwatch.spool.outside import OutsideFiles, UsedFiles, keep_used
 from sdwatch.spool.thumbnails import sweep_thumbnails
-from sdwatch.spool.unrecorded import move_aside
 from sdwatch.system import disk
 from sdwatch.system.clock import Clock, iso
 
@@ -341,9 +339,9 @@ class Run:
             calls = self.ledger.calls.values()
             ours = (f"{self.run_id}_", f"{run_names.image_prefix(self.run_id)}_")
             images = {image.name for call in calls for image in call.images or ()}
-            move_aside(self.folder / IMAGES, ours, images)
+            made_files.move_aside(self.folder / IMAGES, ours, images)
             files = {file.name for call in calls for file in call.files}
-            move_aside(self.folder / FILES, ours, files)
+            made_files.move_aside(self.folder / FILES, ours, files)
 
     # -- manifest
 

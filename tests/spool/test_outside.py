@@ -15,8 +15,8 @@ from sdwatch.spool import inbox as inbox_module
 from sdwatch.spool.archive import claim
 from sdwatch.spool.folders import Spool
 from sdwatch.spool.inbox import Inbox
-from sdwatch.spool.inbox_listing import InboxListing
 from sdwatch.spool.new_jobs import read_job_at
+from sdwatch.spool.overview_reader import InboxListing
 from sdwatch.spool.run import Run
 from tests.spool.spools import (
     ARRIVAL_TIMEOUT,
