@@ -8,13 +8,13 @@ complete or absent. Anything else in these folders is left alone.
 from __future__ import annotations
 
 import logging
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from sdwatch.config import RetentionConfig, RunsKept
-from sdwatch.monitor.rounds import Rounds
 from sdwatch.policy.failure.lasting import LastingStates, key_of
 from sdwatch.policy.privacy.printable import counted
 from sdwatch.policy.queue.oldest_first import Kept, too_much, too_old
@@ -32,13 +32,12 @@ from sdwatch.webui.process.process_identity import all_logs, old_logs
 
 log = logging.getLogger("sdwatch.retention")
 
-ROUND_INTERVAL_S = 600.0  # seconds between two rounds
-_FIRST_ROUND_S = 2.0  # seconds to the first one: it needs a heartbeat
 _REMOVED = ".removed-"
 
 
 class Retention:
-    """Removes what `config` says, in `rounds`. `report` gets lines for people."""
+    """Removes what `config` says. `report` gets lines for people. Once `stopping` is set it removes
+    no more runs."""
 
     def __init__(
         self,
@@ -48,6 +47,7 @@ class Retention:
         *,
         clock: Clock,
         report: Callable[[str], None],
+        stopping: threading.Event,
     ) -> None:
         self._config = config
         self._spool = spool
@@ -57,11 +57,10 @@ class Retention:
         self._sizes: dict[Path, _Measured] = {}
         self._refused = LastingStates()  # by path
         self._refusals = DiskRefusals(clock, log, "nothing is removed now", "removing works again")
-        self.rounds = Rounds(
-            "retention", self._try_round, clock, first=_FIRST_ROUND_S, interval=ROUND_INTERVAL_S
-        )
+        self._stopping = stopping
 
-    def _try_round(self) -> None:
+    def try_round(self) -> None:
+        """Remove what is due now, as far as the disk does not refuse."""
         try:
             self.round()
         except OSError as error:  # a share that is gone for the moment
@@ -111,7 +110,7 @@ class Retention:
         return known.size
 
     def _remove(self, run: Path) -> bool:
-        if self.rounds.stopping.is_set():
+        if self._stopping.is_set():
             return False
         renamed = self._spool.working / f"{_REMOVED}{run.name}"
         with self._only(run):  # somebody may read it, or took it away; the next round sees

@@ -3,14 +3,12 @@ once."""
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from sdwatch.policy.failure.earlier_records import renamed_envelope
 from sdwatch.policy.failure.ledger import seconds_of
 from sdwatch.policy.job.calls.payload import point_of
 from sdwatch.policy.page.night import HOURS, EndedRun, losses_in
@@ -19,7 +17,7 @@ from sdwatch.policy.page.times import wall_of
 from sdwatch.policy.privacy.printable import printable
 from sdwatch.spool.call_history import timed_calls
 from sdwatch.spool.diagnostics import ENVELOPE, WHY
-from sdwatch.spool.failed_points import failed_points_in
+from sdwatch.spool.failed_points import envelope_of, failed_points_in
 from sdwatch.spool.made_files import FILES, IMAGES
 from sdwatch.spool.manifest import MANIFEST
 from sdwatch.spool.run import Run
@@ -118,7 +116,7 @@ def read_ended(folder: Path, parent: str, clock: Clock) -> EndedRun:
         names = {entry.name for entry in disk.entries(folder)}
     except OSError:
         return EndedRun(EndedCard(folder.name, place, why="this run cannot be read"))
-    envelope = _envelope(folder) if ENVELOPE in names else {}
+    envelope = envelope_of(folder) if ENVELOPE in names else {}
     started, ended = _times(run, records)
     calls = [call for call in run.ledger.calls.values() if call.images is not None]
     points = {point_of(name) for name, call in run.ledger.calls.items() if call.images is not None}
@@ -178,11 +176,3 @@ def _first_line(folder: Path) -> str:
         return ""
     first, *_ = text.splitlines() or [""]
     return printable(first)[:_LONGEST_LINE]
-
-
-def _envelope(folder: Path) -> dict[str, Any]:
-    try:
-        value = json.loads(disk.read(folder / ENVELOPE))
-    except (OSError, ValueError, RecursionError):
-        return {}
-    return renamed_envelope(value)

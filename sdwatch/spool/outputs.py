@@ -273,7 +273,7 @@ def _file_of(run: Run, image: str, format: Format | None) -> _File | None:
     if "/" in image or not is_inside(image):
         return None
     ending = PurePosixPath(image).suffix
-    if run.has_other_file(image):
+    if disk.is_file(run.folder / FILES / image):
         return _File(run.folder / FILES / image, ending, None)
     path = run.folder / IMAGES / image
     if format is None or ending == _ENDINGS[format]:
