@@ -16,7 +16,7 @@ from sdwatch.monitor.config_edits import ConfigEdits
 from sdwatch.monitor.heartbeat_thread import HeartbeatWriter
 from sdwatch.monitor.holds import Holds
 from sdwatch.monitor.intake import Intake
-from sdwatch.monitor.lanes import lanes_of, learn, names_of
+from sdwatch.monitor.lanes import lanes_of, names_of
 from sdwatch.monitor.late_outputs import LateOutputs, settings_of_runs
 from sdwatch.monitor.later_jobs import Schedule
 from sdwatch.monitor.loaded_checkpoints import Affinity
@@ -30,7 +30,7 @@ from sdwatch.monitor.run_ends import RunEnds
 from sdwatch.monitor.run_status import NO_RUNS, next_status, run_status
 from sdwatch.monitor.runs import ActiveRuns
 from sdwatch.monitor.status_page import StatusPage
-from sdwatch.monitor.stop_request import StopRequest, longest_stop
+from sdwatch.monitor.stop_request import StopFile, StopRequest, longest_stop
 from sdwatch.monitor.suspended import REFUSAL_PASSES, SuspendedRuns
 from sdwatch.monitor.work import Partner, Parts, Work
 from sdwatch.policy.failure.hold_reason import NoCall
@@ -40,7 +40,7 @@ from sdwatch.policy.privacy.printable import counted
 from sdwatch.policy.report.hold_text import config_edited
 from sdwatch.policy.report.notice import Notice
 from sdwatch.spool import after_death, takeover
-from sdwatch.spool.earlier_texts import learn_earlier_texts
+from sdwatch.spool.earlier_texts import earlier_texts
 from sdwatch.spool.folders import Spool
 from sdwatch.spool.heartbeat import INTERVAL, STARTING, Heartbeat, give_way
 from sdwatch.stages.ending import Ending
@@ -81,6 +81,7 @@ class Monitor:
         self._sizes = KnownSizes()
         self._state = StateFolder(config.state)
         self._stop = StopRequest(hurry_up=self._give_up_calls, wake=lambda: self._wake.set())
+        self._stop_file: StopFile | None = None
         self._notifications = Notifications(
             config.notify, self._clock, lambda line: self._reports.line(line)
         )
@@ -115,7 +116,9 @@ class Monitor:
             )
             if not self._wait_for_spool():
                 return Result.HOLD if self._once else Result.STOPPED
-            self._stop.watch(self._spool, self._clock, self._reports.line)
+            self._stop_file = StopFile(
+                self._spool, clock=self._clock, stop=self._stop.make, report=self._reports.line
+            )
             try:
                 self._claim_spool()
             except RunStoppedError:
@@ -174,13 +177,12 @@ class Monitor:
             self._runs.give_up()
 
     def _open(self) -> None:
-        config, clock, report = self._config, self._clock, self._reports.line
-        intake = Intake(self._spool, config, clock=clock, wake=self._wake.set, report=report)
+        config, clock = self._config, self._clock
+        wake, report = self._wake.set, self._reports.line
+        intake = Intake(self._spool, config, clock=clock, wake=wake, report=report)
         suspended = SuspendedRuns(clock, config.rules)
         settings = settings_of_runs(config)
-        self._runs = ActiveRuns(
-            self._spool, suspended, clock=clock, settings=settings, wake=self._wake.set
-        )
+        self._runs = ActiveRuns(self._spool, suspended, clock=clock, settings=settings, wake=wake)
         self._recover(suspended)
         self._holds.clear()
         self._lanes = lanes_of(
@@ -189,18 +191,19 @@ class Monitor:
             clock=clock,
             gate=self._gate,
             hurry=self._stop.hurry,
-            wake=self._wake.set,
+            wake=wake,
             report=report,
         )
-        jobs = [each.job for each in suspended]
-        learn_earlier_texts(self._spool, jobs, lambda payload: learn(self._lanes, payload))
+        for texts in earlier_texts(self._spool, [each.job for each in suspended]):
+            for lane in self._lanes:
+                lane.redactor.learn(texts)
         self._parts = parts = Parts(
             spool=self._spool,
             state=self._state,
             clock=clock,
             gate=self._gate,
             settings=settings,
-            wake=self._wake.set,
+            wake=wake,
             lanes=self._lanes,
             intake=intake,
             suspended=suspended,
@@ -297,7 +300,8 @@ class Monitor:
         if self._no_call is None:
             self._called_at = self._clock.monotonic()
         self._allow_calls()
-        self._stop.check_file()
+        if self._stop_file is not None:
+            self._stop_file.check()
         self._check_config_edits()
         self._reap()
         self._parts.affinity.look(self._runs.ids, self._parts.intake.sources)
@@ -383,7 +387,7 @@ class Monitor:
             elif active.ending is Ending.STOPPED:
                 self._reports.suspended(active.run.run_id, active.refused)
             else:
-                self._parts.ends.note(active.run, active.ending, active.runner.why)
+                self._reports.ended(active.run, active.ending, active.runner.why, self._spool)
 
     def status(self) -> dict[str, Any]:
         """Return the state of the monitor for the heartbeat, `status` and the live display."""
@@ -392,7 +396,7 @@ class Monitor:
             "at": iso(self._clock.wall()),
             "hold": str(self.why_no_call() or ""),
             "stopping": None if left is None else round(left, 1),
-            "stop_ignored": self._stop.ignored,
+            "stop_ignored": self._stop_file.ignored if self._stop_file else [],
             "config_edited": self._edited,
             "counts": {str(ending): count for ending, count in self._reports.counts.items()},
             "notify": self._notifications.status(),

@@ -11,7 +11,6 @@ import logging
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from pathlib import Path
 
 from sdwatch.config import RetentionConfig, RunsKept
@@ -54,7 +53,7 @@ class Retention:
         self._state = state
         self._clock = clock
         self._report = report
-        self._sizes: dict[Path, _Measured] = {}
+        self._sizes: dict[Path, tuple[float, int]] = {}  # when it was touched, and bytes
         self._refused = LastingStates()  # by path
         self._refusals = DiskRefusals(clock, log, "nothing is removed now", "removing works again")
         self._stopping = stopping
@@ -104,10 +103,11 @@ class Retention:
     def _size(self, run: Path, touched: float) -> int:
         """Return the bytes of a run's files. They are measured again only if somebody changed the
         run."""
-        known = self._sizes.get(run)
-        if known is None or known.touched != touched:
-            known = self._sizes[run] = _Measured(touched, _bytes_below(run))
-        return known.size
+        known_at, size = self._sizes.get(run, (None, 0))
+        if known_at != touched:
+            size = _bytes_below(run)
+            self._sizes[run] = touched, size
+        return size
 
     def _remove(self, run: Path) -> bool:
         if self._stopping.is_set():
@@ -165,12 +165,6 @@ class Retention:
         for path in map(Path, too_much(logs, self._config.logs)):
             with self._only(path):
                 disk.remove(path)
-
-
-@dataclass(frozen=True)
-class _Measured:
-    touched: float
-    size: int
 
 
 def _bytes_below(folder: Path) -> int:

@@ -92,7 +92,6 @@ class StopRequest:
         self._report_at = float("inf")  # so many seconds left: the next line about it
         self._hurry_up = hurry_up
         self._wake = wake
-        self._file: StopFile | None = None
         self._signals: queue.SimpleQueue[int] = queue.SimpleQueue()
 
     def make(self) -> None:
@@ -110,20 +109,6 @@ class StopRequest:
         threading.Thread(target=self._handle_signals, name="signals", daemon=True).start()
         signals.catch(self._on_signal)
         system.when_session_ends(self._on_session_end)
-
-    def watch(self, spool: Spool, clock: Clock, report: Callable[[str], None]) -> None:
-        """Stop on a file `stop` that comes into the spool from now on, see `check_file`."""
-        self._file = StopFile(spool, clock=clock, stop=self.make, report=report)
-
-    def check_file(self) -> None:
-        """Look for the file, once a second at most."""
-        if self._file is not None:
-            self._file.check()
-
-    @property
-    def ignored(self) -> list[str]:
-        """Return the names of such files that were there at the start, and so are ignored."""
-        return self._file.ignored if self._file else []
 
     def wait_at_most(self, seconds: float) -> None:
         """Start to wait for calls in flight."""

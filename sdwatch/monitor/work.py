@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Any, Protocol
 
-from sdwatch.errors import FileProblems
 from sdwatch.lane.lane import Lane
 from sdwatch.monitor.call_gate import CallGate
 from sdwatch.monitor.intake import Intake
@@ -22,7 +21,7 @@ from sdwatch.policy.failure.hold_reason import NoCall
 from sdwatch.policy.job.job import Job
 from sdwatch.policy.job.when import ANY_TIME, TimeField, When
 from sdwatch.policy.queue.affinity import left_loaded, needed_first
-from sdwatch.policy.report.envelope import ErrorEnvelope, cancelled_envelope, job_envelope
+from sdwatch.policy.report.envelope import cancelled_envelope, job_envelope
 from sdwatch.spool.arrival import Arrival
 from sdwatch.spool.folders import Spool
 from sdwatch.spool.run import Run, is_cancelled
@@ -92,7 +91,9 @@ class Work:
             sources = intake.sources, self._parts.suspended.sources, self._parts.runs.sources
             placement.keep_only(*sources)
         for run, error in intake.claim_without_lane(placement.refusal, again=placement.has_news()):
-            self._parts.ends.end(run, self._refused(error) if error else cancelled_envelope())
+            self._parts.ends.end(
+                run, job_envelope(error, self._url) if error else cancelled_envelope()
+            )
         for suspended in self._parts.suspended.due():
             if suspended.out_on or not is_cancelled(suspended.folder):
                 continue
@@ -258,11 +259,8 @@ class Work:
             return None
         if changed or (refusal := self._parts.placement.refusal(suspended)) is None:
             return run
-        self._parts.ends.end(run, self._refused(refusal))
+        self._parts.ends.end(run, job_envelope(refusal, self._url))
         return None
-
-    def _refused(self, error: FileProblems) -> ErrorEnvelope:
-        return job_envelope(error, self._url)
 
 
 def priority_of(job: object) -> int:

@@ -73,5 +73,5 @@ def read_bounded(path: Path, shown_as: str, inside: Path | None = None) -> bytes
 
 
 def unreadable(shown_as: str, why: str) -> JobError:
-    """Return the error for a job file that cannot be read at all."""
+    """Return the error for a job that cannot be read at all."""
     return JobError(shown_as, [Problem(0, 0, why)])

@@ -19,12 +19,13 @@ from sdwatch.policy.job.outputs.picture import PictureData, opened
 from sdwatch.policy.job.stage.stage_kinds import STAGES
 from sdwatch.policy.queue import run_names
 from sdwatch.system import EntryKind, disk, renames
+from sdwatch.system.reading import pieces_of
 
 IMAGES = "images"
 FILES = "files"
+UNRECORDED = "unrecorded"
 
 _FORMATS = {"PNG": "png", "JPEG": "jpg", "WEBP": "webp"}
-_PART = 1 << 20  # bytes
 
 
 class SavedData(Protocol):
@@ -95,12 +96,9 @@ def _write(path: Path, data: PictureData) -> str:
 def _parts(data: PictureData, seen: Callable[[bytes], None]) -> Iterator[bytes]:
     """Yield the bytes of a file in parts; `seen` gets each of them first."""
     with opened(data) as file:
-        while part := file.read(_PART):
+        for part in pieces_of(file):
             seen(part)
             yield part
-
-
-UNRECORDED = "unrecorded"
 
 
 def move_aside(made: Path, ours: tuple[str, ...], recorded: Container[str]) -> None:

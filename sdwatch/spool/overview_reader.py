@@ -38,7 +38,6 @@ from sdwatch.policy.page.overview import (
 from sdwatch.policy.page.times import wall_of
 from sdwatch.spool.call_history import MOST_RUNS
 from sdwatch.spool.candidates import candidates
-from sdwatch.spool.ended_runs import EndedRuns
 from sdwatch.spool.folders import Spool, runs_in
 from sdwatch.spool.heartbeat import (
     UNREADABLE,
@@ -47,7 +46,7 @@ from sdwatch.spool.heartbeat import (
     read_heartbeats,
     watched_for,
 )
-from sdwatch.spool.working_runs import WorkingRuns
+from sdwatch.spool.shown_runs import EndedRuns, WorkingRuns
 from sdwatch.system import disk
 from sdwatch.system.clock import Clock, SystemClock
 
