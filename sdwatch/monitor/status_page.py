@@ -29,6 +29,7 @@ SHORTEST, LONGEST = 5.0, 60.0
 """Seconds between two writes: while anything changes, as often as the page reloads itself at most;
 and while nothing does."""
 
+_SOON = 0.2  # seconds from a change to its write: some come together
 _STOP_WAIT = 5.0  # seconds that a stop waits for a write, as on a share that is gone
 
 _MOVES = ("at", "beat", "rss", "seconds_ago")
@@ -85,7 +86,7 @@ class StatusPage:
 
     def _live(self) -> None:
         self._changed.wait()
-        while not self._stop.is_set():
+        while not self._stop.wait(_SOON):
             self._changed.clear()
             try:
                 self._write_names()

@@ -12,7 +12,7 @@ from sdwatch.policy.failure.ledger import LeftCall
 from sdwatch.spool import cancel_marker
 from sdwatch.spool.archive import move_out, sweep
 from sdwatch.spool.fingerprint import DEEPEST
-from sdwatch.spool.folders import Spool, runs_in
+from sdwatch.spool.folders import Spool
 from sdwatch.spool.run import Run
 from sdwatch.system import EntryKind, disk
 from sdwatch.system.clock import Clock
@@ -33,7 +33,7 @@ def recover(
     with suppress(OSError):  # the next start tries again
         sweep_copies(spool.inbox, clock.wall())
     to_resume = []
-    for folder in runs_in(spool.working):
+    for folder in spool.run_folders():
         try:
             run = Run(folder, clock)
             if not run.has_job:

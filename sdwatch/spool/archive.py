@@ -19,7 +19,7 @@ from sdwatch.spool import cancel_marker
 from sdwatch.spool.arrival import Arrival
 from sdwatch.spool.diagnostics import write_explanation
 from sdwatch.spool.fingerprint import digest
-from sdwatch.spool.folders import Spool, runs_in
+from sdwatch.spool.folders import Spool
 from sdwatch.spool.run import (
     JOB_FILE,
     JOB_FOLDER,
@@ -81,7 +81,7 @@ def _marker_of(arrival: Arrival, spool: Spool) -> dict[str, Any]:
     if not arrival.marker:
         return {}
     marker = cancel_marker.seen_at(arrival.path.with_name(arrival.marker))
-    cancel_marker.refuse_if_of_another(marker, arrival.source, runs_in(spool.working))
+    cancel_marker.refuse_if_of_another(marker, arrival.source, spool.run_folders())
     return {"marker": marker}
 
 

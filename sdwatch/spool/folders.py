@@ -137,6 +137,10 @@ class Spool:
             if isinstance(found, os.stat_result) and stat.S_ISREG(found.st_mode)
         }
 
+    def run_folders(self) -> list[Path]:
+        """Return this worker's runs, oldest first."""
+        return runs_in(self.working)
+
 
 def runs_in(folder: Path) -> list[Path]:
     """Return the run folders in a folder of the spool, by name; none if it is not there. Files are
