@@ -11,7 +11,7 @@ from typing import Any
 from cluster_hosts import ClusterHosts
 
 from sdwatch.policy.failure.recovery import CUT_OFFS, SENT_AT_MOST
-from sdwatch.spool.journal import read_journal
+from sdwatch.spool.journal import journal_records
 
 
 class Verdict:
@@ -31,7 +31,7 @@ class Verdict:
         runs: dict[str, list[Path]] = {name: [] for name in self._prompts}
         for parent in ("done", "failed"):
             for run in sorted((spool / parent).iterdir()) if (spool / parent).is_dir() else ():
-                records = read_journal(run / "journal.jsonl")
+                records = list(journal_records(run / "journal.jsonl"))
                 name = Path(str(records[0].get("source", ""))).stem
                 if name not in runs:
                     self.broken.append(f"a run of no job: {run}")

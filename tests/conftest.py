@@ -10,6 +10,7 @@ import stat
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator
 from contextlib import suppress
 from importlib.util import cache_from_source
 from pathlib import Path
@@ -46,6 +47,14 @@ _BY_THE_TEST = (
 """Files that take long, each of whose tests brings along all that it needs."""
 _made: list[Path] = []
 """A folder for bytecode that does not stay, in the process that made it."""
+
+
+@pytest.fixture(autouse=True)
+def _nothing_is_bound_for_the_next_test() -> Iterator[None]:
+    from sdwatch.system.log_events import bound
+
+    with bound():
+        yield
 
 
 def pytest_configure() -> None:

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from sdwatch.cluster.board import Board
     from sdwatch.cluster.broker import Broker
     from sdwatch.cluster.server import ServerSettings
-    from sdwatch.monitor.partner import Partner
+    from sdwatch.monitor.work import Partner
     from sdwatch.policy.cluster.cards import BoxOrder
 
 OWN_BROKER = "own"

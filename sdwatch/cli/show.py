@@ -22,7 +22,7 @@ from sdwatch.spool.diagnostics import ENVELOPE, WHY, evidence_files, read_eviden
 from sdwatch.spool.failed_points import envelope_of, failed_points_in
 from sdwatch.spool.folders import Spool
 from sdwatch.spool.heartbeat import read_heartbeats
-from sdwatch.spool.journal import calls_of
+from sdwatch.spool.journal import each_call
 from sdwatch.spool.made_files import FILES, IMAGES
 from sdwatch.spool.manifest import read_about
 from sdwatch.spool.run import Run
@@ -82,7 +82,7 @@ def _run(folder: Path, spool: Spool) -> Iterator[str]:
         facts = (webui.get("name"), webui.get("kind"), webui.get("version"), webui.get("url"))
         yield f"  WebUI       {', '.join(str(fact) for fact in facts if fact)}"
     envelope = envelope_of(folder)
-    calls = [] if run.broken else calls_of(records)
+    calls = [] if run.broken else list(each_call(lambda: records))
     yield from _points(calls, manifest, failed_points_in(envelope))
     yield from _calls(calls, _kinds(run, manifest))
     yield from _pictures(run)

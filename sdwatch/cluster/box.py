@@ -25,7 +25,7 @@ from sdwatch.cluster.run_copy import RunCopy
 from sdwatch.cluster.run_files import evidence_in, fetch_run, store_files
 from sdwatch.cluster.showing import Showing
 from sdwatch.errors import RunStoppedError
-from sdwatch.monitor.partner import Surroundings
+from sdwatch.monitor.work import Parts, Work
 from sdwatch.policy.cluster import holding, names
 from sdwatch.policy.cluster.entries import (
     MOST_INLINE,
@@ -42,6 +42,7 @@ from sdwatch.policy.cluster.run_log import Phase, RunLog, with_entry, with_entry
 from sdwatch.policy.queue.control import CANCEL
 from sdwatch.policy.queue.run_names import is_run_id
 from sdwatch.spool.manifest import read_about
+from sdwatch.spool.recorder import Witness
 from sdwatch.spool.run import Run
 from sdwatch.system import disk, renames
 from sdwatch.system.clock import join
@@ -71,7 +72,7 @@ class _Held:
     """Of the box's and the run's thread."""
 
 
-class Box:
+class Box(Witness):
     """A box of the cluster whose broker is at `url`. Its name is this machine's worker id."""
 
     def __init__(self, url: str, times: Times = Times()) -> None:  # noqa: B008 - it is frozen
@@ -93,20 +94,21 @@ class Box:
 
     # -- called by the monitor
 
-    def open(self, surroundings: Surroundings) -> None:
+    def open(self, parts: Parts, work: Work) -> None:
         """Start. What was held before is found again."""
-        self._around = surroundings
-        self.name = surroundings.state.worker.strip("-") or "box"  # a subject's part: no `-` first
+        del work  # the dispatcher gives it
+        self._parts = parts
+        self.name = parts.state.worker.strip("-") or "box"  # a subject's part: no `-` first
         self._broker = Broker(self._url, f"box {self.name}", self._times, self._hinted)
-        self._contact = ContactLines(self._broker, surroundings.parts.reports.line)
-        self._showing = Showing(surroundings, self._broker, self.name)
-        surroundings.gate.ordered = self._showing.persons_hold
-        self._notes = surroundings.state.root / "cluster"
+        self._contact = ContactLines(self._broker, parts.reports.line)
+        self._showing = Showing(parts, self._broker, self.name)
+        parts.gate.ordered = self._showing.persons_hold
+        self._notes = parts.state.root / "cluster"
         disk.ensure_folder(self._notes)
         for run in [entry.name for entry in disk.entries(self._notes) if is_run_id(entry.name)]:
-            copy = RunCopy(surroundings.spool, run)
+            copy = RunCopy(parts.spool, run)
             self._held[run] = _Held(run, Lease(run), copy, adopted=True)
-        surroundings.parts.runs.witness = self
+        parts.runs.witness = self
         self._broker.listen(
             *self._showing.subjects,
             names.look_subject(self.name),
@@ -120,18 +122,18 @@ class Box:
         """Hand the monitor the runs that arrived, and note what this machine has."""
         del most
         self._contact.look()
-        parts = self._around.parts
+        parts = self._parts
         with suppress(queue.Empty):
             while True:
                 parts.suspended.add(self._arrived.get_nowait())
-                self._around.wake()
+                self._parts.wake()
         self._give_back()
         self._showing.note(self._held.keys(), may_call=may_call)
-        self._round_at = self._around.clock.monotonic()
+        self._round_at = self._parts.clock.monotonic()
 
     def _give_back(self) -> None:
         """Have no lane here continue a run while all are on hold: it goes elsewhere."""
-        parts = self._around.parts
+        parts = self._parts
         if not self._broker.is_up or not all(lane.hold_reason for lane in parts.lanes):
             return
         for waits in parts.suspended.due():
@@ -148,7 +150,7 @@ class Box:
         """Note what was said; '': the broker answers again."""
         of_runs = subject.startswith(("sdwatch.look.", "sdwatch.work."))
         if of_runs or not subject:
-            self._heard_at = self._around.clock.monotonic()
+            self._heard_at = self._parts.clock.monotonic()
         if not of_runs:
             self._showing.hear(subject)
 
@@ -221,14 +223,14 @@ class Box:
             except Exception:
                 # The threads' outer edge: what is held is kept, and asked about again.
                 log.exception("internal error", extra=about(LogEvent.INTERNAL_ERROR))
-            self._around.clock.wait(self._stop, PAUSE)
+            self._parts.clock.wait(self._stop, PAUSE)
 
     @property
     def _hangs(self) -> bool:
-        return self._around.clock.monotonic() - self._round_at > _HANGS_AFTER
+        return self._parts.clock.monotonic() - self._round_at > _HANGS_AFTER
 
     def _beat(self) -> None:
-        now = self._around.clock.monotonic()
+        now = self._parts.clock.monotonic()
         since = now - self._shown_at
         if since >= self._times.beat or (since >= _SOON and self._showing.has_news):
             self._showing.show()
@@ -240,7 +242,7 @@ class Box:
 
     def _round(self) -> None:
         # What is said is said before it is stored, and may be lost.
-        now = self._around.clock.monotonic()
+        now = self._parts.clock.monotonic()
         looks = now - self._heard_at < LOOKS_FOR or now - self._looked_at >= self._times.beat
         if looks:
             self._receive()
@@ -266,7 +268,7 @@ class Box:
                 held.lease = lease
             else:
                 disk.touch(self._notes / lease.run)
-                copy = RunCopy(self._around.spool, lease.run)
+                copy = RunCopy(self._parts.spool, lease.run)
                 self._held[lease.run] = _Held(lease.run, lease, copy)
 
     def _continue(self, held: _Held, *, read_first: bool = True) -> LocalRun | None:
@@ -330,12 +332,12 @@ class Box:
             elif held.run_log.is_held and not held.adopted and folder is not None:
                 held.adopted = True
                 self._arrived.put(folder)
-                self._around.wake()
+                self._parts.wake()
             return False
         return True
 
     def _fetch(self, held: _Held, action: holding.Fetch) -> None:
-        spool = self._around.spool
+        spool = self._parts.spool
         temporary = spool.working / f".{held.run}.fetch"
         if disk.exists(temporary):
             disk.remove_tree(temporary)
@@ -351,7 +353,7 @@ class Box:
             if disk.exists(temporary):
                 disk.remove_tree(temporary)
             return
-        run = Run(temporary, self._around.clock)
+        run = Run(temporary, self._parts.clock)
         run.record("received", epoch=action.epoch)
         run.close()
         identity = renames.identity_of(disk.look_at(temporary))
@@ -402,7 +404,7 @@ class Box:
             disk.touch(folder / CANCEL)
             event = about(LogEvent.RUN_WITHDRAWN, run=held.run, epoch=local.epoch)
             log.warning("%s: no longer this box's run; it is cancelled here", held.run, extra=event)
-            self._around.wake()
+            self._parts.wake()
 
     def _forget(self, held: _Held) -> None:
         if held.run_log.is_held and held.run_log.box == self.name:

@@ -14,8 +14,8 @@ from sdwatch.cluster.boxes import Boxes, LaneOfBox
 from sdwatch.cluster.broker import Broker, BrokerGoneError, LogMovedError
 from sdwatch.cluster.reconciler import Reconciler
 from sdwatch.cluster.remote_run import BoxLane, Helpers, RemoteRun
-from sdwatch.monitor.partner import Surroundings
 from sdwatch.monitor.suspended import SuspendedRun
+from sdwatch.monitor.work import Parts, Work
 from sdwatch.policy.cluster import dispatching, names
 from sdwatch.policy.cluster.dispatching import Wish, dispatcher_step
 from sdwatch.policy.cluster.entries import Closed, TakenBack, TakenFor
@@ -28,7 +28,7 @@ from sdwatch.policy.queue.affinity import left_loaded, needed_first
 from sdwatch.policy.queue.run_names import is_run_id
 from sdwatch.policy.report.envelope import job_envelope
 from sdwatch.spool.arrival import Arrival
-from sdwatch.spool.lasting_faults import Faults
+from sdwatch.spool.recorder import Faults
 from sdwatch.spool.run import Run
 from sdwatch.system import disk
 from sdwatch.system.clock import join
@@ -63,24 +63,24 @@ class Dispatcher:
 
     # -- called by the monitor
 
-    def open(self, surroundings: Surroundings) -> None:
+    def open(self, parts: Parts, work: Work) -> None:
         """Start. Runs that are out are followed again from the next round on."""
-        self._around = around = surroundings
-        self._opened_at = around.clock.monotonic()
-        self._boxes = Boxes(around.clock.monotonic, self._times)
-        self._notices = BoxNotices(around.parts.reports.notice, around.clock)
-        self._closing = around.state.root / _OBJECTS
+        self._parts, self._work = parts, work
+        self._opened_at = parts.clock.monotonic()
+        self._boxes = Boxes(parts.clock.monotonic, self._times)
+        self._notices = BoxNotices(parts.reports.notice, parts.clock)
+        self._closing = parts.state.root / _OBJECTS
         disk.ensure_folder(self._closing)
-        self._reconciler = Reconciler(self._broker, around.spool, self._closing, self._times.stuck)
+        self._reconciler = Reconciler(self._broker, parts.spool, self._closing, self._times.stuck)
         self._helpers = Helpers(
             self._broker,
-            around.clock,
-            around.settings,
+            parts.clock,
+            parts.settings,
             Redactor(),
-            Faults(around.clock),
-            lambda run, box, why: around.parts.placement.note_refusal(f"working/{run}", box, why),
+            Faults(parts.clock),
+            lambda run, box, why: parts.placement.note_refusal(f"working/{run}", box, why),
         )
-        around.parts.placement.remote = lambda: self._boxes.lanes
+        parts.placement.remote = lambda: self._boxes.lanes
         self._broker.listen(names.run_subject("") + ">")
         self._broker.open()
         self._thread.start()
@@ -88,7 +88,7 @@ class Dispatcher:
     def give_work(self, most: int, *, may_call: bool) -> None:
         """Follow the runs that are out, and give each lane of each box runs until it has `most`, or
         as many as it takes."""
-        parts = self._around.parts
+        parts = self._parts
         there = parts.runs.ids
         for run in self._remote.keys() - there:
             self._ended[run] = self._remote[run].run_log
@@ -124,10 +124,10 @@ class Dispatcher:
     def may_have_work(self) -> bool:
         """Return whether a box has a run from here, or may get one: after the start nobody knows
         for a moment which boxes there are."""
-        if self._remote or self._around.clock.monotonic() - self._opened_at < self._times.silent:
+        if self._remote or self._parts.clock.monotonic() - self._opened_at < self._times.silent:
             return True
-        parts, lanes = self._around.parts, [o for o in self._boxes.lanes or () if o.serves]
-        if self._around.work.waits_for(lanes) is not None:
+        parts, lanes = self._parts, [o for o in self._boxes.lanes or () if o.serves]
+        if self._work.waits_for(lanes) is not None:
             return True
         return any(
             parts.placement.can_do(lane, waits) for waits in parts.suspended for lane in lanes
@@ -160,11 +160,11 @@ class Dispatcher:
         says = lane.shown.life, lane.shown.loaded
         if self._loaded.get(lane.name) != says:
             self._loaded[lane.name] = says
-            self._around.parts.affinity.note_loaded(lane, lane.shown.loaded)
+            self._parts.affinity.note_loaded(lane, lane.shown.loaded)
 
     def _give(self, lane: LaneOfBox) -> bool:
         """Give a lane the run or the job that it gets next; return whether there was one."""
-        parts, affinity = self._around.parts, self._around.parts.affinity
+        parts, affinity = self._parts, self._parts.affinity
 
         def may_resume(waits: SuspendedRun) -> bool:
             if waits.out_on or not parts.schedule.may_resume(waits):
@@ -172,7 +172,7 @@ class Dispatcher:
             return waits.job is not None and parts.placement.can_do(lane, waits)
 
         suspended = parts.suspended.first(may_resume)
-        in_line = None if suspended else self._around.work.next_for(lane)
+        in_line = None if suspended else self._work.next_for(lane)
         chosen = suspended if in_line is None else in_line.job
         job = None if chosen is None else chosen.job
         if chosen is None or not isinstance(job, Job):
@@ -190,7 +190,7 @@ class Dispatcher:
 
     def _end_refused(self) -> None:
         """End the runs that all boxes and lanes refuse, of those that no lane here would resume."""
-        parts = self._around.parts
+        parts = self._parts
         if parts.lanes:
             return
         for waits in parts.suspended.due():
@@ -200,11 +200,11 @@ class Dispatcher:
                 parts.ends.end(run, job_envelope(refusal))
 
     def _waiting(self) -> dict[str, tuple[str, ...]]:
-        return self._around.parts.placement.without_tags()
+        return self._parts.placement.without_tags()
 
     def _start(self, chosen: SuspendedRun | Arrival, box: str) -> str | None:
         """Follow a run on a box; return its id, None where it cannot start now."""
-        parts = self._around.parts
+        parts = self._parts
         resumed, run = False, None
         if isinstance(chosen, Arrival):
             run = parts.intake.claim(chosen)
@@ -245,28 +245,28 @@ class Dispatcher:
             except Exception:
                 # The thread's outer edge: the next round looks again.
                 log.exception("internal error", extra=about(LogEvent.INTERNAL_ERROR))
-            self._around.clock.wait(self._stop, 0.0 if self._closes_more else _PAUSE)
+            self._parts.clock.wait(self._stop, 0.0 if self._closes_more else _PAUSE)
 
     def _watch(self) -> None:
-        now = self._around.clock.monotonic()
+        now = self._parts.clock.monotonic()
         if self._store != self._broker.store:  # it was away: nobody could show himself
             self._store, self._up_since = self._broker.store, now
         if self._boxes.look(self._board):
-            self._around.wake()
+            self._parts.wake()
         self._look_after_boxes(now)
         if now - self._reconciled_at >= self._times.stuck / 2:
             self._reconciled_at = now
             out = {run: remote.run_log for run, remote in list(self._remote.items())}
             takers, copies = self._takers(out), self._copies()
             self._reconciler.look(now, out, takers, copies, self._boxes.seen.keys())
-        self._closes_more = not self._around.spool.is_gone and self._close_logs()
+        self._closes_more = not self._parts.spool.is_gone and self._close_logs()
 
     def _close_logs(self) -> bool:
         """Close the logs of runs that have ended, for a second: then the boxes are looked at again.
         Return whether some are left."""
-        began = self._around.clock.monotonic()
+        began = self._parts.clock.monotonic()
         for entry in disk.entries(self._closing):
-            if self._around.clock.monotonic() - began >= _PAUSE:
+            if self._parts.clock.monotonic() - began >= _PAUSE:
                 return True
             if is_run_id(entry.name) and entry.name not in self._remote:
                 self._close_log(entry.name)
@@ -292,7 +292,7 @@ class Dispatcher:
         boxes = {remote.box for remote in list(self._remote.values())}
         self._looked_after = {box: self._looked_after.get(box, 0.0) for box in boxes}
         for box in sorted(boxes, key=self._looked_after.__getitem__):
-            if self._around.clock.monotonic() - now >= _PAUSE:
+            if self._parts.clock.monotonic() - now >= _PAUSE:
                 return
             self._look_after(box, now)
             self._looked_after[box] = now
@@ -346,7 +346,7 @@ class Dispatcher:
     def _epoch_of(self, run: str) -> int:
         """Return the newest epoch that the published run's journal knows; 1 where it is gone: that
         or another, it is over."""
-        for parent in (self._around.spool.done, self._around.spool.failed):
+        for parent in (self._parts.spool.done, self._parts.spool.failed):
             if disk.exists(parent / run):
-                return Run(parent / run, self._around.clock).ledger.handed_over.epoch or 1
+                return Run(parent / run, self._parts.clock).ledger.handed_over.epoch or 1
         return 1

@@ -36,10 +36,9 @@ from sdwatch.policy.privacy.printable import printable_text
 from sdwatch.policy.privacy.redaction import Redactor
 from sdwatch.spool.archive import publish
 from sdwatch.spool.folders import Spool
-from sdwatch.spool.lasting_faults import Faults
 from sdwatch.spool.made_files import FILES, IMAGES
 from sdwatch.spool.patient_disk import PatientDisk
-from sdwatch.spool.recorder import RunRecorder
+from sdwatch.spool.recorder import Faults, RunRecorder
 from sdwatch.spool.run import JOB_FILE, JOURNAL, Run
 from sdwatch.stages.ending import CallFailedError, Ending, Place
 from sdwatch.stages.reading import JobReading

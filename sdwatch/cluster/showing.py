@@ -12,7 +12,7 @@ from dataclasses import asdict, replace
 from sdwatch.cluster.board import Board
 from sdwatch.cluster.broker import Broker
 from sdwatch.lane.lane import ACTIVE_RUNS, Lane
-from sdwatch.monitor.partner import Surroundings
+from sdwatch.monitor.work import Parts
 from sdwatch.policy.cluster import names
 from sdwatch.policy.cluster.cards import BoxOrder, BoxShown, LaneShown, order_of
 from sdwatch.policy.cluster.lists import lists_to_bytes
@@ -25,13 +25,13 @@ class Showing:
     """The card of the box `box`, its lists, and its orders. The main thread notes what there is,
     the box's own thread shows it."""
 
-    def __init__(self, around: Surroundings, broker: Broker, box: str) -> None:
-        self._around = around
+    def __init__(self, parts: Parts, broker: Broker, box: str) -> None:
+        self._parts = parts
         self._broker = broker
         self._board = Board(broker)
         self._box = box
         self._shown = self._was_shown = BoxShown()
-        self._order_file = around.state.root / "cluster" / "order.json"
+        self._order_file = parts.state.root / "cluster" / "order.json"
         self._order = self._last_order()
         self._ordered = threading.Event()  # the order is to be read
         self._asked = threading.Event()  # lists are to be read again
@@ -74,7 +74,7 @@ class Showing:
 
     def note(self, held: Collection[str], *, may_call: bool) -> None:
         """Note what there is. `held`: the runs of the dispatcher."""
-        parts = self._around.parts
+        parts = self._parts
         if self._asked.is_set():
             self._asked.clear()
             self._read_again = {lane.name: lane.catalogue for lane in parts.lanes}
@@ -86,13 +86,13 @@ class Showing:
         ):
             self._read_again = {}
             self._times_asked += 1
-        no_call = self._around.gate.why_no_call() if not may_call else None
+        no_call = self._parts.gate.why_no_call() if not may_call else None
         paused = "" if may_call else str(no_call or "no call may start")
         lanes = tuple(self._lane_shown(lane, held) for lane in parts.lanes)
         self._shown = BoxShown(lanes, len(held), paused, self._times_asked, tuple(sorted(held)))
 
     def _lane_shown(self, lane: Lane, held: Collection[str]) -> LaneShown:
-        catalogue, parts = lane.catalogue, self._around.parts
+        catalogue, parts = lane.catalogue, self._parts
         known = self._digests.get(lane.name)
         if catalogue is not None and (known is None or known[0] is not catalogue):
             known = catalogue, hashlib.sha256(lists_to_bytes(catalogue)).hexdigest()
@@ -136,7 +136,7 @@ class Showing:
         if order == self._order:
             return
         self._order = order
-        self._around.wake()
+        self._parts.wake()
         disk.write(self._order_file, json.dumps(asdict(order)).encode())
 
     def _last_order(self) -> BoxOrder:

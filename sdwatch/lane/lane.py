@@ -22,7 +22,7 @@ from sdwatch.policy.lane.events import CallsAllowed, Released
 from sdwatch.policy.lane.freeing import waits_for_gpu
 from sdwatch.policy.lane.state import CallPhase, RecycleLimits, Setup
 from sdwatch.policy.lane.turn import INTERRUPT_WAIT, stop_limit
-from sdwatch.spool.lasting_faults import Faults
+from sdwatch.spool.recorder import Faults
 from sdwatch.system.clock import join
 from sdwatch.webui.http.api import WebUIAPI
 from sdwatch.webui.http.external import ExternalWebUI

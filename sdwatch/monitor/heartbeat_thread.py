@@ -8,7 +8,6 @@ from collections.abc import Callable
 from typing import Any
 
 from sdwatch.errors import AlreadyRunningError
-from sdwatch.policy.failure.lasting import LastingStates, key_of
 from sdwatch.policy.report.status_line import status_line
 from sdwatch.spool import takeover
 from sdwatch.spool.folders import Spool
@@ -19,9 +18,8 @@ from sdwatch.spool.heartbeat import (
     refuse_second_monitor,
     watched_for,
 )
-from sdwatch.system import disk
+from sdwatch.spool.patient_disk import DiskRefusals
 from sdwatch.system.clock import Clock
-from sdwatch.system.log_events import LogEvent, about
 from sdwatch.system.service_notifier import ServiceNotifier
 
 log = logging.getLogger("sdwatch.monitor")
@@ -52,7 +50,9 @@ class HeartbeatWriter:
         self._last = 0.0  # on the clock that counts suspend, too
         self._every = INTERVAL
         self._headline: object = None
-        self._refusals = LastingStates()
+        self._refusals = DiskRefusals(
+            clock, log, "the heartbeat cannot be written", "the heartbeat is written again"
+        )
         self._service = ServiceNotifier.from_environment()
 
     def start(self) -> None:
@@ -62,21 +62,12 @@ class HeartbeatWriter:
     def write_now(self, status: dict[str, Any], every: float = INTERVAL) -> OSError | None:
         """Write the heartbeat now. Where the disk refuses that, warn of it now and then, and return
         why. `every`: seconds until the next one."""
-        now = self._clock.monotonic()
         try:
             self._heartbeat.beat(status, every)
         except OSError as error:
-            if line := self._refusals.persists("", key_of(error), disk.in_words(error), now):
-                log.warning(
-                    "the heartbeat cannot be written: %s", line, extra=about(LogEvent.DISK_REFUSES)
-                )
+            self._refusals.note(error)
             return error
-        if lasted := self._refusals.is_over("", now):
-            log.info(
-                "the heartbeat is written again, after %s",
-                lasted,
-                extra=about(LogEvent.DISK_ACCEPTS),
-            )
+        self._refusals.are_over()
         return None
 
     def beat_here(self, status: dict[str, Any]) -> None:

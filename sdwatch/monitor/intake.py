@@ -212,9 +212,24 @@ class Intake:
         return filter(fits, self.startable)
 
     def claim(self, arrival: Arrival) -> Run | None:
-        """Claim an arrival; None where it was removed meanwhile."""
+        """Claim an arrival; None where it was removed meanwhile, or cannot be claimed now."""
         self._inbox.take(arrival)
-        return self._claim(arrival)
+        try:
+            run = archive.claim(arrival, self._spool, self._clock)
+        except OSError as error:
+            # Each attempt has a run, and so a path, of its own.
+            working, now = self._spool.working, self._clock.monotonic()
+            why = disk.refusal(error, working, named=False)
+            if line := self._refusals.persists(arrival.source, key_of(error), why, now):
+                self._report(f"{printable(arrival.source)}: cannot be claimed: {line}")
+            self._refused[arrival.source] = self._clock.monotonic() + REFUSED_FOR
+            why = f"cannot be claimed: {disk.refusal(error, working)}"
+            self._inbox.note_waiting(arrival.source, why)
+            self._spool.repair()
+            return None
+        self._refused.pop(arrival.source, None)
+        self._refusals.is_over(arrival.source, self._clock.monotonic())
+        return run
 
     def claim_without_lane(
         self, refusal: Callable[[Arrival], JobError | None], *, again: bool
@@ -299,24 +314,6 @@ class Intake:
             "ignored": dict(islice(ignored.items(), 20)),
             "ignored_count": len(ignored),
         }
-
-    def _claim(self, arrival: Arrival) -> Run | None:
-        try:
-            run = archive.claim(arrival, self._spool, self._clock)
-        except OSError as error:
-            # Each attempt has a run, and so a path, of its own.
-            working, now = self._spool.working, self._clock.monotonic()
-            why = disk.refusal(error, working, named=False)
-            if line := self._refusals.persists(arrival.source, key_of(error), why, now):
-                self._report(f"{printable(arrival.source)}: cannot be claimed: {line}")
-            self._refused[arrival.source] = self._clock.monotonic() + REFUSED_FOR
-            why = f"cannot be claimed: {disk.refusal(error, working)}"
-            self._inbox.note_waiting(arrival.source, why)
-            self._spool.repair()
-            return None
-        self._refused.pop(arrival.source, None)
-        self._refusals.is_over(arrival.source, self._clock.monotonic())
-        return run
 
     def _hint(self) -> None:
         """Scan soon. Called from the watch's thread."""

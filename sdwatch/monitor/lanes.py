@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from collections.abc import Callable, Iterable
 
 from sdwatch.config import Config
 from sdwatch.known_signatures import load_signatures
@@ -50,12 +49,6 @@ def lanes_of(
         )
         for webui in config.webuis
     ]
-
-
-def learn(lanes: Iterable[Lane], payload: Mapping[str, Any]) -> None:
-    """Have the redactor of each lane learn the prompts of a payload."""
-    for lane in lanes:
-        lane.redactor.learn(payload)
 
 
 def names_of(lanes: Iterable[Lane]) -> WebUINames:

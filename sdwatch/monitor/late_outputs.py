@@ -4,11 +4,11 @@ few minutes after."""
 from __future__ import annotations
 
 import logging
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
 from sdwatch.config import Config
-from sdwatch.monitor.rounds import Rounds
 from sdwatch.policy.failure.lasting import LastingStates
 from sdwatch.policy.job.outputs.result import OutputWish
 from sdwatch.spool import outputs
@@ -20,8 +20,6 @@ from sdwatch.system.clock import Clock
 from sdwatch.system.log_events import LogEvent, about
 
 log = logging.getLogger("sdwatch.outputs")
-
-_INTERVAL_S = 300.0  # seconds between two rounds
 
 
 def settings_of_runs(config: Config) -> RunSettings:
@@ -36,18 +34,24 @@ def settings_of_runs(config: Config) -> RunSettings:
 
 
 class LateOutputs:
-    """Makes late outputs, in `rounds`: their folder may be a share that is gone. `report` gets
-    lines for people."""
+    """Makes late outputs: their folder may be a share that is gone. `report` gets lines for people.
+    Once `stopping` is set it makes no more."""
 
     def __init__(
-        self, spool: Spool, folder: Path, *, clock: Clock, report: Callable[[str], None]
+        self,
+        spool: Spool,
+        folder: Path,
+        *,
+        clock: Clock,
+        report: Callable[[str], None],
+        stopping: threading.Event,
     ) -> None:
         self._spool = spool
         self._folder = folder
         self._clock = clock
         self._report = report
         self._refused = LastingStates()
-        self.rounds = Rounds("late-outputs", self.round, clock, first=0.0, interval=_INTERVAL_S)
+        self._stopping = stopping
 
     def round(self) -> None:
         """Make what is left, oldest run first, until the folder refuses."""
@@ -58,7 +62,7 @@ class LateOutputs:
             return  # the share is gone for the moment, and everybody says so
         try:
             for run_id in left:
-                if self.rounds.stopping.is_set():
+                if self._stopping.is_set():
                     return
                 made = Outputs(self._folder, self._spool.root)
                 if outputs.make_late(self._spool, run_id, made, self._clock):

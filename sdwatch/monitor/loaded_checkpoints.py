@@ -6,10 +6,11 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Container, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import islice, takewhile
-from typing import Generic, Protocol, TypeVar
 
+from sdwatch.monitor.placement import Candidate
 from sdwatch.policy.job.calls.catalogue import Catalogue, fold
 from sdwatch.policy.queue.affinity import DEFAULT, Choice, InLine, WhyNext, choose, in_words
+from sdwatch.spool.arrival import Arrival
 from sdwatch.system.clock import Clock
 
 _LOOKED_AT = 200
@@ -17,28 +18,6 @@ _LOOKED_AT = 200
 
 _SHARE = 0.2
 """Of the last run in the typical duration of runs."""
-
-
-class WithCheckpoint(Protocol):
-    """A lane, as far as this needs it. `incarnation`: the number of the current one."""
-
-    @property
-    def name(self) -> str: ...
-    @property
-    def catalogue(self) -> Catalogue | None: ...
-    @property
-    def incarnation(self) -> int: ...
-
-
-class Passable(Protocol):
-    """A job of the inbox. `needs`: its first checkpoint, None for none."""
-
-    @property
-    def source(self) -> str: ...
-    @property
-    def priority(self) -> int: ...
-    @property
-    def needs(self) -> str | None: ...
 
 
 @dataclass
@@ -52,21 +31,18 @@ class _UnderWay:
     passed: frozenset[str]
 
 
-J = TypeVar("J", bound=Passable)
-
-
 @dataclass(frozen=True)
-class Chosen(Generic[J]):
+class Chosen:
     """The job that a lane gets next, the sources that it passes, and why, for people. `in_order`:
     only because it is the first in the plain order."""
 
-    job: J
+    job: Arrival
     passed: tuple[str, ...]
     why: str
     in_order: bool = False
 
 
-Others = Callable[[J], Sequence[tuple[WithCheckpoint, bool]]]
+Others = Callable[[Arrival], Sequence[tuple[Candidate, bool]]]
 """The other lanes that can do a job, each with whether it has nothing to do."""
 
 
@@ -89,7 +65,7 @@ class Affinity:
     def started(
         self,
         run: str,
-        lane: WithCheckpoint,
+        lane: Candidate,
         leaves: str | None,
         passed: Collection[str] = (),
         priority: int = 0,
@@ -103,7 +79,7 @@ class Affinity:
         if title is not None:
             self._loaded[lane.name] = lane.incarnation, title
 
-    def note_loaded(self, lane: WithCheckpoint, name: str) -> None:
+    def note_loaded(self, lane: Candidate, name: str) -> None:
         """Note what another machine says that is or will be loaded on one of its lanes."""
         self._loaded[lane.name] = lane.incarnation, name
 
@@ -128,12 +104,12 @@ class Affinity:
 
     # -- what follows
 
-    def loaded(self, lane: WithCheckpoint) -> str:
+    def loaded(self, lane: Candidate) -> str:
         """Return what is or will be loaded when the runs of a lane have ended."""
         incarnation, name = self._loaded.get(lane.name, (lane.incarnation, DEFAULT))
         return name if incarnation == lane.incarnation else DEFAULT
 
-    def may_join(self, lane: WithCheckpoint, source: str, needs: str | None, priority: int) -> bool:
+    def may_join(self, lane: Candidate, source: str, needs: str | None, priority: int) -> bool:
         """Return whether a job may be served beside the runs of a lane that need its WebUI now.
         Their calls alternate, so one that needs another checkpoint waits until they have ended:
         each call would load its own. It is delayed by that, and for no longer than the limit."""
@@ -149,8 +125,8 @@ class Affinity:
         return False
 
     def next_for(
-        self, lane: WithCheckpoint, waiting: Iterable[J], others: Others[J]
-    ) -> Chosen[J] | None:
+        self, lane: Candidate, waiting: Iterable[Arrival], others: Others
+    ) -> Chosen | None:
         """Return the job that a lane gets next, None for none. `waiting`: what it can do and may
         start now, in the plain order."""
         found = iter(waiting)
@@ -170,14 +146,14 @@ class Affinity:
             words += "; it waits for the run under way, which needs another checkpoint"
         return Chosen(job, passed, words, in_order and not passed and not is_held)
 
-    def _in_line(self, lane: WithCheckpoint, job: J, others: Others[J]) -> InLine:
+    def _in_line(self, lane: Candidate, job: Arrival, others: Others) -> InLine:
         late, needs = self._late.get(job.source, 0.0), job.needs
         if needs is None or self._has(lane, needs):
             return InLine(job.source, here=True, late=late, takes=self._typical)
         idle = [is_idle for other, is_idle in others(job) if self._has(other, needs)]
         return InLine(job.source, False, bool(idle), any(idle), late, self._typical)
 
-    def _has(self, lane: WithCheckpoint, needs: str) -> bool:
+    def _has(self, lane: Candidate, needs: str) -> bool:
         return self.loaded(lane) == _title(needs, lane.catalogue)
 
 

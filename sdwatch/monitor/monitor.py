@@ -13,27 +13,26 @@ from sdwatch.errors import RunStoppedError
 from sdwatch.lane.lane import ACTIVE_RUNS, Lane
 from sdwatch.monitor.call_gate import CallGate
 from sdwatch.monitor.config_edits import ConfigEdits
-from sdwatch.monitor.gpu_wish import GpuWish
 from sdwatch.monitor.heartbeat_thread import HeartbeatWriter
 from sdwatch.monitor.holds import Holds
 from sdwatch.monitor.intake import Intake
-from sdwatch.monitor.lanes import lanes_of, learn, names_of
+from sdwatch.monitor.lanes import lanes_of, names_of
 from sdwatch.monitor.late_outputs import LateOutputs, settings_of_runs
 from sdwatch.monitor.later_jobs import Schedule
 from sdwatch.monitor.loaded_checkpoints import Affinity
 from sdwatch.monitor.notifications import Notifications
 from sdwatch.monitor.once import Once, Result
-from sdwatch.monitor.partner import Partner, Surroundings
 from sdwatch.monitor.placement import Placement
 from sdwatch.monitor.reports import Reports
 from sdwatch.monitor.retention import Retention
+from sdwatch.monitor.rounds import Rounds
 from sdwatch.monitor.run_ends import RunEnds
 from sdwatch.monitor.run_status import NO_RUNS, next_status, run_status
 from sdwatch.monitor.runs import ActiveRuns
 from sdwatch.monitor.status_page import StatusPage
-from sdwatch.monitor.stop_request import StopRequest, longest_stop
+from sdwatch.monitor.stop_request import StopFile, StopRequest, longest_stop
 from sdwatch.monitor.suspended import REFUSAL_PASSES, SuspendedRuns
-from sdwatch.monitor.work import Parts, Work
+from sdwatch.monitor.work import Partner, Parts, Work
 from sdwatch.policy.failure.hold_reason import NoCall
 from sdwatch.policy.failure.ledger import LeftCall
 from sdwatch.policy.job.calls.call_sizes import KnownSizes
@@ -41,7 +40,7 @@ from sdwatch.policy.privacy.printable import counted
 from sdwatch.policy.report.hold_text import config_edited
 from sdwatch.policy.report.notice import Notice
 from sdwatch.spool import after_death, takeover
-from sdwatch.spool.earlier_texts import learn_earlier_texts
+from sdwatch.spool.earlier_texts import earlier_texts
 from sdwatch.spool.folders import Spool
 from sdwatch.spool.heartbeat import INTERVAL, STARTING, Heartbeat, give_way
 from sdwatch.stages.ending import Ending
@@ -79,11 +78,10 @@ class Monitor:
         self._take_over = take_over
         self.partner: Partner | None = None
         self._clock = clock or SystemClock()
-        self._schedule = Schedule(self._clock)
-        self._gpu_wish = GpuWish(self._schedule)
-        self._affinity = Affinity(self._clock, config.affinity_max_wait)
+        self._sizes = KnownSizes()
         self._state = StateFolder(config.state)
         self._stop = StopRequest(hurry_up=self._give_up_calls, wake=lambda: self._wake.set())
+        self._stop_file: StopFile | None = None
         self._notifications = Notifications(
             config.notify, self._clock, lambda line: self._reports.line(line)
         )
@@ -118,7 +116,9 @@ class Monitor:
             )
             if not self._wait_for_spool():
                 return Result.HOLD if self._once else Result.STOPPED
-            self._stop.watch(self._spool, self._clock, self._reports.line)
+            self._stop_file = StopFile(
+                self._spool, clock=self._clock, stop=self._stop.make, report=self._reports.line
+            )
             try:
                 self._claim_spool()
             except RunStoppedError:
@@ -178,20 +178,12 @@ class Monitor:
 
     def _open(self) -> None:
         config, clock = self._config, self._clock
-        self._intake = Intake(
-            self._spool, config, clock=clock, wake=self._wake.set, report=self._reports.line
-        )
-        self._suspended = SuspendedRuns(clock, config.rules)
-        self._sizes = KnownSizes()
-        self._runs = ActiveRuns(
-            self._spool,
-            self._suspended,
-            clock=clock,
-            settings=settings_of_runs(config),
-            wake=self._wake.set,
-        )
-        self._ends = RunEnds(self._spool, self._suspended, self._reports, clock)
-        self._recover()
+        wake, report = self._wake.set, self._reports.line
+        intake = Intake(self._spool, config, clock=clock, wake=wake, report=report)
+        suspended = SuspendedRuns(clock, config.rules)
+        settings = settings_of_runs(config)
+        self._runs = ActiveRuns(self._spool, suspended, clock=clock, settings=settings, wake=wake)
+        self._recover(suspended)
         self._holds.clear()
         self._lanes = lanes_of(
             config,
@@ -199,64 +191,61 @@ class Monitor:
             clock=clock,
             gate=self._gate,
             hurry=self._stop.hurry,
-            wake=self._wake.set,
-            report=self._reports.line,
+            wake=wake,
+            report=report,
         )
-        jobs = [suspended.job for suspended in self._suspended]
-        learn_earlier_texts(self._spool, jobs, lambda payload: learn(self._lanes, payload))
-        self._placement = Placement(self._lanes, config.max_generation, config.rules)
-        parts = self._parts()
+        for texts in earlier_texts(self._spool, [each.job for each in suspended]):
+            for lane in self._lanes:
+                lane.redactor.learn(texts)
+        self._parts = parts = Parts(
+            spool=self._spool,
+            state=self._state,
+            clock=clock,
+            gate=self._gate,
+            settings=settings,
+            wake=wake,
+            lanes=self._lanes,
+            intake=intake,
+            suspended=suspended,
+            runs=self._runs,
+            ends=RunEnds(self._spool, suspended, self._reports, clock),
+            reports=self._reports,
+            schedule=Schedule(clock),
+            placement=Placement(self._lanes, config.max_generation, config.rules),
+            affinity=Affinity(clock, config.affinity_max_wait),
+        )
         self._lane_work = Work(parts, next((webui.url for webui in config.webuis), "URL"))
-        self._left = Once(parts, self._lane_work, self._partner_may_have_work)
-        self._retention = Retention(
-            config.retention, self._spool, self._state, clock=clock, report=self._reports.line
-        )
-        self._retention.rounds.open()
-        self._late_outputs = LateOutputs(
-            self._spool, config.output_folder, clock=clock, report=self._reports.line
-        )
-        self._late_outputs.rounds.open()
-        self._intake.open()
-        self._open_partner(parts)
+        self._left = Once(parts, self._lane_work, self.partner)
+        self._rounds = self._started_rounds()
+        intake.open()
+        if self.partner is not None:
+            self.partner.open(parts, self._lane_work)
         self._is_open = True
 
-    def _open_partner(self, parts: Parts) -> None:
-        if self.partner is None:
-            return
-        self.partner.open(
-            Surroundings(
-                self._spool,
-                self._state,
-                parts,
-                self._lane_work,
-                self._gate,
-                settings_of_runs(self._config),
-                self._clock,
-                self._wake.set,
-            )
+    def _started_rounds(self) -> Rounds:
+        config, stopping = self._config, threading.Event()
+        retention = Retention(
+            config.retention,
+            self._spool,
+            self._state,
+            clock=self._clock,
+            report=self._reports.line,
+            stopping=stopping,
         )
-
-    def _partner_may_have_work(self) -> bool:
-        return self.partner is not None and self.partner.may_have_work()
-
-    def _parts(self) -> Parts:
-        return Parts(
-            lanes=self._lanes,
-            intake=self._intake,
-            suspended=self._suspended,
-            runs=self._runs,
-            ends=self._ends,
-            reports=self._reports,
-            schedule=self._schedule,
-            placement=self._placement,
-            affinity=self._affinity,
-            gpu_wish=self._gpu_wish,
+        late_outputs = LateOutputs(
+            self._spool,
+            config.output_folder,
+            clock=self._clock,
+            report=self._reports.line,
+            stopping=stopping,
         )
+        acts = {"retention": retention.try_round, "late outputs": late_outputs.round}
+        return Rounds(self._clock, stopping, acts)
 
-    def _recover(self) -> None:
+    def _recover(self, suspended: SuspendedRuns) -> None:
         """Suspend what an earlier monitor left in working/, and report what is not ours."""
         for folder in after_death.recover(self._spool, self._clock, self._left_calls.append):
-            self._suspended.add(folder)
+            suspended.add(folder)
         for name, count in after_death.runs_of_others(self._spool).items():
             self._reports.line(
                 f"working/{name} has {counted(count, 'run')} of another worker, left alone (to "
@@ -272,7 +261,7 @@ class Monitor:
             return
         needed = self._left.has_startable() and not self.why_no_call()
         is_early = self._clock.monotonic() - self._began_at < _READS_FIRST
-        if not needed and (self._once or (is_early and self._intake.settling)):
+        if not needed and (self._once or (is_early and self._parts.intake.settling)):
             return
         self._lanes_open = True
         self._allow_calls()
@@ -291,11 +280,10 @@ class Monitor:
     def _close(self) -> None:
         """Stop the runs, which stay in working/ and resume at the next start, and the lanes."""
         self._heartbeat_writer.stopping(longest_stop(self._config))
-        self._intake.close()
+        self._parts.intake.close()
         for lane in self._lanes:
             lane.start_stop()
-        self._retention.rounds.close()
-        self._late_outputs.rounds.close()
+        self._rounds.close()
         self._stop.wait_at_most(self._config.stop_grace)
         self._runs.join(self._config.stop_grace, self._report_stop)
         self._stop.waited()
@@ -307,16 +295,17 @@ class Monitor:
         self._reap()
 
     def _tick(self) -> None:
-        self._schedule.look_at_clock()
+        self._parts.schedule.look_at_clock()
         self._no_call = self._gate.why_no_call()
         if self._no_call is None:
             self._called_at = self._clock.monotonic()
         self._allow_calls()
-        self._stop.check_file()
+        if self._stop_file is not None:
+            self._stop_file.check()
         self._check_config_edits()
         self._reap()
-        self._affinity.look(self._runs.ids, self._intake.sources)
-        self._intake.scan()
+        self._parts.affinity.look(self._runs.ids, self._parts.intake.sources)
+        self._parts.intake.scan()
         self._runs.cancel_where_asked()
         self._lane_work.end_without_lane()
         self._open_lanes()
@@ -332,7 +321,7 @@ class Monitor:
         else:
             self._give_partner(0, may_call=False)
         self._lane_work.look_ahead()
-        self._ends.fail_after_hold_max(self._config.hold_max, self._lanes)
+        self._parts.ends.fail_after_hold_max(self._config.hold_max, self._lanes)
         self._holds.report(self._lanes, self.why_no_call(), self._edited)
         self._reports.work_left(self._has_jobs())
         quiet = self._is_quiet()
@@ -359,11 +348,11 @@ class Monitor:
         return all(lane.ready and not lane.hold_reason for lane in self._lanes)
 
     def _has_jobs(self) -> bool:
-        return bool(self._runs or self._suspended or self._intake.has_jobs)
+        return bool(self._runs or self._parts.suspended or self._parts.intake.has_jobs)
 
     def _pause(self) -> float:
         """Return the seconds until the next round, if nothing happens before."""
-        pause = min(self._intake.pause(), self._heartbeat_writer.due_in())
+        pause = min(self._parts.intake.pause(), self._heartbeat_writer.due_in())
         return pause if self._is_quiet() else min(INTERVAL, pause)
 
     def _must_wait(self) -> bool:
@@ -398,7 +387,7 @@ class Monitor:
             elif active.ending is Ending.STOPPED:
                 self._reports.suspended(active.run.run_id, active.refused)
             else:
-                self._ends.note(active.run, active.ending, active.runner.why)
+                self._reports.ended(active.run, active.ending, active.runner.why, self._spool)
 
     def status(self) -> dict[str, Any]:
         """Return the state of the monitor for the heartbeat, `status` and the live display."""
@@ -407,19 +396,20 @@ class Monitor:
             "at": iso(self._clock.wall()),
             "hold": str(self.why_no_call() or ""),
             "stopping": None if left is None else round(left, 1),
-            "stop_ignored": self._stop.ignored,
+            "stop_ignored": self._stop_file.ignored if self._stop_file else [],
             "config_edited": self._edited,
             "counts": {str(ending): count for ending, count in self._reports.counts.items()},
             "notify": self._notifications.status(),
         }
         if not self._is_open:  # it still waits for the share
             return {**status, **NO_RUNS}
-        suspended = list(self._suspended)
+        parts = self._parts
+        suspended = list(parts.suspended)
         return {
             **status,
             "lanes": [lane.status() for lane in self._lanes],
             "next_because": next_status(self._lane_work.next),
-            "runs": run_status(self._runs.under_way(), suspended, self._sizes, self._schedule),
+            "runs": run_status(parts.runs.under_way(), suspended, self._sizes, parts.schedule),
             **({"cluster": self.partner.status()} if self.partner is not None else {}),
-            **self._intake.status(len(suspended), self._placement.waiting(), self._schedule),
+            **parts.intake.status(len(suspended), parts.placement.waiting(), parts.schedule),
         }

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from enum import StrEnum
 
-from sdwatch.monitor.work import Parts, Work
+from sdwatch.monitor.work import Partner, Parts, Work
 
 
 class Result(StrEnum):
@@ -18,13 +17,13 @@ class Result(StrEnum):
 
 
 class Once:
-    """Finds out whether something is left to do. `elsewhere`: returns whether another machine has
-    work from here, or will have."""
+    """Finds out whether something is left to do. Another machine may have work from here, by
+    `partner`."""
 
-    def __init__(self, parts: Parts, work: Work, elsewhere: Callable[[], bool]) -> None:
+    def __init__(self, parts: Parts, work: Work, partner: Partner | None) -> None:
         self._parts = parts
         self._work = work
-        self._elsewhere = elsewhere
+        self._partner = partner
 
     def result(self, must_wait: bool) -> Result | None:
         """Return a result if nothing is left to do with --once, or nothing can be done.
@@ -54,7 +53,7 @@ class Once:
     def _has_work(self) -> bool:
         """Return whether a lane has something to do, or will have. A lane on hold will if its hold
         may end without a person."""
-        if self._elsewhere():
+        if self._partner is not None and self._partner.may_have_work():
             return True
         lanes = [lane for lane in self._parts.lanes if lane.is_waited_for]
         if self._parts.runs or not lanes:

@@ -17,12 +17,15 @@ from dataclasses import dataclass, replace
 from typing import Protocol
 
 from sdwatch.errors import JobUnfitError, Problem
+from sdwatch.monitor.runs import ActiveRun
+from sdwatch.monitor.suspended import SuspendedRun
 from sdwatch.policy.job.calls.catalogue import Catalogue
 from sdwatch.policy.job.calls.preflight import check_against
 from sdwatch.policy.job.job import Job
 from sdwatch.policy.job.needs import lacking
 from sdwatch.policy.job.stage.confinement import JobRules
 from sdwatch.policy.naming import nearest, quoted
+from sdwatch.spool.arrival import Arrival
 from sdwatch.system.log_events import LogEvent, about
 
 log = logging.getLogger("sdwatch.monitor")
@@ -52,17 +55,9 @@ class Candidate(Protocol):
     def read_again(self, routes: Collection[str]) -> None: ...
 
 
-class WaitingJob(Protocol):
-    """A job that waits, in the inbox or in working/. `source`: its unique name. `version`: the same
-    as long as the job is the same, without reading it."""
-
-    @property
-    def source(self) -> str: ...
-
-    @property
-    def job(self) -> object: ...
-    @property
-    def version(self) -> object: ...
+WaitingJob = Arrival | SuspendedRun | ActiveRun
+"""A job that waits, in the inbox or in working/, or for its turn. `source`: its unique name;
+`version`: the same as long as the job is the same, without reading it."""
 
 
 class RemoteLane(Candidate, Protocol):

@@ -6,12 +6,12 @@ import logging
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
-from pathlib import Path
 
 from sdwatch.monitor.runs import in_words
 from sdwatch.policy.failure.lasting import LastingStates, key_of
 from sdwatch.policy.privacy.printable import printable, printable_text
 from sdwatch.policy.report.notice import Notice, Topic
+from sdwatch.spool.folders import Spool
 from sdwatch.spool.run import Run
 from sdwatch.stages.ending import Ending
 from sdwatch.system.clock import Clock
@@ -98,8 +98,8 @@ class Reports:
         line = f"{run_id}: somebody removed its folder in working/"
         self._of_run(line, run_id, LogEvent.RUN_GONE)
 
-    def ended(self, run: Run, ending: Ending, why: str, folder: Path) -> None:
-        """Count a run that has ended, and report it. `folder`: done/ or failed/."""
+    def ended(self, run: Run, ending: Ending, why: str, spool: Spool) -> None:
+        """Count a run that has ended, and report it."""
         self.counts[ending] += 1
         if lasted := self._refused.is_over(run.run_id, self._clock.monotonic()):
             log.info(
@@ -110,6 +110,7 @@ class Reports:
             )
         because = f" ({why.splitlines()[0]})" if why else ""
         text = f"{run.run_id}: {ending}: {printable(run.source)}{because}"
+        folder = spool.done if ending is Ending.DONE else spool.failed
         place = printable(str(folder / run.run_id))
         with bound(run=run.run_id):
             self.notice(Notice(text, _TOPICS[ending], run.run_id, place))

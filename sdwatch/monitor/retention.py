@@ -8,13 +8,12 @@ complete or absent. Anything else in these folders is left alone.
 from __future__ import annotations
 
 import logging
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from pathlib import Path
 
 from sdwatch.config import RetentionConfig, RunsKept
-from sdwatch.monitor.rounds import Rounds
 from sdwatch.policy.failure.lasting import LastingStates, key_of
 from sdwatch.policy.privacy.printable import counted
 from sdwatch.policy.queue.oldest_first import Kept, too_much, too_old
@@ -22,6 +21,7 @@ from sdwatch.policy.queue.run_names import is_run_id
 from sdwatch.spool.folders import Spool
 from sdwatch.spool.heartbeat import HEARTBEAT
 from sdwatch.spool.manifest import MANIFEST
+from sdwatch.spool.patient_disk import DiskRefusals
 from sdwatch.spool.run import JOURNAL
 from sdwatch.system import EntryKind, disk, renames
 from sdwatch.system.clock import Clock
@@ -31,13 +31,12 @@ from sdwatch.webui.process.process_identity import all_logs, old_logs
 
 log = logging.getLogger("sdwatch.retention")
 
-ROUND_INTERVAL_S = 600.0  # seconds between two rounds
-_FIRST_ROUND_S = 2.0  # seconds to the first one: it needs a heartbeat
 _REMOVED = ".removed-"
 
 
 class Retention:
-    """Removes what `config` says, in `rounds`. `report` gets lines for people."""
+    """Removes what `config` says. `report` gets lines for people. Once `stopping` is set it removes
+    no more runs."""
 
     def __init__(
         self,
@@ -47,31 +46,26 @@ class Retention:
         *,
         clock: Clock,
         report: Callable[[str], None],
+        stopping: threading.Event,
     ) -> None:
         self._config = config
         self._spool = spool
         self._state = state
         self._clock = clock
         self._report = report
-        self._sizes: dict[Path, _Measured] = {}
+        self._sizes: dict[Path, tuple[float, int]] = {}  # when it was touched, and bytes
         self._refused = LastingStates()  # by path
-        self._refusals = LastingStates()  # of whole rounds
-        self.rounds = Rounds(
-            "retention", self._try_round, clock, first=_FIRST_ROUND_S, interval=ROUND_INTERVAL_S
-        )
+        self._refusals = DiskRefusals(clock, log, "nothing is removed now", "removing works again")
+        self._stopping = stopping
 
-    def _try_round(self) -> None:
+    def try_round(self) -> None:
+        """Remove what is due now, as far as the disk does not refuse."""
         try:
             self.round()
         except OSError as error:  # a share that is gone for the moment
-            why, now = disk.in_words(error), self._clock.monotonic()
-            if line := self._refusals.persists("", key_of(error), why, now):
-                event = about(LogEvent.DISK_REFUSES)
-                log.warning("nothing is removed now: %s", line, extra=event)
+            self._refusals.note(error)
         else:
-            if lasted := self._refusals.is_over("", self._clock.monotonic()):
-                event = about(LogEvent.DISK_ACCEPTS)
-                log.info("removing works again, after %s", lasted, extra=event)
+            self._refusals.are_over()
 
     def round(self) -> None:
         """Remove what is due now. Raises OSError."""
@@ -109,13 +103,14 @@ class Retention:
     def _size(self, run: Path, touched: float) -> int:
         """Return the bytes of a run's files. They are measured again only if somebody changed the
         run."""
-        known = self._sizes.get(run)
-        if known is None or known.touched != touched:
-            known = self._sizes[run] = _Measured(touched, _bytes_below(run))
-        return known.size
+        known_at, size = self._sizes.get(run, (None, 0))
+        if known_at != touched:
+            size = _bytes_below(run)
+            self._sizes[run] = touched, size
+        return size
 
     def _remove(self, run: Path) -> bool:
-        if self.rounds.stopping.is_set():
+        if self._stopping.is_set():
             return False
         renamed = self._spool.working / f"{_REMOVED}{run.name}"
         with self._only(run):  # somebody may read it, or took it away; the next round sees
@@ -170,12 +165,6 @@ class Retention:
         for path in map(Path, too_much(logs, self._config.logs)):
             with self._only(path):
                 disk.remove(path)
-
-
-@dataclass(frozen=True)
-class _Measured:
-    touched: float
-    size: int
 
 
 def _bytes_below(folder: Path) -> int:

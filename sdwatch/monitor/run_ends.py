@@ -24,8 +24,8 @@ log = logging.getLogger("sdwatch.monitor")
 
 
 class RunEnds:
-    """Publishes runs that have no thread, and counts all that end. What cannot end now stays with
-    `suspended`. Used by the main thread."""
+    """Publishes runs that have no thread. What cannot end now stays with `suspended`. Used by the
+    main thread."""
 
     def __init__(
         self, spool: Spool, suspended: SuspendedRuns, reports: Reports, clock: Clock
@@ -59,7 +59,7 @@ class RunEnds:
             run.close()
             self._suspended.add(run.folder, REFUSED_FOR, f"waits: internal error: {error!r}")
         else:
-            self.note(run, ending, envelope.message)
+            self._reports.ended(run, ending, envelope.message, self._spool)
 
     def resume(self, suspended: SuspendedRun) -> Run | None:
         """Return the run, or None: it cannot be read now, or it had ended and only its rename was
@@ -70,7 +70,7 @@ class RunEnds:
             run = Run(folder, self._clock)
             if run.ledger.ended:
                 archive.move_out(folder, self._spool, run.ledger.ended)
-                self.note(run, Ending(run.ledger.ended), "")
+                self._reports.ended(run, Ending(run.ledger.ended), "", self._spool)
                 return None
             return run
         except OSError as error:
@@ -81,11 +81,6 @@ class RunEnds:
         """Suspend a run whose write the disk refused. It is retried in a while."""
         self._reports.suspended(folder.name, error)
         self._suspended.add(folder, REFUSED_FOR, f"waits: {disk.in_words(error)}")
-
-    def note(self, run: Run, ending: Ending, why: str) -> None:
-        """Count a run that has ended, and report it."""
-        folder = self._spool.done if ending is Ending.DONE else self._spool.failed
-        self._reports.ended(run, ending, why, folder)
 
     def fail_after_hold_max(self, limit: float | None, lanes: Sequence[Lane]) -> None:
         """Fail the runs whose call has failed while all lanes are on hold for longer than

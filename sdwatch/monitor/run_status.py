@@ -13,7 +13,6 @@ from sdwatch.monitor.suspended import SuspendedRun
 from sdwatch.policy.job.calls.call_sizes import KnownSizes, listed_sizes
 from sdwatch.policy.job.job import Job
 from sdwatch.policy.job.when import When
-from sdwatch.spool.arrival import Arrival
 from sdwatch.webui.http.call_watch import progress_shown
 
 NO_RUNS: dict[str, Any] = {
@@ -60,7 +59,7 @@ def _active_status(active: ActiveRun, known: KnownSizes) -> dict[str, Any]:
     }
 
 
-def next_status(chosen: Mapping[str, Chosen[Arrival]]) -> dict[str, Any]:
+def next_status(chosen: Mapping[str, Chosen]) -> dict[str, Any]:
     """Return which job each lane gets next, and why. `in_order`: only because it is the first."""
     return {
         name: {"source": each.job.source, "why": each.why, "in_order": each.in_order}

@@ -15,9 +15,8 @@ from sdwatch.policy.report.envelope import broken_envelope
 from sdwatch.spool.archive import publish
 from sdwatch.spool.folders import Spool
 from sdwatch.spool.patient_disk import PatientDisk
-from sdwatch.spool.recorder import RunRecorder
+from sdwatch.spool.recorder import RunRecorder, Witness
 from sdwatch.spool.run import Run
-from sdwatch.spool.witness import NoWitness, Witness
 from sdwatch.stages.ending import Ending, Place
 from sdwatch.stages.runner import StageRunner
 from sdwatch.stages.settings import RunSettings
@@ -119,7 +118,7 @@ class ActiveRuns:
         self._clock = clock
         self._settings = settings
         self._wake = wake
-        self.witness: Witness = NoWitness()  # of the POSTs of all runs on lanes
+        self.witness = Witness()  # of the POSTs of all runs on lanes
         self._active: list[ActiveRun] = []
         self._cancels_at = 0.0  # on the monotonic clock: when it is looked for cancelled runs again
         self._broken: set[str] = set()  # runs with one internal error
@@ -258,27 +257,24 @@ class ActiveRuns:
             join(active.thread)
 
     def _live(self, active: ActiveRun) -> None:
-        with bound(run=active.run.run_id, lane=active.lane.name):
-            self._run_to_end(active)
-
-    def _run_to_end(self, active: ActiveRun) -> None:
-        try:
-            active.ending = active.runner.run_to_end(self._spool)
-        except OSError as error:
-            # The disk refused a write: nothing is lost, the run resumes from working/. Who reaps
-            # the run reports it.
-            active.refused = error
-            active.ending = Ending.GONE if active.run.is_gone else Ending.STOPPED
-        except Exception as error:
-            # The thread's outer edge. The run is retried once; after a second error it fails.
-            log.exception(
-                "%s: internal error", active.run.run_id, extra=about(LogEvent.INTERNAL_ERROR)
-            )
-            active.refused = error
-            active.ending = self._end_broken(active, repr(error))
-        finally:
-            active.run.close()
-            self._wake()
+        run = active.run
+        with bound(run=run.run_id, lane=active.lane.name):
+            try:
+                active.ending = active.runner.run_to_end(self._spool)
+            except OSError as error:
+                # The disk refused a write: nothing is lost, the run resumes from working/. Who
+                # reaps the run reports it.
+                active.refused = error
+                active.ending = Ending.GONE if run.is_gone else Ending.STOPPED
+            except Exception as error:
+                # The thread's outer edge. The run is retried once; after a second error it fails.
+                event = about(LogEvent.INTERNAL_ERROR)
+                log.exception("%s: internal error", run.run_id, extra=event)
+                active.refused = error
+                active.ending = self._end_broken(active, repr(error))
+            finally:
+                run.close()
+                self._wake()
 
     def _end_broken(self, active: ActiveRun, why: str) -> Ending:
         run = active.run

@@ -11,11 +11,11 @@ from dataclasses import replace
 from importlib import resources
 from typing import Any
 
-from sdwatch.policy.failure.lasting import LastingStates, key_of
 from sdwatch.policy.page import page
 from sdwatch.policy.page.overview import MonitorCard, Overview, Presence, as_json
 from sdwatch.spool.folders import Spool
 from sdwatch.spool.overview_reader import OverviewReader
+from sdwatch.spool.patient_disk import DiskRefusals
 from sdwatch.spool.webui_names import NAMES, WebUINames, names_file_of
 from sdwatch.system import disk
 from sdwatch.system.clock import Clock, join
@@ -25,9 +25,11 @@ log = logging.getLogger("sdwatch.monitor")
 
 PAGE, DATA = "status.html", "status.json"
 
-SHORTEST, LONGEST = 1.0, 60.0
-"""Seconds between two writes: while anything changes, and while nothing does."""
+SHORTEST, LONGEST = 5.0, 60.0
+"""Seconds between two writes: while anything changes, as often as the page reloads itself at most;
+and while nothing does."""
 
+_SOON = 0.2  # seconds from a change to its write: some come together
 _STOP_WAIT = 5.0  # seconds that a stop waits for a write, as on a share that is gone
 
 _MOVES = ("at", "beat", "rss", "seconds_ago")
@@ -50,14 +52,15 @@ class StatusPage:
         self._written_names = WebUINames()
         self._spool = spool
         self._about = about
-        self._clock = clock
         self._reader = OverviewReader(spool.root, clock)
         self._style = resources.files(page.__package__).joinpath("style.css").read_text("utf-8")
         self._status: Mapping[str, Any] = {}
         self._shown: object = None
         self._changed = threading.Event()
         self._stop = threading.Event()
-        self._refusals = LastingStates()
+        self._refusals = DiskRefusals(
+            clock, log, "the status page cannot be written", "the status page is written again"
+        )
         self._thread = threading.Thread(target=self._live, name="status-page", daemon=True)
 
     def open(self) -> None:
@@ -83,7 +86,7 @@ class StatusPage:
 
     def _live(self) -> None:
         self._changed.wait()
-        while not self._stop.is_set():
+        while not self._stop.wait(_SOON):
             self._changed.clear()
             try:
                 self._write_names()
@@ -119,7 +122,6 @@ class StatusPage:
             self._write(replace(overview, monitor=card))
 
     def _write(self, overview: Overview) -> None:
-        now = self._clock.monotonic()
         whole = page.whole(overview, style=self._style)
         data = disk.json_lines(as_json(overview))
         if overview.gone or self._spool.is_gone:
@@ -128,19 +130,9 @@ class StatusPage:
             disk.refresh(self._spool.root / DATA, disk.encoded(data + "\n"))
             disk.refresh(self._spool.root / PAGE, disk.encoded(whole))
         except OSError as error:
-            if line := self._refusals.persists("", key_of(error), disk.in_words(error), now):
-                log.warning(
-                    "the status page cannot be written: %s",
-                    line,
-                    extra=about(LogEvent.DISK_REFUSES),
-                )
+            self._refusals.note(error)
         else:
-            if lasted := self._refusals.is_over("", now):
-                log.info(
-                    "the status page is written again, after %s",
-                    lasted,
-                    extra=about(LogEvent.DISK_ACCEPTS),
-                )
+            self._refusals.are_over()
 
 
 def _without(value: Any, names: tuple[str, ...]) -> Any:

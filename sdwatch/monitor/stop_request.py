@@ -9,9 +9,9 @@ from types import FrameType
 
 from sdwatch import system
 from sdwatch.config import Config
-from sdwatch.monitor.stop_file import StopFile
 from sdwatch.policy.lane.turn import longest_end
 from sdwatch.spool.folders import Spool
+from sdwatch.spool.heartbeat import INTERVAL
 from sdwatch.system import signals
 from sdwatch.system.clock import Clock
 
@@ -30,6 +30,57 @@ def longest_stop(config: Config) -> float:
     return config.stop_grace + slowest + sum(graces) + _BESIDES_S
 
 
+class StopFile:
+    """A person's request to stop, for every wrapper, container or share from which no signal can be
+    sent: the file `stop` or `stop.txt` in the root of `spool`. `stop`: called for a new one.
+    `report`: gets lines for people.
+
+    What is there now is an old request, and ignored: the monitor never removes a person's file, and
+    would otherwise stop at every start."""
+
+    def __init__(
+        self,
+        spool: Spool,
+        *,
+        clock: Clock,
+        stop: Callable[[], None],
+        report: Callable[[str], None],
+    ) -> None:
+        self._spool = spool
+        self._clock = clock
+        self._stop = stop
+        self._report = report
+        self._next = 0.0
+        self._old = self._present() or {}
+        for name in self._old:
+            report(f"the file {name} in the spool is older than this start, and is ignored")
+
+    @property
+    def ignored(self) -> list[str]:
+        """Return the names of the files that were there at the start, and still are."""
+        return sorted(self._old)
+
+    def check(self) -> None:
+        """Ask the monitor to stop if the file is new. Looks once a second at most."""
+        now = self._clock.monotonic()
+        if now < self._next or (there := self._present()) is None:
+            return
+        self._next = now + INTERVAL
+        new = [name for name, written in there.items() if self._old.get(name) != written]
+        self._old = {name: written for name, written in there.items() if name not in new}
+        if new:
+            self._report(f"stopping: asked by the file {new[0]} in the spool")
+            self._stop()
+
+    def _present(self) -> dict[str, int] | None:
+        """Return when each was written, in ns by the clock of the spool's disk, for comparing with
+        itself only; None if the spool cannot be read now."""
+        try:
+            return self._spool.stop_files()
+        except OSError:
+            return None
+
+
 class StopRequest:
     """A request to stop. `hurry_up`: called on the second request. `wake`: called on each. Both on
     any thread."""
@@ -41,7 +92,6 @@ class StopRequest:
         self._report_at = float("inf")  # so many seconds left: the next line about it
         self._hurry_up = hurry_up
         self._wake = wake
-        self._file: StopFile | None = None
         self._signals: queue.SimpleQueue[int] = queue.SimpleQueue()
 
     def make(self) -> None:
@@ -59,20 +109,6 @@ class StopRequest:
         threading.Thread(target=self._handle_signals, name="signals", daemon=True).start()
         signals.catch(self._on_signal)
         system.when_session_ends(self._on_session_end)
-
-    def watch(self, spool: Spool, clock: Clock, report: Callable[[str], None]) -> None:
-        """Stop on a file `stop` that comes into the spool from now on, see `check_file`."""
-        self._file = StopFile(spool, clock=clock, stop=self.make, report=report)
-
-    def check_file(self) -> None:
-        """Look for the file, once a second at most."""
-        if self._file is not None:
-            self._file.check()
-
-    @property
-    def ignored(self) -> list[str]:
-        """Return the names of such files that were there at the start, and so are ignored."""
-        return self._file.ignored if self._file else []
 
     def wait_at_most(self, seconds: float) -> None:
         """Start to wait for calls in flight."""

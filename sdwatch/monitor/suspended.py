@@ -33,7 +33,7 @@ class SuspendedRun:
         self._rules = rules
         self._came_from = ""
         self._is_read = False
-        self._job: Job | None = None
+        self.read_before: Job | None = None  # reading takes a while
         self._out_on: str | None = None
 
     @property
@@ -44,7 +44,7 @@ class SuspendedRun:
     @property
     def version(self) -> object:
         """The same as long as the job is the same."""
-        return self._job if self._is_read else self
+        return self.read_before if self._is_read else self
 
     @property
     def came_from(self) -> str:
@@ -52,11 +52,6 @@ class SuspendedRun:
         journal of a job with many points is long, and the status is asked for each second."""
         self._came_from = self._came_from or read_source(self.folder)
         return self._came_from
-
-    @property
-    def read_before(self) -> Job | None:
-        """Return its job if that was read before: reading takes a while."""
-        return self._job
 
     @property
     def when(self) -> When:
@@ -79,13 +74,13 @@ class SuspendedRun:
         """Return its job; None where that cannot be read. Whoever resumes it reports why."""
         if not self._is_read:
             try:
-                self._job = Run(self.folder, self._clock).read_job(self._rules)
+                self.read_before = Run(self.folder, self._clock).read_job(self._rules)
             except FileProblems:
-                self._job = None
+                self.read_before = None
             except OSError:
                 return None  # for the moment
             self._is_read = True
-        return self._job
+        return self.read_before
 
 
 class SuspendedRuns:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
+from typing import Any, Protocol
 
-from sdwatch.errors import FileProblems
 from sdwatch.lane.lane import Lane
-from sdwatch.monitor.gpu_wish import GpuWish
+from sdwatch.monitor.call_gate import CallGate
 from sdwatch.monitor.intake import Intake
 from sdwatch.monitor.later_jobs import Schedule
 from sdwatch.monitor.loaded_checkpoints import Affinity, Chosen
@@ -19,17 +19,28 @@ from sdwatch.monitor.runs import ActiveRun, ActiveRuns, was_changed
 from sdwatch.monitor.suspended import SuspendedRun, SuspendedRuns
 from sdwatch.policy.failure.hold_reason import NoCall
 from sdwatch.policy.job.job import Job
-from sdwatch.policy.job.when import When
+from sdwatch.policy.job.when import ANY_TIME, TimeField, When
 from sdwatch.policy.queue.affinity import left_loaded, needed_first
-from sdwatch.policy.report.envelope import ErrorEnvelope, cancelled_envelope, job_envelope
+from sdwatch.policy.report.envelope import cancelled_envelope, job_envelope
 from sdwatch.spool.arrival import Arrival
+from sdwatch.spool.folders import Spool
 from sdwatch.spool.run import Run, is_cancelled
+from sdwatch.stages.settings import RunSettings
+from sdwatch.system.clock import Clock
+from sdwatch.system.state_folder import StateFolder
 
 
 @dataclass(frozen=True)
 class Parts:
-    """The parts of a monitor that have to do with jobs, once it is open."""
+    """The parts of a monitor, once it is open. `settings`: of all runs; `wake`: has the main thread
+    do a round soon."""
 
+    spool: Spool
+    state: StateFolder
+    clock: Clock
+    gate: CallGate
+    settings: RunSettings
+    wake: Callable[[], None]
     lanes: Sequence[Lane]
     intake: Intake
     suspended: SuspendedRuns
@@ -39,7 +50,19 @@ class Parts:
     schedule: Schedule
     placement: Placement
     affinity: Affinity
-    gpu_wish: GpuWish
+
+
+class Partner(Protocol):
+    """What works beside the monitor on its runs: the part of a cluster that this machine has. All
+    methods are called by the main thread. `give_work`: several times in each round; nobody may have
+    more than `most` runs then. `may_have_work`: a job may be done elsewhere. `status`: for the
+    heartbeat."""
+
+    def open(self, parts: Parts, work: Work) -> None: ...
+    def give_work(self, most: int, *, may_call: bool) -> None: ...
+    def may_have_work(self) -> bool: ...
+    def close(self) -> None: ...
+    def status(self) -> dict[str, Any]: ...
 
 
 _MOST_OTHERS = 50
@@ -52,10 +75,12 @@ class Work:
     by the main thread."""
 
     def __init__(self, parts: Parts, url: str) -> None:
-        self.next: dict[str, Chosen[Arrival]] = {}  # by lane, for `status`
+        self.next: dict[str, Chosen] = {}  # by lane, for `status`
         self._parts = parts
         self._url = url
         self._scans = 0  # after which placement forgot what was gone
+        self._served: dict[str, When] = {}  # by lane: of the last run that started there
+        self._frees: dict[str, bool] = {}  # by lane
 
     def end_without_lane(self) -> None:
         """End the runs that need no lane, even on hold: jobs that cannot be parsed or that no WebUI
@@ -66,7 +91,9 @@ class Work:
             sources = intake.sources, self._parts.suspended.sources, self._parts.runs.sources
             placement.keep_only(*sources)
         for run, error in intake.claim_without_lane(placement.refusal, again=placement.has_news()):
-            self._parts.ends.end(run, self._refused(error) if error else cancelled_envelope())
+            self._parts.ends.end(
+                run, job_envelope(error, self._url) if error else cancelled_envelope()
+            )
         for suspended in self._parts.suspended.due():
             if suspended.out_on or not is_cancelled(suspended.folder):
                 continue
@@ -86,7 +113,7 @@ class Work:
             if (run := self._opened(chosen)) is not None:
                 self._parts.reports.started(run, resumed=suspended is not None)
                 self._parts.runs.start(run, lane)
-                self._parts.gpu_wish.started(lane, chosen.when)
+                self._served[lane.name] = chosen.when
                 leaves = left_loaded(job) if isinstance(job, Job) else None
                 passed = in_line.passed if in_line else ()
                 self._parts.affinity.started(run.run_id, lane, leaves, passed, priority_of(job))
@@ -121,18 +148,31 @@ class Work:
         self.next = {name: chosen for name, chosen in found.items() if chosen is not None}
 
     def frees(self, lane: Lane, persons_hold: NoCall | None) -> bool:
-        """Return whether this lane's GPU is wanted for something else."""
+        """Return whether this lane's GPU is wanted for something else: a person's hold says so, or
+        the windows of its jobs are over. `persons_hold`: None without one."""
+        if persons_hold is not None:
+            return persons_hold.frees
+        has_work = self._has_work(lane)
+        if has_work is not None:
+            self._frees[lane.name] = not has_work and self._is_over(lane)
+        return self._frees.get(lane.name, False)
 
-        def has_work() -> bool | None:
-            if self._parts.runs.on_lane(lane):
-                return True
-            if any(self.will_resume_on(lane, suspended) for suspended in self._parts.suspended):
-                return True
-            if self.waits_for([lane]) is not None:
-                return True
-            return None if self._parts.intake.settling else False
+    def _has_work(self, lane: Lane) -> bool | None:
+        """Return whether this lane has or may get a run now; None where that is not known yet."""
+        if self._parts.runs.on_lane(lane):
+            return True
+        if any(self.will_resume_on(lane, suspended) for suspended in self._parts.suspended):
+            return True
+        if self.waits_for([lane]) is not None:
+            return True
+        return None if self._parts.intake.settling else False
 
-        return self._parts.gpu_wish.frees(lane, persons_hold, self.times, has_work)
+    def _is_over(self, lane: Lane) -> bool:
+        """Return whether a window has closed on the last run of this lane, or on a job that
+        waits."""
+        whens = (self._served.get(lane.name, ANY_TIME), *self.times())
+        waits = map(self._parts.schedule.waits, whens)
+        return any(each is not None and each.field is TimeField.ONLY for each in waits)
 
     def times(self) -> Iterator[When]:
         """Yield when each job may start that waits, in working/ or in the inbox."""
@@ -178,7 +218,7 @@ class Work:
             return False
         return placement.is_refused_by([*lanes, *elsewhere], suspended)
 
-    def next_for(self, lane: Lane | RemoteLane) -> Chosen[Arrival] | None:
+    def next_for(self, lane: Lane | RemoteLane) -> Chosen | None:
         """Return the job of the inbox that this lane gets next."""
         may_start, can_do = self._parts.schedule.may_start, self._parts.placement.can_do
         others: list[tuple[Lane | RemoteLane, bool]] = []
@@ -219,11 +259,8 @@ class Work:
             return None
         if changed or (refusal := self._parts.placement.refusal(suspended)) is None:
             return run
-        self._parts.ends.end(run, self._refused(refusal))
+        self._parts.ends.end(run, job_envelope(refusal, self._url))
         return None
-
-    def _refused(self, error: FileProblems) -> ErrorEnvelope:
-        return job_envelope(error, self._url)
 
 
 def priority_of(job: object) -> int:

@@ -11,7 +11,7 @@ from sdwatch.policy.failure.ledger import seconds_of
 from sdwatch.policy.job.calls.call_sizes import size_of_record
 from sdwatch.policy.job.calls.estimate import CallTimes, TimedCall
 from sdwatch.spool.folders import Spool, runs_in
-from sdwatch.spool.journal import read_journal
+from sdwatch.spool.journal import journal_records
 from sdwatch.spool.run import JOURNAL
 
 MOST_RUNS = 40
@@ -38,7 +38,7 @@ def read_call_times(root: Path) -> CallTimes:
 
 def _calls_of(run: Path) -> list[TimedCall]:
     try:
-        return timed_calls(read_journal(run / JOURNAL))
+        return timed_calls(journal_records(run / JOURNAL))
     except OSError:
         return []
 

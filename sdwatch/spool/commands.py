@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from sdwatch.errors import JobError, NotFoundError, SpoolError
+from sdwatch.policy.job.files.job_files import USED
 from sdwatch.policy.job.files.near_miss import PICTURE_EXTENSIONS
 from sdwatch.policy.job.points.only_points import with_points
 from sdwatch.policy.job.stage.confinement import JobRules
@@ -27,9 +28,8 @@ from sdwatch.spool.heartbeat import HEARTBEAT, may_live, read_heartbeat
 from sdwatch.spool.hold_note import notes_in
 from sdwatch.spool.job_file import job_file_in
 from sdwatch.spool.new_jobs import job_text_at, read_job_at
-from sdwatch.spool.outside import OutsideFiles
-from sdwatch.spool.run import Run
-from sdwatch.spool.sealed import sealed
+from sdwatch.spool.outside import FOLDER, OutsideFiles, UsedFiles, digest_of, read_bounded_text
+from sdwatch.spool.run import JOB_FILE, Run
 from sdwatch.system import disk
 from sdwatch.system.clock import SystemClock
 
@@ -145,7 +145,7 @@ def retry_points(run: Path, spool: Spool, numbers: Sequence[int], rules: JobRule
         if file is None or file.is_symlink():  # it would lead to a file of this user
             raise SpoolError(f"{run.name}: the job file is gone, or is a link")
         disk.write(file, with_points(disk.read(file), file.name, numbers, random_seed))
-        job = sealed(copy, ended, rules)
+        job = _sealed(copy, ended, rules)
         _check(job, ended, rules)
         return retry(run, spool.inbox, job)
     finally:
@@ -159,3 +159,41 @@ def _check(job: Path, ended: Run, rules: JobRules) -> None:
     except JobError as error:
         mistakes = str(error).replace(str(job), ended.run_id)
         raise SpoolError(f"nothing was queued, because the job would fail:\n{mistakes}") from None
+
+
+_README = b"""\
+This job makes points of an earlier run again. In this folder are the files that the run used
+besides its own: defaults of the inbox, wildcards of the config. It uses these again, and no others,
+so that the same comes out.
+"""
+
+
+def _sealed(copy: Path, run: Run, rules: JobRules) -> Path:
+    """Return a copy of a run's job that uses again what the run used from outside: `copy` itself,
+    if that is what it uses anyway, else a job folder with `_used/`, see
+    policy/job/files/job_files.py. Raises JobError if a file of the run was changed, OSError."""
+    if disk.is_folder(copy / USED) or _uses(copy, run.source, rules) == run.ledger.used:
+        return copy
+    UsedFiles(run.folder, run.ledger.used, run.source)  # they are what they were
+    folder = copy
+    if not disk.is_folder(copy):
+        folder = copy.parent / "folder"
+        folder.mkdir()
+        copy.rename(folder / f"{Path(JOB_FILE).stem}{copy.suffix.lower()}")
+    for name in run.ledger.used:
+        target = folder / USED / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        disk.write(target, read_bounded_text(run.folder / FOLDER, name, 1 << 30))
+    (folder / USED).mkdir(exist_ok=True)
+    disk.write(folder / USED / "README.txt", _README)
+    return folder
+
+
+def _uses(job: Path, source: str, rules: JobRules) -> dict[str, str] | None:
+    """Return the digests of the files outside that a job uses now; None where it has mistakes."""
+    files = OutsideFiles(rules, source)
+    try:
+        read_job_at(job, rules, files)
+    except JobError:
+        return None
+    return {name: digest_of(data) for name, data in files.used.items()}

@@ -18,11 +18,12 @@ from PIL import Image as Picture
 from PIL import ImageDraw, ImageFont, features
 
 from sdwatch.errors import SpoolError
-from sdwatch.policy.job.outputs.picture import BROKEN, FORMATS
+from sdwatch.policy.job.outputs.picture import BROKEN
 from sdwatch.policy.job.points.contact_sheet import MARGIN, Label, Page
 from sdwatch.spool.inside import open_plain
 from sdwatch.spool.made_files import IMAGES
 from sdwatch.spool.run import Run
+from sdwatch.spool.thumbnails import shrunk
 from sdwatch.system import disk
 from sdwatch.system.log_events import LogEvent, about
 
@@ -102,18 +103,8 @@ def _drawn(run: Run, page: Page, check: Callable[[], None]) -> bytes:
 def _small(run: Run, image: str, side: int) -> Picture.Image | None:
     """Return a picture that fits into a square; None for what cannot be decoded, or is huge."""
     try:
-        with (
-            open_plain(run.folder, f"{IMAGES}/{image}") as file,
-            Picture.open(file, formats=FORMATS) as picture,
-        ):
-            picture.draft("RGB", (2 * side, 2 * side))
-            if picture.width * picture.height > _MOST_PIXELS:
-                return None
-            picture.thumbnail((side, side))
-            with_alpha = picture.convert("RGBA")
-            flat = Picture.new("RGB", picture.size, _PAPER)
-            flat.paste(with_alpha, mask=with_alpha.getchannel("A"))
-            return flat
+        with open_plain(run.folder, f"{IMAGES}/{image}") as file:
+            return shrunk(file, side, _MOST_PIXELS)
     except (*BROKEN, SpoolError):
         return None
 

@@ -1,9 +1,9 @@
-"""Learn the texts of earlier runs: a WebUI that outlived its monitor has them in its log."""
+"""Find the texts of earlier runs: a WebUI that outlived its monitor has them in its log."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from heapq import nlargest
 from pathlib import Path
 from typing import Any
@@ -27,24 +27,21 @@ _MOST_BYTES = 100_000
 """Of each journal, from its end: some fifty points. No log of a WebUI reaches further back."""
 
 
-def learn_earlier_texts(
-    spool: Spool, suspended: Iterable[Job | None], learn: Callable[[Mapping[str, Any]], None]
-) -> None:
-    """Pass the stages of the newest runs that ended, and those of the `suspended` jobs, to `learn`:
-    the newest last, because of very many texts the first are forgotten. What cannot be read is left
+def earlier_texts(spool: Spool, suspended: Iterable[Job | None]) -> Iterator[Mapping[str, Any]]:
+    """Yield the stages of the newest runs that ended, and those of the `suspended` jobs: the newest
+    last, because of very many texts a redactor forgets the first. What cannot be read is left
     out."""
     for folder in sorted(_newest(spool), key=lambda path: path.name):
         job = read_about(folder).get("job")
         stages = job.get("stages") if isinstance(job, Mapping) else None
         for stage in stages if isinstance(stages, list) else ():
             if isinstance(stage, Mapping):
-                learn(stage)
-        for values in _last_values(folder):
-            learn(values)
+                yield stage
+        yield from _last_values(folder)
     for waiting in suspended:
         for stages in waiting.samples() if waiting is not None else ():
             for planned in stages:
-                learn(planned.texts)
+                yield planned.texts
 
 
 def _last_values(folder: Path) -> Iterator[Mapping[str, Any]]:
@@ -98,7 +95,8 @@ class RunTexts:
         ended = [_changed_at(folder) for folder in (self._spool.done, self._spool.failed)]
         if (seen := ([run.name for run in working], ended)) != self._seen:
             jobs = [_job_of(run, self._rules) for run in working]
-            learn_earlier_texts(self._spool, jobs, self._redactor.learn)
+            for texts in earlier_texts(self._spool, jobs):
+                self._redactor.learn(texts)
             # One that cannot be read yet, as in the middle of a claim, is looked at again.
             self._seen = None if None in jobs else seen
 

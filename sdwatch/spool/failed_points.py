@@ -33,7 +33,9 @@ def failed_points_in(envelope: Mapping[str, Any]) -> list[PointCard]:
         [each for each in listed if isinstance(each, Mapping)] if isinstance(listed, list) else []
     )
     return [
-        PointCard(number, *(_line(each.get(name)) for name in ("values", "diagnosis")))
+        PointCard(
+            number, *(first_line(each.get(name), _LONGEST) for name in ("values", "diagnosis"))
+        )
         for each in found
         if type(number := each.get("number")) is int and number > 0
     ]
@@ -55,6 +57,8 @@ def unfinished_points(points: Points, ledger: Ledger, *, cut_short: bool) -> lis
     ]
 
 
-def _line(text: object) -> str:
+def first_line(text: object, most: int) -> str:
+    """Return the first line of a text, without what a terminal would act on; '' for anything
+    else."""
     first, *_ = (text.splitlines() if isinstance(text, str) else ()) or [""]
-    return printable(first)[:_LONGEST]
+    return printable(first)[:most]

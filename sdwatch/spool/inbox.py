@@ -41,8 +41,7 @@ from sdwatch.policy.queue.schedule import Place, place_in_order
 from sdwatch.spool.arrival import Arrival
 from sdwatch.spool.candidates import FoundJob, candidates
 from sdwatch.spool.fingerprint import fingerprint_from
-from sdwatch.spool.job_bytes import unreadable
-from sdwatch.spool.job_file import NOT_LOCAL
+from sdwatch.spool.job_file import NOT_LOCAL, unreadable
 from sdwatch.spool.job_reader import JobReader, NotYet, has_grown, which_file
 from sdwatch.system import disk
 from sdwatch.system.clock import Clock
@@ -87,7 +86,7 @@ class Inbox:
     rules: JobRules = field(default_factory=JobRules)
     on_share: bool = False
     for_a_person: set[str] = field(default_factory=set)
-    """Those of `waiting` that cannot be read, and will not be until somebody does something."""
+    """Those that wait and cannot be read, and will not be until somebody does something."""
     ignored: dict[str, str] = field(default_factory=dict)
     """What is not a job and looks like a mistake, by its path, with the reason."""
 
@@ -118,13 +117,8 @@ class Inbox:
 
     # -- what waits
 
-    @property
-    def waiting(self) -> dict[str, str]:
-        """What is not ready, by source, with the reason."""
-        return dict(self.reasons())
-
     def reasons(self) -> Iterator[tuple[str, str]]:
-        """Yield the same one by one: it may be 100,000."""
+        """Yield what is not ready, with the reason, one by one: it may be 100,000."""
         yield from self._reasons.items()
         for arrival in self._settling:
             yield arrival.source, _STILL_ARRIVING
@@ -320,7 +314,7 @@ class Inbox:
         return job if isinstance(job, Job) else None
 
     def _parse(self, arrival: Arrival, now: float) -> None:
-        """Parse the job; if it is not ready after all, the reason is in `waiting`."""
+        """Parse the job; if it is not ready after all, the reason is in `reasons`."""
         source, late = arrival.source, now - arrival.first >= self.arrival_timeout
         if arrival.missing and not late:
             self.note_waiting(source, f"waits for {', '.join(arrival.missing)}")

@@ -21,8 +21,7 @@ from sdwatch.spool.fingerprint import (
     placeholders,
 )
 from sdwatch.spool.inside import size_of_arrived
-from sdwatch.spool.job_bytes import read_beside, read_bounded, unreadable
-from sdwatch.spool.job_file import NOT_LOCAL, job_file_in
+from sdwatch.spool.job_file import NOT_LOCAL, job_file_in, read_beside, read_bounded, unreadable
 from sdwatch.spool.outside import OutsideFiles
 from sdwatch.system import disk
 

@@ -18,14 +18,9 @@ _MOST_BYTES = 1 << 30
 """What is larger is not ours; a hole costs nothing on a disk."""
 
 
-def read_journal(path: Path) -> list[dict[str, Any]]:
-    """Return the records of a journal; a torn line (a death in the middle of a write) is
-    skipped. Raises OSError."""
-    return list(journal_records(path))
-
-
 def journal_records(path: Path) -> Iterator[dict[str, Any]]:
-    """Yield the same one by one."""
+    """Yield the records of a journal; a torn line (a death in the middle of a write) is skipped.
+    Raises OSError."""
     try:
         file = disk.open_file(path)
     except FileNotFoundError:
@@ -80,16 +75,10 @@ the job left out and this kind of WebUI needs, `values` those of its point, `cha
 from the call that ran out of memory."""
 
 
-def calls_of(records: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Return each call with its attempts and images, from the journal: what run.json has as
-    `calls`."""
-    kept = list(records)
-    return list(each_call(lambda: kept))
-
-
 def each_call(records: Callable[[], Iterable[Mapping[str, Any]]]) -> Iterator[dict[str, Any]]:
-    """Yield the same one by one, in the order in which they were started. `records`: called twice,
-    first to find where each call ends: no more than one call is held, nearly always."""
+    """Yield each call with its attempts and images, what run.json has as `calls`, in the order in
+    which they were started. `records`: called twice, first to find where each call ends: no more
+    than one call is held, nearly always."""
     last: dict[str, int] = {}
     dropped: set[str] = set()
     start = 0

@@ -1,10 +1,13 @@
-"""Save what a call made: images in images/, other files in files/, each under a name that no other
-run and no other call has, see policy/queue/run_names.py."""
+"""The files that a run made: images in images/, other files in files/, each under a name that no
+other run and no other call has, see policy/queue/run_names.py. What no record names is moved to
+unrecorded/: it is of a call that a death cut off before it was recorded, or of a job file that was
+still being written. A person's own files stay."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Sequence
+import itertools
+from collections.abc import Callable, Container, Iterator, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -15,13 +18,14 @@ from sdwatch.policy.job.calls.payload import Call
 from sdwatch.policy.job.outputs.picture import PictureData, opened
 from sdwatch.policy.job.stage.stage_kinds import STAGES
 from sdwatch.policy.queue import run_names
-from sdwatch.system import disk
+from sdwatch.system import EntryKind, disk, renames
+from sdwatch.system.reading import pieces_of
 
 IMAGES = "images"
 FILES = "files"
+UNRECORDED = "unrecorded"
 
 _FORMATS = {"PNG": "png", "JPEG": "jpg", "WEBP": "webp"}
-_PART = 1 << 20  # bytes
 
 
 class SavedData(Protocol):
@@ -92,6 +96,40 @@ def _write(path: Path, data: PictureData) -> str:
 def _parts(data: PictureData, seen: Callable[[bytes], None]) -> Iterator[bytes]:
     """Yield the bytes of a file in parts; `seen` gets each of them first."""
     with opened(data) as file:
-        while part := file.read(_PART):
+        for part in pieces_of(file):
             seen(part)
             yield part
+
+
+def move_aside(made: Path, ours: tuple[str, ...], recorded: Container[str]) -> None:
+    """Move each file and link in the folder `made` that is named like what this run makes and is
+    not recorded into the run's folder `unrecorded`; a link itself, not what it leads to. `ours`:
+    how such names begin. Raises OSError; calling it again resumes."""
+    if not disk.is_folder(made):
+        return
+    left = [
+        entry.name
+        for entry in disk.entries(made)
+        if entry.kind is not EntryKind.FOLDER
+        and entry.name.startswith(ours)
+        and entry.name not in recorded
+    ]
+    if not left:
+        return
+    aside = made.parent / UNRECORDED
+    disk.ensure_folder(aside)
+    for name in left:
+        _move(made / name, aside)
+    disk.sync_folder(made)
+
+
+def _move(path: Path, aside: Path) -> None:
+    for number in itertools.count(1):
+        target = aside / (path.name if number == 1 else f"{number}-{path.name}")
+        try:
+            renames.rename(path, target)
+        except FileExistsError:
+            continue
+        except FileNotFoundError:
+            return  # somebody removed it
+        return

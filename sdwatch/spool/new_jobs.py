@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterable
 from pathlib import Path
 
-from sdwatch.errors import JobError, Problem
+from sdwatch.errors import Problem
 from sdwatch.policy.job.files.job_files import Outside
 from sdwatch.policy.job.files.near_miss import DEFAULTS, JOB_EXTENSIONS, PICTURE_EXTENSIONS
 from sdwatch.policy.job.job import Job, parse_job
@@ -15,8 +15,7 @@ from sdwatch.policy.job.stage.confinement import JobRules
 from sdwatch.policy.job.stage.infotext import looks_like_infotext
 from sdwatch.spool.fingerprint import TOO_DEEP, folder_files, is_too_deep
 from sdwatch.spool.inside import MAX_PICTURE_BYTES, size_of_arrived
-from sdwatch.spool.job_bytes import read_beside, read_bounded
-from sdwatch.spool.job_file import job_file_in
+from sdwatch.spool.job_file import job_file_in, read_beside, read_bounded, unreadable
 from sdwatch.spool.outside import OutsideFiles
 from sdwatch.system import disk
 
@@ -31,20 +30,20 @@ def read_job_at(path: Path, rules: JobRules, files: OutsideFiles | None = None) 
         data = job_text_at(path)
         return parse_job(data, str(path), None, path.stem, rules=rules, outside=outside)
     except OSError as error:
-        raise _refused(path, f"cannot be read: {error.strerror}") from error
+        raise unreadable(str(path), f"cannot be read: {error.strerror}") from error
 
 
 def job_text_at(path: Path) -> bytes:
     """Return the text of a job that is one file; of a picture the settings that a WebUI wrote
     into it. Raises JobError, OSError."""
     if path.name == DEFAULTS:
-        raise _refused(path, "this is not a job: it has fields for the jobs of its folder")
+        raise unreadable(str(path), "this is not a job: it has fields for the jobs of its folder")
     low = path.suffix.lower()
     if low in PICTURE_EXTENSIONS:
         return _settings_of(path).encode()
     if low not in JOB_EXTENSIONS:
         why = "a job is a .yaml, .yml or .json file, or a folder with a job.yaml"
-        raise _refused(path, why)
+        raise unreadable(str(path), why)
     return read_bounded(path.resolve(), str(path))
 
 
@@ -53,18 +52,18 @@ def _settings_of(path: Path) -> str:
         with disk.open_file(path) as file:
             settings = settings_in(file.read(MAX_PICTURE_BYTES))
     except NoPictureError as error:
-        raise _refused(path, str(error)) from error
+        raise unreadable(str(path), str(error)) from error
     if not looks_like_infotext(settings):
-        raise _refused(path, "no WebUI wrote its settings into this picture")
+        raise unreadable(str(path), "no WebUI wrote its settings into this picture")
     return settings
 
 
 def _in_folder(folder: Path, rules: JobRules, outside: Outside) -> Job:
     file = job_file_in(folder)
     if file is None:
-        raise _refused(folder, "there is no job.yaml in this folder, so it is not a job")
+        raise unreadable(str(folder), "there is no job.yaml in this folder, so it is not a job")
     if is_too_deep(folder):
-        raise _refused(folder, TOO_DEEP)
+        raise unreadable(str(folder), TOO_DEEP)
     data = read_bounded(file.resolve(), str(file))
     return parse_job(
         data,
@@ -85,10 +84,6 @@ def _outside(path: Path, rules: JobRules) -> OutsideFiles:
     within = rules.inbox is not None and whole.is_relative_to(rules.inbox)
     source = whole.relative_to(rules.inbox).as_posix() if within and rules.inbox else path.name
     return OutsideFiles(rules, source, by_path=True)
-
-
-def _refused(path: Path, why: str) -> JobError:
-    return JobError(str(path), [Problem(0, 0, why)])
 
 
 def warnings_of(warnings: Iterable[Problem], path: Path) -> list[str]:

@@ -35,7 +35,7 @@ from sdwatch.spool.made_files import FILES, IMAGES
 from sdwatch.spool.run import Run
 from sdwatch.system import disk, links, new_files
 from sdwatch.system.clock import Clock
-from sdwatch.system.reading import read_at_most
+from sdwatch.system.reading import pieces_of, read_at_most
 
 WAITING = ".outputs"
 """Ending of a file in working/ with the name of a run whose outputs are still to be made."""
@@ -251,13 +251,8 @@ class _File:
 
 
 def _parts(path: Path) -> Iterator[bytes]:
-    """Yield a file's bytes in parts: it may be a long video."""
     with disk.open_file(path) as file:
-        while part := file.read(_PART):
-            yield part
-
-
-_PART = 1 << 20  # bytes
+        yield from pieces_of(file)
 
 
 def _digest(parts: Iterable[bytes]) -> bytes:
@@ -273,7 +268,7 @@ def _file_of(run: Run, image: str, format: Format | None) -> _File | None:
     if "/" in image or not is_inside(image):
         return None
     ending = PurePosixPath(image).suffix
-    if run.has_other_file(image):
+    if disk.is_file(run.folder / FILES / image):
         return _File(run.folder / FILES / image, ending, None)
     path = run.folder / IMAGES / image
     if format is None or ending == _ENDINGS[format]:

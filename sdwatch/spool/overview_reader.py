@@ -4,9 +4,10 @@ it."""
 from __future__ import annotations
 
 import math
+import os
 import time
 from collections.abc import Iterable, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -31,25 +32,116 @@ from sdwatch.policy.page.overview import (
     LeftBehind,
     Overview,
     Presence,
+    QueuedJob,
     Totals,
 )
 from sdwatch.policy.page.times import wall_of
 from sdwatch.spool.call_history import MOST_RUNS
-from sdwatch.spool.ended_runs import EndedRuns
+from sdwatch.spool.candidates import candidates
 from sdwatch.spool.folders import Spool, runs_in
-from sdwatch.spool.heartbeat import read_heartbeats
-from sdwatch.spool.inbox_listing import InboxListing
-from sdwatch.spool.presence import PresenceWatch
-from sdwatch.spool.working_runs import WorkingRuns
+from sdwatch.spool.heartbeat import (
+    UNREADABLE,
+    is_certainly_here,
+    is_dead_here,
+    read_heartbeats,
+    watched_for,
+)
+from sdwatch.spool.shown_runs import EndedRuns, WorkingRuns
 from sdwatch.system import disk
 from sdwatch.system.clock import Clock, SystemClock
 
 _DONE, _FAILED, _QUEUE, _ACTIVE, _REMARKS = 24, 8, 50, 20, 20
-"""How many of each are shown. The page is written each second, and read on a phone."""
+"""How many of each are shown. The page is written every few seconds, and read on a phone."""
 
 _READING = 0.5
 """Seconds of one `read` for runs that ended before it started to look: on a share there may be a
 second for each, and the rest of the page must not wait for them."""
+
+
+@dataclass
+class _Watched:
+    """`beat`: the last count and process; `since`: when it came, on our monotonic clock; `moved`:
+    it has moved since we first saw it."""
+
+    beat: object
+    since: float
+    moved: bool = False
+
+
+class PresenceWatch:
+    """Finds out whether the monitor of a heartbeat is alive, for whoever reads it again and again:
+    clocks of two machines are never compared, so what counts is whether it moves."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._watched: dict[str, _Watched] = {}
+
+    def of(self, beat: Mapping[str, Any]) -> Presence:
+        """Return whether the monitor of a heartbeat, read just now, is alive."""
+        if UNREADABLE in beat:
+            return Presence.NOT_KNOWN
+        if is_dead_here(beat):
+            return Presence.GONE
+        worker, now = str(beat.get("worker")), self._clock.monotonic()
+        count = beat.get("beat"), beat.get("pid")
+        watched = self._watched.get(worker)
+        if watched is None or watched.beat != count:
+            watched = self._watched[worker] = _Watched(count, now, moved=watched is not None)
+        if now - watched.since > watched_for(beat):
+            return Presence.GONE  # or frozen
+        return Presence.RUNNING if watched.moved or is_certainly_here(beat) else Presence.NOT_KNOWN
+
+
+_SHARE, _PAUSE = 10, 5.0
+"""It is listed again after so many times as long as the last time took, and not before so many
+seconds have passed."""
+
+
+@dataclass(frozen=True)
+class Listed:
+    """`queue`: the jobs, oldest first: nobody has read their priority; `ignored`: what looks like a
+    job and is not, with the reason."""
+
+    queue: tuple[QueuedJob, ...] = ()
+    ignored: dict[str, str] = field(default_factory=dict)
+
+
+class InboxListing:
+    """The inbox of `spool`, listed now and then. For one thread."""
+
+    def __init__(self, spool: Spool, clock: Clock) -> None:
+        self._spool = spool
+        self._clock = clock
+        self._listed = Listed()
+        self._again_at: float | None = None
+
+    def listed(self) -> Listed:
+        """Return what lies there, a few seconds old at most; nothing where it cannot be read."""
+        now = self._clock.monotonic()
+        if self._again_at is None or now >= self._again_at:
+            self._listed = self._list()
+            took = self._clock.monotonic() - now
+            self._again_at = now + max(_PAUSE, _SHARE * took)
+        return self._listed
+
+    def _list(self) -> Listed:
+        ignored: dict[str, str] = {}
+
+        def add(path: Path, why: str) -> None:
+            ignored[path.relative_to(self._spool.inbox).as_posix()] = why
+
+        try:
+            if not disk.is_folder(self._spool.inbox):
+                return Listed()
+            found = list(candidates(self._spool.inbox, ignored=add))
+        except OSError:
+            return Listed()
+        jobs = [
+            QueuedJob(each.source, arrived_at=each.status.st_mtime)
+            for each in found
+            if isinstance(each.status, os.stat_result) and not each.marker
+        ]
+        return Listed(tuple(sorted(jobs, key=lambda job: (job.arrived_at, job.source))), ignored)
 
 
 class OverviewReader:

@@ -24,6 +24,40 @@ _LAST_PAUSE = 0.25  # the same for the last record of a run that is given up
 _LAST_LIMIT = 3.0  # seconds for which that is retried
 
 
+class DiskRefusals:
+    """Logs to `to` that a disk refuses something: once, then at growing intervals, and when it is
+    over. `refused`, `accepted`: what the two lines start with; why, and how long it lasted,
+    follows."""
+
+    def __init__(
+        self,
+        clock: Clock,
+        to: logging.Logger,
+        refused: str,
+        accepted: str,
+        level: int = logging.WARNING,
+    ) -> None:
+        self._clock = clock
+        self._log = to
+        self._refused = refused
+        self._accepted = accepted
+        self._level = level
+        self._states = LastingStates()
+
+    def note(self, error: OSError, why: str = "") -> None:
+        """Note that the disk has refused it. `why`: in words, where there are better ones."""
+        words, now = why or disk.in_words(error), self._clock.monotonic()
+        if line := self._states.persists("", key_of(error), words, now):
+            event = about(LogEvent.DISK_REFUSES)
+            self._log.log(self._level, "%s: %s", self._refused, line, extra=event)
+
+    def are_over(self) -> None:
+        """Note that the disk has accepted it."""
+        if lasted := self._states.is_over("", self._clock.monotonic()):
+            event = about(LogEvent.DISK_ACCEPTS)
+            self._log.info("%s, after %s", self._accepted, lasted, extra=event)
+
+
 class Control(Protocol):
     """How the run is given up from outside. See RunControl."""
 
@@ -49,7 +83,14 @@ class PatientDisk:
         self._run = run
         self._clock = clock
         self._control = control or _NeverGivenUp()
-        self._refusals = LastingStates()
+        name = run.run_id
+        self._refusals = DiskRefusals(
+            clock,
+            log,
+            f"{name}: the disk refuses",
+            f"{name}: the disk accepts it again",
+            logging.ERROR,
+        )
 
     def insist(self, effect: Callable[[], T]) -> T:
         """Return what `effect` returns, and retry it while the disk refuses, so that no finished
@@ -75,13 +116,15 @@ class PatientDisk:
                 if self._run.is_gone:
                     raise
                 self._run.close()  # with nothing open the disk can be unmounted and repaired
-                self._note(error)
+                self.refuses = why = disk.refusal(error, self._run.folder)
+                self._refusals.note(error, f"{why}; sdwatch keeps retrying")
                 left = deadline - self._clock.monotonic()
                 pause = min(STORAGE_PAUSE, left)
                 if left <= 0 or self._clock.wait(self._control.given_up, pause):
                     raise
             else:
-                self._note_accepted()
+                self.refuses = ""
+                self._refusals.are_over()
                 return done
 
     def give_up(self, why: str) -> None:
@@ -104,25 +147,3 @@ class PatientDisk:
                 self._clock.wait(pause, _LAST_PAUSE)
             else:
                 return
-
-    def _note(self, error: OSError) -> None:
-        run, now = self._run.run_id, self._clock.monotonic()
-        self.refuses = why = disk.refusal(error, self._run.folder)
-        if line := self._refusals.persists(run, key_of(error), why, now):
-            log.error(
-                "%s: the disk refuses: %s; sdwatch keeps retrying",
-                run,
-                line,
-                extra=about(LogEvent.DISK_REFUSES),
-            )
-
-    def _note_accepted(self) -> None:
-        self.refuses = ""
-        run = self._run.run_id
-        if lasted := self._refusals.is_over(run, self._clock.monotonic()):
-            log.info(
-                "%s: the disk accepts it again, after %s",
-                run,
-                lasted,
-                extra=about(LogEvent.DISK_ACCEPTS),
-            )

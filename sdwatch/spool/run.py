@@ -30,14 +30,12 @@ from sdwatch.policy.queue.control import is_cancel
 from sdwatch.spool import made_files
 from sdwatch.spool.fingerprint import digest, fingerprint_of, folder_files
 from sdwatch.spool.inside import read_picture, size_of_picture
-from sdwatch.spool.job_bytes import read_beside, read_bounded, unreadable
-from sdwatch.spool.job_file import is_job_name, job_file_in
-from sdwatch.spool.journal import each_call, journal_records, read_journal
+from sdwatch.spool.job_file import job_file_in, read_beside, read_bounded, unreadable
+from sdwatch.spool.journal import each_call, journal_records
 from sdwatch.spool.made_files import FILES, IMAGES, SavedData
 from sdwatch.spool.manifest import outputs_of, read_about, write_manifest
 from sdwatch.spool.outside import OutsideFiles, UsedFiles, keep_used
 from sdwatch.spool.thumbnails import sweep_thumbnails
-from sdwatch.spool.unrecorded import move_aside
 from sdwatch.system import disk
 from sdwatch.system.clock import Clock, iso
 
@@ -85,7 +83,7 @@ class Run:
     @property
     def records(self) -> Sequence[Mapping[str, Any]]:
         """Return the journal so far, from the disk: it may be long. Raises OSError."""
-        return read_journal(self.folder / JOURNAL)
+        return list(journal_records(self.folder / JOURNAL))
 
     def failures_of(self, call_id: str) -> Sequence[Mapping[str, Any]]:
         """Return the records of the failed attempts of a call, oldest first."""
@@ -176,14 +174,15 @@ class Run:
             raise unreadable(self.source or JOB_FILE, "the job file is gone")
         source = self.source or path.name
         data = read_bounded(path, source, self.folder)
-        stem = Path(source).name if path.parent.name == JOB_FOLDER else Path(source).stem
+        in_folder = path.parent.name == JOB_FOLDER
+        stem = Path(source).name if in_folder else Path(source).stem
         self.job_id = f"{stem}-{hashlib.sha256(data).hexdigest()[:8]}"
         self._most_pixels = rules.max_image
         files = self._files_outside(rules)
         self.job = parse_job(
             data,
             source,
-            images_beside(path),
+            folder_files(path.parent) if in_folder else None,
             stem,
             rules=rules,
             look=lambda name: size_of_picture(self.folder, f"{JOB_FOLDER}/{name}", rules.max_image),
@@ -283,10 +282,6 @@ class Run:
                     return each.name
         return ""
 
-    def has_other_file(self, name: str) -> bool:
-        """Return whether files/ has a plain file of this name. Raises OSError."""
-        return disk.is_file(self.folder / FILES / name)
-
     def read_image(self, name: str, own: bool) -> bytes:
         """Return an image that a call needs: the job's own (`own`), or one of the stage before.
         Raises SpoolError if it is not one or leads outside this folder, OSError."""
@@ -341,21 +336,17 @@ class Run:
             calls = self.ledger.calls.values()
             ours = (f"{self.run_id}_", f"{run_names.image_prefix(self.run_id)}_")
             images = {image.name for call in calls for image in call.images or ()}
-            move_aside(self.folder / IMAGES, ours, images)
+            made_files.move_aside(self.folder / IMAGES, ours, images)
             files = {file.name for call in calls for file in call.files}
-            move_aside(self.folder / FILES, ours, files)
+            made_files.move_aside(self.folder / FILES, ours, files)
 
     # -- manifest
-
-    def _points_of(self, job: Job) -> dict[str, Any]:
-        if job.make is None:
-            return {}
-        return {"points": len(job.points), "random_seed": self.random_seed}
 
     def write_manifest(self, outcome: str, webui: Mapping[str, Any] = NO_WEBUI) -> None:
         """Write run.json: what was asked for, what was filled in, and what came out. `webui`: which
         WebUI made it."""
         job = self.job
+        several = job is not None and job.make is not None
         about = {
             "run_id": self.run_id,
             "job_id": self.job_id,
@@ -372,7 +363,7 @@ class Run:
                     {stage.kind: stage.texts | (seeds.as_fields() if seeds else {})}
                     for stage, seeds in zip(job.stages, self.seeds or [None] * 100, strict=False)
                 ],
-                **self._points_of(job),
+                **({"points": len(job.points), "random_seed": self.random_seed} if several else {}),
                 **({"used": self.ledger.used} if self.ledger.used else {}),
             },
             "warnings": [p.located(JOB_FILE) for p in job.warnings] if job else [],
@@ -417,11 +408,3 @@ def read_claimed(folder: Path) -> Mapping[str, Any]:
 def read_source(folder: Path) -> str:
     """Return where in the inbox a run came from, by its journal; '' if that cannot be read."""
     return str(read_claimed(folder).get("source", ""))
-
-
-def images_beside(job_file: Path) -> frozenset[str] | None:
-    """Return the files of a job folder, relative to it; None for a job of one file."""
-    folder = job_file.parent
-    if not is_job_name(job_file.name) or folder.name != JOB_FOLDER:
-        return None
-    return folder_files(folder)

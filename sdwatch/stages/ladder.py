@@ -7,8 +7,9 @@ recorded before the first call of a rung, so that a run which resumes climbs on 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from sdwatch.policy.failure.facts import Diagnosis
@@ -22,71 +23,60 @@ from sdwatch.system.log_events import LogEvent, about
 
 log = logging.getLogger("sdwatch.run")
 
-Payload = Mapping[str, Any]
+
+def may_climb(run: Run, error: CallFailedError) -> bool:
+    """Return whether a call that failed with this error may be made in another way."""
+    return bool(run.job and run.job.conduct.oom) and _ran_out(error)
 
 
-class OomLadder:
-    """The changed calls of `run`. `make`: makes a call that is not finished and returns its images;
-    `insist`: writes what must not be missing; `catalogue`: returns what the WebUI has."""
-
-    def __init__(
-        self,
-        run: Run,
-        make: Callable[[Call], Sequence[Image]],
-        insist: Callable[[Callable[[], None]], object],
-        catalogue: Callable[[], Catalogue | None],
-    ) -> None:
-        self._run = run
-        self._make = make
-        self._insist = insist
-        self._catalogue = catalogue
-
-    def images_of(self, call: Call, payload: Callable[[], Payload]) -> Sequence[Image]:
-        """Return the images of a call, made in another way where it ran out of memory. Raises
-        CallFailedError."""
+def climb(
+    call: Call,
+    rungs: Iterable[Rung],
+    error: CallFailedError,
+    make: Callable[[Call], Sequence[Image]],
+) -> Sequence[Image]:
+    """Return the images of a call that ran out of memory with `error`, made by the first rung that
+    succeeds. `make`: makes a call that is not finished and returns its images. Raises
+    CallFailedError."""
+    images: list[Image] = []
+    made, tried = 0, list[str]()
+    for rung in rungs:
+        if rung.skipped:
+            continue
+        tried.append(rung.words)
         try:
-            return self._make(call)
-        except CallFailedError as error:
-            job = self._run.job
-            if job is None or not job.conduct.oom or not _ran_out(error):
+            for part, after in parts_of(call, rung, made):
+                images += make(part)
+                made = after
+        except CallFailedError as failed:
+            if not _ran_out(failed):
                 raise
-            return self._climb(call, payload(), error)
+            error = failed
+        else:
+            return images
+    raise CallFailedError(_with_tries(error, tried)) from error
 
-    def _climb(self, call: Call, payload: Payload, error: CallFailedError) -> Sequence[Image]:
-        images: list[Image] = []
-        made, tried = 0, list[str]()
-        for rung in self._rungs(call, payload):
-            if rung.skipped:
-                continue
-            tried.append(rung.words)
-            try:
-                for part, after in parts_of(call, rung, made):
-                    images += self._make(part)
-                    made = after
-            except CallFailedError as failed:
-                if not _ran_out(failed):
-                    raise
-                error = failed
-            else:
-                return images
-        raise CallFailedError(_with_tries(error, tried)) from error
 
-    def _rungs(self, call: Call, payload: Payload) -> Iterator[Rung]:
-        """Yield the rungs that were reached before, then record and yield the others."""
-        assert self._run.job is not None
-        known = list(self._run.ledger.call(call.id).rungs)
-        yield from known
-        rungs = list(ladder(self._run.job.conduct.oom, call, payload, self._catalogue()))
-        for rung in rungs[len(known) :]:
-            self._record(call, rung)
-            yield rung
-
-    def _record(self, call: Call, rung: Rung) -> None:
-        record = rung.as_record()
-        self._insist(lambda: self._run.record("oom_step", call=call.id, **record))
+def rungs_of(
+    run: Run,
+    call: Call,
+    payload: Mapping[str, Any],
+    catalogue: Callable[[], Catalogue | None],
+    insist: Callable[[Callable[[], None]], object],
+) -> Iterator[Rung]:
+    """Yield the rungs that were reached before, then record and yield the others. `catalogue`:
+    returns what the WebUI has; `insist`: writes what must not be missing."""
+    assert run.job is not None
+    known = list(run.ledger.call(call.id).rungs)
+    yield from known
+    rungs = list(ladder(run.job.conduct.oom, call, payload, catalogue()))
+    for rung in rungs[len(known) :]:
+        record = partial(run.record, "oom_step", call=call.id, **rung.as_record())
+        insist(record)
         how = f"{rung.step} is skipped: {rung.skipped}" if rung.skipped else f"now {rung.words}"
         event = about(LogEvent.WARNING, call=call.id)
-        log.warning("%s: %s ran out of memory: %s", self._run.run_id, call.id, how, extra=event)
+        log.warning("%s: %s ran out of memory: %s", run.run_id, call.id, how, extra=event)
+        yield rung
 
 
 def parts_instead_of(call: Call, run: Run) -> Iterator[tuple[Call, tuple[Image, ...] | None]]:

@@ -1,16 +1,38 @@
-"""What of a run's pictures is its result, collected while its stages are walked."""
+"""What of a run's pictures is its result, collected while its stages are walked; and what is made
+of it before the run is published."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import logging
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from functools import partial
+from pathlib import Path
+from typing import Any
 
+from sdwatch.errors import RunCancelledError
 from sdwatch.policy.failure.ledger import Image, OtherFile
 from sdwatch.policy.job.calls.payload import Call
 from sdwatch.policy.job.calls.plan import last_stages, result_of
-from sdwatch.policy.job.job import Stage
-from sdwatch.policy.job.outputs.result import Keep
+from sdwatch.policy.job.job import Job, Stage
+from sdwatch.policy.job.outputs.result import Format, Keep
+from sdwatch.policy.job.points.contact_sheet import has_matrix, pages_of
 from sdwatch.policy.job.stage.stage_kinds import STAGES
-from sdwatch.spool.outputs import ResultPicture
+from sdwatch.spool.folders import Spool
+from sdwatch.spool.outputs import (
+    Outputs,
+    OutputSettings,
+    OutputsRefusedError,
+    ResultPicture,
+    WantedOutput,
+    note_refusal,
+    wanted_outputs,
+)
+from sdwatch.spool.run import Run
+from sdwatch.system.log_events import LogEvent, about
+from sdwatch.webui.http.run_control import RunControl
+
+log = logging.getLogger("sdwatch.run")
 
 
 class Results:
@@ -21,10 +43,6 @@ class Results:
         self._seeds: dict[str, int] = {}  # of the images of one point
         self.pictures: list[ResultPicture] = []
         self.not_kept: list[str] = []
-
-    def start_point(self) -> None:
-        """Forget what was noted of the point before."""
-        self._seeds.clear()
 
     def add(
         self,
@@ -57,6 +75,7 @@ class Results:
     ) -> None:
         """Note which images are no longer needed, now that all stages of a point are finished.
         `made`: the images of each stage, by its number."""
+        self._seeds.clear()
         if self._keep is Keep.ALL:
             return
         last = last_stages(stages)
@@ -70,3 +89,71 @@ def _seed_of(call: Call, index: int) -> int | None:
         return None
     varies = (call.fields.get("subseed_strength") or 0) > 0 or STAGES[call.kind].runs_workflow
     return seed if varies else seed + index
+
+
+def finish_result(
+    run: Run,
+    spool: Spool,
+    results: Results,
+    settings: OutputSettings | None,
+    control: RunControl,
+    retry: Callable[[Callable[[], Any]], Any],
+) -> None:
+    """Finish the result of a run before it is published, as far as that is not done: what was only
+    needed on the way goes, and a contact sheet and the outputs are made. `settings`: None makes no
+    outputs; `control`: a stop ends it, and the run resumes here; `retry`: calls what writes to the
+    run's folder, and again while its disk refuses. Raises RunStoppedError, RunGoneError."""
+    job = run.job
+    if job is None or not results.pictures:
+        return
+
+    def check() -> None:
+        with suppress(RunCancelledError):  # a run that is cancelled is finished
+            control.raise_if_given_up()
+
+    for start in range(0, len(results.not_kept), _AT_ONCE):
+        retry(partial(run.drop, results.not_kept[start : start + _AT_ONCE]))
+    _make_sheets(run, job, results, check)
+    if settings is None:
+        return
+    wish = job.outputs.or_else(settings.default.name or "", settings.default.format)
+    if wish.name:
+        wanted = wanted_outputs(run, wish.name, results.pictures)
+        retry(lambda: _make_outputs(run, spool, settings.folder, wanted, wish.format, check))
+
+
+def _make_sheets(run: Run, job: Job, results: Results, check: Callable[[], None]) -> None:
+    if not has_matrix(job.points):
+        return  # without a list of its pictures: there may be ten thousand
+    from sdwatch.spool.contact_sheets import make_sheets
+
+    images = [each for each in results.pictures if isinstance(each.image, Image)]
+    last = max((picture.stage for picture in images), default=0)
+    pictures: dict[int, list[str]] = {}
+    for picture in images:
+        if picture.stage == last:
+            pictures.setdefault(picture.point, []).append(picture.image.name)
+    make_sheets(run, pages_of(job.points, pictures), check)
+
+
+def _make_outputs(
+    run: Run,
+    spool: Spool,
+    folder: Path,
+    wanted: Sequence[WantedOutput],
+    format: Format | None,
+    check: Callable[[], None],
+) -> None:
+    try:
+        Outputs(folder, spool.root).make(run, wanted, format, check)
+    except OutputsRefusedError as error:
+        log.warning(
+            "%s: its outputs are not all there, and are made later: %s",
+            run.run_id,
+            error,
+            extra=about(LogEvent.DISK_REFUSES),
+        )
+        note_refusal(run, spool, str(error), wanted, format)
+
+
+_AT_ONCE = 500  # images in one record of the journal

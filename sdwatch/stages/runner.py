@@ -56,11 +56,10 @@ from sdwatch.stages.ending import (
     Place,
     call_failed,
 )
-from sdwatch.stages.finishing import Finishing
-from sdwatch.stages.ladder import OomLadder, changed_facts, other_files_of
+from sdwatch.stages.ladder import changed_facts, climb, may_climb, other_files_of, rungs_of
 from sdwatch.stages.payloads import Payloads, names_of
 from sdwatch.stages.reading import JobReading
-from sdwatch.stages.results import Results
+from sdwatch.stages.results import Results, finish_result
 from sdwatch.stages.settings import RunSettings
 from sdwatch.stages.without_recovery import PlainClient, WithoutRecovery
 from sdwatch.system.clock import Clock
@@ -168,11 +167,6 @@ class StageRunner:
         """Return whether it waits between two calls, as its job says."""
         return self._conduct.pausing
 
-    @property
-    def _timed_out(self) -> ErrorEnvelope:
-        limit = self._run.job.conduct.timeout if self._run.job else None
-        return timed_out_envelope(limit or 0.0)
-
     def run_to_end(self, spool: Spool) -> Ending:
         """Run the stages, and publish to done/ or failed/. Raises OSError where the disk refuses
         even the explanation; then the run stays in working/."""
@@ -182,9 +176,9 @@ class StageRunner:
                 self.why = envelope.message if envelope else ""
                 self.publishing, self._doing = True, "is being published"
                 about = self._webui.about()
-                finishing = Finishing(self._run, spool, self._outputs, self.control)
-                finishing.finish(self._results, self._disk.insist)
-                self._disk.insist(lambda: publish(self._run, spool, ending, envelope, about))
+                insist = self._disk.insist
+                finish_result(self._run, spool, self._results, self._outputs, self.control, insist)
+                insist(lambda: publish(self._run, spool, ending, envelope, about))
         except RunGoneError:
             ending = Ending.GONE
         except (RunStoppedError, RunCancelledError):  # given up while the disk refused to publish
@@ -199,7 +193,8 @@ class StageRunner:
         except RunStoppedError:
             return Ending.STOPPED, None
         except RunTimedOutError:
-            return Ending.FAILED, cut_short(self._timed_out, self._failed_points)
+            limit = self._run.job.conduct.timeout if self._run.job else None
+            return Ending.FAILED, cut_short(timed_out_envelope(limit or 0.0), self._failed_points)
         except RunCancelledError:
             return Ending.CANCELLED, cut_short(cancelled_envelope(), self._failed_points)
         except CallFailedError as error:
@@ -238,8 +233,11 @@ class StageRunner:
         return images
 
     def _refuse_changed(self, seen: str) -> None:
-        if self._disk.insist(lambda: self._fingerprint(seen)) != seen:
-            raise JobChangedError(self._run.run_id)
+        """Raise JobChangedError where the job's fingerprint is no longer `seen`. A job that was
+        removed after it was read counts as unchanged."""
+        run = self._run
+        if self._disk.insist(lambda: run.looks_like() if run.has_job else seen) != seen:
+            raise JobChangedError(run.run_id)
 
     def _refuse_changed_soon(self, seen: str) -> None:
         """Do the same, unless it was done a moment ago: a folder of ten thousand images takes time,
@@ -249,11 +247,6 @@ class StageRunner:
             self._refuse_changed(seen)
             took = self._clock.monotonic() - began
             self._look_again_at = began + _LOOKING_SHARE * took
-
-    def _fingerprint(self, seen: str) -> str:
-        """Return the job's fingerprint. A job that was removed after it was read counts as
-        unchanged."""
-        return self._run.looks_like() if self._run.has_job else seen
 
     def _make_stages(self, job: Job, seen: str) -> list[Image]:
         self._run.forget_another_job()
@@ -284,7 +277,6 @@ class StageRunner:
         """Make the calls of one point that are not finished, and return its last images. `nth`:
         which point it is of how many to make, where there are several."""
         made: dict[int, list[Image]] = {0: []}
-        self._results.start_point()
         for number, stage in enumerate(stages, 1):
             giver = taken_from(number, stage)
             seeds = self._run.seeds_of(point, number, stage)
@@ -310,13 +302,16 @@ class StageRunner:
     def _images_of(self, stage: Stage, call: Call, place: Place) -> Sequence[Image]:
         """Return a call's images, made in another way where its job permits that after out of
         memory."""
-        ladder = OomLadder(
-            self._run,
-            lambda call: self._made_or_kept(stage, call, place),
-            self._disk.insist,
-            lambda: self._webui.catalogue,
-        )
-        return ladder.images_of(call, lambda: self._payloads.payload(stage, call))
+        try:
+            return self._made_or_kept(stage, call, place)
+        except CallFailedError as error:
+            if not may_climb(self._run, error):
+                raise
+            payload = self._payloads.payload(stage, call)
+            rungs = rungs_of(
+                self._run, call, payload, lambda: self._webui.catalogue, self._disk.insist
+            )
+            return climb(call, rungs, error, lambda part: self._made_or_kept(stage, part, place))
 
     def _made_or_kept(self, stage: Stage, call: Call, place: Place) -> Sequence[Image]:
         """Return the images of exactly this call. Recorded ones are kept: a finished call is never

@@ -18,8 +18,7 @@ from sdwatch.policy.page.overview import LaneCard, Overview, Presence
 from sdwatch.policy.page.times import wall_of
 from sdwatch.spool.folders import Spool
 from sdwatch.spool.heartbeat import read_heartbeats
-from sdwatch.spool.inbox_listing import InboxListing
-from sdwatch.spool.overview_reader import OverviewReader
+from sdwatch.spool.overview_reader import InboxListing, OverviewReader
 from sdwatch.system.clock import SystemClock
 from sdwatch.web.box_metrics import of_boxes
 from sdwatch.web.metric import Metric, MetricLine

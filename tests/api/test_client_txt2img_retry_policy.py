@@ -21,7 +21,6 @@ from sdwatch.errors import (
     WebUIStuckError,
     WebUIUnreachableError,
 )
-from sdwatch.spool.recorder import EvidenceRecorder
 from sdwatch.webui.http.api import WebUIAPI
 from sdwatch.webui.http.client import Reply, SDWebUIClient
 from tests.api.scripted_server import (
@@ -35,6 +34,7 @@ from tests.api.scripted_server import (
 )
 from tests.support.fakes import FakeProcess, picture
 from tests.support.helpers import free_port, wait_until
+from tests.support.recorders import recorder_alone
 
 PAYLOAD: dict[str, Any] = {
     "prompt": "a purple hippopotamus",
@@ -186,7 +186,7 @@ def test_the_attempts_of_the_same_call_are_counted_until_it_succeeds(
 def test_the_crash_aware_call_posts_twice_and_no_more(tmp_path: Path) -> None:
     with serving(OPAQUE_500) as server:
         process = FakeProcess()
-        api = WebUIAPI(SDWebUIClient(server.url), process, EvidenceRecorder())
+        api = WebUIAPI(SDWebUIClient(server.url), process, recorder_alone())
         outcome = api.generate_images_with_recovery("txt2img", PAYLOAD, tmp_path)
         assert not outcome.ok
         assert not outcome.later
@@ -197,7 +197,7 @@ def test_the_crash_aware_call_posts_twice_and_no_more(tmp_path: Path) -> None:
 def test_the_crash_aware_call_posts_a_bad_request_once() -> None:
     with serving(INVALID_422) as server:
         process = FakeProcess()
-        api = WebUIAPI(SDWebUIClient(server.url), process, EvidenceRecorder())
+        api = WebUIAPI(SDWebUIClient(server.url), process, recorder_alone())
         outcome = api.generate_images_with_recovery("txt2img", PAYLOAD)
         assert outcome.envelope is not None
         assert outcome.envelope.diagnosis == "bad request"

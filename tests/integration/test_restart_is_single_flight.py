@@ -9,11 +9,11 @@ from pathlib import Path
 import psutil
 
 from sdwatch.lane.lane import Lane
-from sdwatch.spool.recorder import EvidenceRecorder
 from sdwatch.webui.http.call import Outcome
 from sdwatch.webui.http.run_control import RunControl
 from tests.support.lanes import lane_of
 from tests.support.monitored import Monitored, job, monitored
+from tests.support.recorders import recorder_alone
 
 PAYLOAD = {"prompt": "a castle", "width": 64, "height": 64, "steps": 2, "seed": 1}
 
@@ -30,7 +30,7 @@ def test_eight_runs_at_once_and_a_crash_are_one_restart(tmp_path: Path) -> None:
     with monitored(tmp_path, faults=plan) as spool, lane_on(spool) as lane:
 
         def run() -> None:
-            api = lane.api(EvidenceRecorder(), RunControl())
+            api = lane.api(recorder_alone(), RunControl())
             outcomes.append(api.generate_images_with_recovery("txt2img", PAYLOAD))
 
         threads = [threading.Thread(target=run) for _ in range(8)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -38,7 +39,8 @@ def retention(
 ) -> Retention:
     state = StateFolder(spool.root.parent / "state")
     settings = RetentionConfig.model_validate(config)
-    return Retention(settings, spool, state, clock=SystemClock(), report=told)
+    stopping = threading.Event()
+    return Retention(settings, spool, state, clock=SystemClock(), report=told, stopping=stopping)
 
 
 def run_in(folder: Path, name: str, days: float, size: int = 1000) -> Path:

@@ -78,7 +78,10 @@ def test_the_page_follows_a_job_from_the_queue_to_its_picture(tmp_path: Path) ->
         assert not list(spool.spool.glob("*.tmp"))
 
 
-def test_whoever_reads_the_files_sees_whole_ones(tmp_path: Path) -> None:
+def test_whoever_reads_the_files_sees_whole_ones(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(status_page, "SHORTEST", 0.2)
     with monitored(tmp_path, flags=SLOW) as spool:
         spool.drop("castle.yaml", job(steps=10))
         spool.start()

@@ -12,10 +12,10 @@ from sdwatch.lane.lane import Lane
 from sdwatch.policy.failure.hold_reason import HoldReason
 from sdwatch.policy.failure.lifecycle import State
 from sdwatch.policy.lane.events import Health, ProbeAnswered, ProcessExited
-from sdwatch.spool.recorder import EvidenceRecorder
 from sdwatch.webui.http.run_control import RunControl
 from tests.support.helpers import wait_until
 from tests.support.lanes import lane_of, simulator
+from tests.support.recorders import recorder_alone
 
 
 @pytest.fixture
@@ -82,4 +82,4 @@ def test_a_call_that_is_requested_after_the_stop_is_given_up(lane: Lane) -> None
     wait_until(lambda: lane.loop.state.life is State.STOPPED, 60, "it has stopped")
     lane.loop.thread.join(20)
     with pytest.raises(RunStoppedError):
-        lane.api(EvidenceRecorder(), RunControl()).generate_images_with_recovery("txt2img", {})
+        lane.api(recorder_alone(), RunControl()).generate_images_with_recovery("txt2img", {})

@@ -43,10 +43,11 @@ def test_a_window_holds_back_its_own_job_and_no_other(tmp_path: Path) -> None:
         wait_until(lambda: "night.yaml" in spool.status().get("waiting", {}), 30, "it waits")
         spool.drop("day.yaml", job())
         spool.wait_for(done=1)
-        assert spool.status()["waiting"] == {
+        waiting = {
             "night.yaml": "waits until 22:00: only",
             "later.yaml": "waits until 2026-12-03 09:30: not_before",
         }
+        wait_until(lambda: spool.status()["waiting"] == waiting, 30, "the next beat says so")
         wait_until(lambda: spool.status()["next"] == [], 30, "the day's job is done")
 
         clock.set("2026-12-01 22:00")

@@ -34,7 +34,7 @@ from sdwatch.policy.failure.exits import exit_in_words
 from sdwatch.policy.failure.facts import FailureKey
 from sdwatch.policy.failure.recovery import TRACED_TO_OTHERS
 from sdwatch.policy.lane.events import ProcessExited, Stalled
-from sdwatch.spool.recorder import EvidenceRecorder
+from sdwatch.spool.recorder import RunRecorder
 from sdwatch.stages.ending import Ending
 from sdwatch.stages.runner import StageRunner
 from sdwatch.webui.http.api import WebUIAPI
@@ -55,6 +55,7 @@ from tests.support.fakes import (
 )
 from tests.support.helpers import ended_by, wait_until
 from tests.support.lanes import lane_of, simulator
+from tests.support.recorders import recorder_alone
 from tests.support.scripted_lane import ScriptedLane
 
 KILLED = ended_by(9)  # by the simulator
@@ -91,11 +92,11 @@ class Call:
     def __post_init__(self) -> None:
         self.lane = ScriptedLane(self.client, self.process, **self.setup)
 
-    def make(self, run_dir: Path | None, recorder: EvidenceRecorder | None = None) -> Outcome:
+    def make(self, run_dir: Path | None, recorder: RunRecorder | None = None) -> Outcome:
         api = WebUIAPI(
             self.client,
             self.process,
-            recorder or EvidenceRecorder(),
+            recorder or recorder_alone(),
             settings=self.lane.settings,
             port=self.lane,
         )
@@ -109,7 +110,7 @@ def calling(*answers: Answer, process: FakeProcess | None = None, **setup: Any) 
 def key_of(error: WebUIError) -> FailureKey:
     """As two jobs may share it."""
     explanation = diagnose(FailureFacts(error), builtin_signatures())
-    return EvidenceRecorder().shared(explanation.key, PAYLOAD)
+    return recorder_alone().shared(explanation.key, PAYLOAD)
 
 
 def names(folder: Path) -> list[str]:
@@ -380,7 +381,7 @@ def test_a_webui_that_fails_its_self_test_is_blamed_once_and_the_call_gets_one_l
 ) -> None:
     call = calling(server_error())
     call.lane.self_tests = ["it is dead", "it is dead again"]
-    recorder = EvidenceRecorder()
+    recorder = recorder_alone()
     first = call.make(tmp_path, recorder=recorder)
     assert first.later
     assert (recorder.counted, recorder.excused) == (1, 1)
@@ -395,7 +396,7 @@ def test_a_death_between_the_second_failure_and_the_self_test_costs_no_third_att
     tmp_path: Path,
 ) -> None:
     call = calling(server_error(), server_error(), reply())
-    recorder = EvidenceRecorder()
+    recorder = recorder_alone()
     call.make(tmp_path, recorder=recorder)
     again = call.make(tmp_path, recorder=recorder)
     assert not again.ok

@@ -21,7 +21,7 @@ from sdwatch.lane.webui_effects import WebUIEffects
 from sdwatch.policy.lane import attempts
 from sdwatch.policy.lane.events import DeadlinePassed, LaneEvent, PostStarted
 from sdwatch.policy.lane.state import LaneState
-from sdwatch.spool.recorder import EvidenceRecorder
+from sdwatch.spool.recorder import RunRecorder
 from sdwatch.webui.http import client
 from sdwatch.webui.http.call import Outcome
 from sdwatch.webui.http.call_watch import CallWatch
@@ -31,6 +31,7 @@ from sdwatch.webui.http.run_control import RunControl
 from sdwatch.webui.process.readiness import PROBE_INTERVAL_S
 from tests.support.helpers import FakeClock, wait_until
 from tests.support.lanes import lane_of, simulator
+from tests.support.recorders import recorder_alone
 
 PAYLOAD = {"prompt": "a castle", "steps": 4, "width": 64, "height": 64}
 OVERRIDES = {**PAYLOAD, "override_settings": {"CLIP_stop_at_last_layers": 2}}
@@ -41,7 +42,7 @@ def calling(lane: Lane, control: RunControl, payload: dict[str, Any]) -> Iterato
     """A run that makes one call."""
 
     def call() -> None:
-        api = lane.api(EvidenceRecorder(), control)
+        api = lane.api(recorder_alone(), control)
         with suppress(RunCancelledError):
             api.generate_images_with_recovery("txt2img", payload)
 
@@ -54,13 +55,11 @@ def calling(lane: Lane, control: RunControl, payload: dict[str, Any]) -> Iterato
 
 
 @contextmanager
-def making(
-    lane: Lane, made: list[Outcome], recorder: EvidenceRecorder | None = None
-) -> Iterator[None]:
+def making(lane: Lane, made: list[Outcome], recorder: RunRecorder | None = None) -> Iterator[None]:
     """A run whose one call ends in `made`."""
 
     def call() -> None:
-        api = lane.api(recorder or EvidenceRecorder(), RunControl())
+        api = lane.api(recorder or recorder_alone(), RunControl())
         made.append(api.generate_images_with_recovery("txt2img", PAYLOAD))
 
     thread = threading.Thread(target=call)
@@ -204,7 +203,7 @@ def test_a_call_that_was_not_sent_yet_when_the_webui_died_keeps_both_attempts(
 
     monkeypatch.setattr(WebUIEffects, "before_post", slow)
     made: list[Outcome] = []
-    recorder = EvidenceRecorder()
+    recorder = recorder_alone()
     with lane_of(simulator(), tmp_path / "state", (0.1,)) as lane:
         with making(lane, made, recorder):
             wait_until(prepares.is_set)
@@ -220,7 +219,7 @@ def test_a_call_given_up_before_it_has_a_connection_keeps_both_attempts(
     """The end of the process is heard before the POST is reported to go out, and nothing was
     sent."""
     made: list[Outcome] = []
-    recorder = EvidenceRecorder()
+    recorder = recorder_alone()
     with lane_of(simulator(), tmp_path / "state", (0.1,)) as lane:
         tell = lane.loop.tell
 
@@ -254,7 +253,7 @@ def test_a_call_that_still_connects_long_after_the_exit_of_the_webui_keeps_both_
 
     monkeypatch.setattr(urllib3.connection.HTTPConnection, "connect", slow)
     made: list[Outcome] = []
-    recorder = EvidenceRecorder()
+    recorder = recorder_alone()
     with lane_of(simulator(), tmp_path / "state", (0.1,)) as lane:
         with making(lane, made, recorder):
             wait_until(connects.is_set)
@@ -276,12 +275,12 @@ def test_a_post_that_cannot_be_prepared_is_not_sent_and_the_lane_continues(
     with lane_of(simulator(), tmp_path / "state", (0.1,)) as lane:
         with monkeypatch.context() as patch:
             patch.setattr(WebUIEffects, "before_post", broken)
-            api = lane.api(EvidenceRecorder(), RunControl())
+            api = lane.api(recorder_alone(), RunControl())
             with pytest.raises(LaneError, match="a bug"):
                 api.generate_images_with_recovery("txt2img", PAYLOAD)
         assert lane.loop.state.history.crashes == ()
         assert lane.loop.state.incarnation == 1
-        api = lane.api(EvidenceRecorder(), RunControl())
+        api = lane.api(recorder_alone(), RunControl())
         assert api.generate_images_with_recovery("txt2img", PAYLOAD).ok
 
 
@@ -302,7 +301,7 @@ def ends_of_one_call(lane: Lane) -> list[Outcome | Exception]:
     ends: list[Outcome | Exception] = []
 
     def call() -> None:
-        api = lane.api(EvidenceRecorder(), RunControl())
+        api = lane.api(recorder_alone(), RunControl())
         try:
             ends.append(api.generate_images_with_recovery("txt2img", PAYLOAD))
         except Exception as error:  # noqa: BLE001 - the thread's outer edge

@@ -9,7 +9,7 @@ from typing import Any
 from sdwatch.policy.job.job import parse_job
 from sdwatch.policy.job.stage.confinement import JobRules
 from sdwatch.policy.privacy.redaction import Redactor
-from sdwatch.spool.earlier_texts import RunTexts, learn_earlier_texts
+from sdwatch.spool.earlier_texts import RunTexts, earlier_texts
 from sdwatch.spool.folders import Spool
 from sdwatch.spool.manifest import write_manifest
 
@@ -26,7 +26,7 @@ def test_the_newest_are_learned_last_and_the_oldest_of_very_many_not_at_all(tmp_
         where = spool.done if number % 2 else spool.failed
         ended(where, number, {"job": {"stages": [{"txt2img": {"prompt": f"castle {number}"}}]}})
     learned: list[Any] = []
-    learn_earlier_texts(spool, (), learned.append)
+    learned += earlier_texts(spool, ())
     assert [stage["txt2img"]["prompt"] for stage in learned] == [
         f"castle {number}" for number in range(10, 60)
     ]
@@ -43,7 +43,8 @@ def test_the_values_of_the_last_points_are_learned_too(tmp_path: Path) -> None:
     text = "".join(json.dumps(record) + "\n" for record in records)
     (run / "journal.jsonl").write_text(f"{text}[torn", encoding="utf-8")
     redactor = Redactor()
-    learn_earlier_texts(spool, (), redactor.learn)
+    for texts in earlier_texts(spool, ()):
+        redactor.learn(texts)
     assert "owl" not in redactor.redact("it said: a purple owl 2999")
 
 
@@ -54,7 +55,8 @@ def test_the_values_of_the_last_points_are_learned_from_the_manifest(tmp_path: P
     (spool.done / "20261125-000001.000-x-abcd").mkdir(parents=True)
     write_manifest(spool.done / "20261125-000001.000-x-abcd", {"job": {"stages": []}}, calls)
     redactor = Redactor()
-    learn_earlier_texts(spool, (), redactor.learn)
+    for texts in earlier_texts(spool, ()):
+        redactor.learn(texts)
     assert "owl" not in redactor.redact("it said: a purple owl 2999")
 
 
@@ -66,14 +68,14 @@ def test_what_cannot_be_read_is_left_out(tmp_path: Path) -> None:
         ended(spool.done, number, manifest)
     (spool.done / "20261125-000099.000-x-abcd").mkdir()
     learned: list[Any] = []
-    learn_earlier_texts(spool, (), learned.append)
+    learned += earlier_texts(spool, ())
     assert learned == []
 
 
 def test_a_suspended_job_is_learned_and_one_that_cannot_be_read_is_left_out(tmp_path: Path) -> None:
     job = parse_job(b"prompt: a purple castle\n", "castle.yaml", {}, "castle")
     learned: list[Any] = []
-    learn_earlier_texts(Spool(tmp_path, "me"), (None, job), learned.append)
+    learned += earlier_texts(Spool(tmp_path, "me"), (None, job))
     assert [fields["prompt"] for fields in learned] == ["a purple castle"]
 
 

@@ -20,8 +20,7 @@ from sdwatch.spool.diagnostics import (
     evidence_files,
     write_evidence,
 )
-from sdwatch.spool.lasting_faults import LASTS, Faults
-from sdwatch.spool.recorder import RunRecorder
+from sdwatch.spool.recorder import LASTS, Faults, RunRecorder
 from sdwatch.spool.run import Run
 from sdwatch.webui.http.api import WebUIAPI
 from tests.support.fakes import FakeClient, FakeProcess

@@ -67,14 +67,14 @@ def test_a_file_is_ready_when_it_has_stayed_the_same_for_the_settle_time(
 ) -> None:
     (inbox.root / "castle.yaml").write_text(JOB)
     assert inbox.scan() == []
-    assert inbox.waiting == {"castle.yaml": "still arriving"}
+    assert dict(inbox.reasons()) == {"castle.yaml": "still arriving"}
     clock.advance(SETTLE - 0.01)
     assert inbox.scan() == []
     clock.advance(0.01)
     (arrival,) = inbox.scan()
     assert (arrival.source, arrival.cancelled) == ("castle.yaml", False)
     assert isinstance(arrival.job, Job)
-    assert inbox.waiting == {}
+    assert dict(inbox.reasons()) == {}
 
 
 def test_a_file_that_changes_settles_from_its_last_change(inbox: Inbox, clock: FakeClock) -> None:
@@ -139,7 +139,7 @@ def test_a_file_that_is_taken_away_is_forgotten(inbox: Inbox, clock: FakeClock) 
     assert len(settled(inbox, clock)) == 1
     path.unlink()
     assert inbox.scan() == []
-    assert inbox.waiting == {}
+    assert dict(inbox.reasons()) == {}
     path.write_text(JOB)
     assert inbox.scan() == []
 
@@ -172,7 +172,7 @@ def test_a_large_burst_is_read_in_rounds_in_the_order_of_the_claims(spool: Spool
     assert 0 < len(ready) < 20
     assert ready == [f"castle-{number}.yaml" for number in range(19, 19 - len(ready), -1)]
     assert inbox.unread == 20 - len(ready)
-    assert inbox.waiting == {}
+    assert dict(inbox.reasons()) == {}
     assert [arrival.source for arrival in inbox.newly_ready()] == ready
     inbox.read_for(inbox_module._READING)
     assert [a.source for a in inbox.ready] == ready + [a.source for a in inbox.newly_ready()]
@@ -189,7 +189,7 @@ def test_what_has_settled_is_read_without_another_scan(inbox: Inbox, clock: Fake
     inbox.take_settled()
     inbox.read_to_first()
     assert [arrival.source for arrival in inbox.ready] == ["castle.yaml"]
-    assert (inbox.waiting, inbox.settles_at) == ({}, math.inf)
+    assert (dict(inbox.reasons()), inbox.settles_at) == ({}, math.inf)
 
 
 def test_what_changed_since_the_scan_settles_again_before_it_is_read(
@@ -202,7 +202,7 @@ def test_what_changed_since_the_scan_settles_again_before_it_is_read(
     path.write_text("prompt: a castle\n")
     inbox.take_settled()
     inbox.read_to_first()
-    assert (inbox.ready, inbox.waiting) == ([], {"castle.yaml": "still arriving"})
+    assert (inbox.ready, dict(inbox.reasons())) == ([], {"castle.yaml": "still arriving"})
     clock.advance(SETTLE)
     inbox.take_settled()
     inbox.read_to_first()
@@ -219,7 +219,7 @@ def test_what_is_gone_since_the_scan_is_not_read(inbox: Inbox, clock: FakeClock)
     path.unlink()
     inbox.take_settled()
     inbox.read_to_first()
-    assert (inbox.ready, inbox.waiting) == ([], {})
+    assert (inbox.ready, dict(inbox.reasons())) == ([], {})
 
 
 @pytest.mark.posix_only("on Windows a person may make no links")
@@ -321,7 +321,7 @@ def test_a_job_folder_waits_for_the_images_it_names(
 ) -> None:
     folder = folder_job(spool, "sketch", SKETCH)
     assert settled(inbox, clock) == []
-    assert inbox.waiting == {"sketch": "waits for sketch.png"}
+    assert dict(inbox.reasons()) == {"sketch": "waits for sketch.png"}
     clock.advance(ARRIVAL_TIMEOUT / 2)
     assert inbox.scan() == []
     (folder / "sketch.png").write_bytes(picture())
@@ -458,7 +458,7 @@ def test_temporary_names_and_other_files_are_left_alone(
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(JOB)
     assert settled(inbox, clock) == []
-    assert inbox.waiting == {}
+    assert dict(inbox.reasons()) == {}
     assert all("picture" in why for why in inbox.ignored.values())
     assert path.exists()
 
@@ -522,7 +522,7 @@ def test_a_near_miss_is_named_with_its_reason_and_left_alone(
     path.write_text(JOB)
     assert settled(inbox, clock) == []
     assert list(inbox.ignored) == [name]
-    assert inbox.waiting == {}
+    assert dict(inbox.reasons()) == {}
     assert path.read_text() == JOB
     path.unlink()
     inbox.scan()
@@ -637,8 +637,8 @@ def test_an_unfinished_file_waits_and_is_a_job_once_it_is_whole(
     path = inbox.root / "castle.yaml"
     path.write_bytes(text)
     assert settled(inbox, clock) == []
-    assert "looks unfinished; fails in 28 s" in inbox.waiting["castle.yaml"]
-    assert "castle.yaml:" in inbox.waiting["castle.yaml"]
+    assert "looks unfinished; fails in 28 s" in dict(inbox.reasons())["castle.yaml"]
+    assert "castle.yaml:" in dict(inbox.reasons())["castle.yaml"]
     clock.advance(27)
     assert inbox.scan() == []
     path.write_text(JOB)
@@ -679,7 +679,7 @@ def test_an_empty_file_that_got_its_name_by_a_rename_is_waited_for(
     path.touch()
     inbox.renamed_in(path)
     assert settled(inbox, clock) == []
-    assert "looks unfinished" in inbox.waiting["castle.yaml"]
+    assert "looks unfinished" in dict(inbox.reasons())["castle.yaml"]
     path.write_text(JOB)
     (arrival,) = settled(inbox, clock)
     assert isinstance(arrival.job, Job)
@@ -731,8 +731,8 @@ def test_an_image_that_pauses_on_its_way_is_waited_for(
     folder = folder_job(spool, "sketch", SKETCH)
     (folder / "sketch.png").write_bytes(how(whole, kept))
     assert settled(inbox, clock) == []
-    assert "looks unfinished" in inbox.waiting["sketch"]
-    assert "sketch.png" in inbox.waiting["sketch"]
+    assert "looks unfinished" in dict(inbox.reasons())["sketch"]
+    assert "sketch.png" in dict(inbox.reasons())["sketch"]
     (folder / "sketch.png").write_bytes(whole)
     (arrival,) = settled(inbox, clock)
     assert isinstance(arrival.job, Job)
@@ -787,7 +787,7 @@ def test_a_link_inside_a_job_folder_is_not_one_of_its_images(
     folder = folder_job(spool, "sketch", SKETCH)
     (folder / "sketch.png").symlink_to(tmp_path / "secret.png")
     settled(inbox, clock)
-    assert inbox.waiting == {"sketch": "waits for sketch.png"}
+    assert dict(inbox.reasons()) == {"sketch": "waits for sketch.png"}
 
 
 # -- order and sources
@@ -860,7 +860,9 @@ def test_a_file_that_a_program_has_open_to_write_to_waits_and_one_that_is_read_d
     path.write_text(JOB)
     with open(path, "ab"):
         assert settled(inbox, clock) == []
-        assert inbox.waiting == {"castle.yaml": "another program is still writing castle.yaml"}
+        assert dict(inbox.reasons()) == {
+            "castle.yaml": "another program is still writing castle.yaml"
+        }
     with open(path, "rb"):
         assert [arrival.source for arrival in inbox.scan()] == ["castle.yaml"]
 
@@ -878,7 +880,7 @@ def test_an_image_of_a_job_folder_that_is_still_written_is_waited_for(
     (folder / "Thumbs.db").touch()
     with open(folder / "Thumbs.db", "ab"), open(folder / "sketch.png", "ab"):
         assert settled(inbox, clock) == []
-        assert inbox.waiting == {"castle": "another program is still writing sketch.png"}
+        assert dict(inbox.reasons()) == {"castle": "another program is still writing sketch.png"}
     with open(folder / "Thumbs.db", "ab"):
         assert [arrival.source for arrival in inbox.scan()] == ["castle"]
 
@@ -980,7 +982,7 @@ def test_an_image_that_we_may_not_read_is_reported_by_its_name(
     folder_job(spool, "sealed", SKETCH, "sketch.png")
     monkeypatch.setattr(system, "open_inside", closed)
     assert settled(inbox, clock) == []
-    assert inbox.waiting == {"sealed": "sketch.png cannot be read yet: Permission denied"}
+    assert dict(inbox.reasons()) == {"sealed": "sketch.png cannot be read yet: Permission denied"}
     assert inbox.for_a_person == {"sealed"}
     clock.advance(ARRIVAL_TIMEOUT)
     (arrival,) = inbox.scan()

@@ -315,7 +315,7 @@ def test_a_job_file_that_is_away_for_a_moment_is_looked_at_again(
         monkeypatch.setattr(module, "job_file_in", job_file_in)
     inbox = inbox_of(spool, clock)
     assert settled(inbox, clock) == []
-    assert inbox.waiting == {"sketch": "its job file is gone"}
+    assert dict(inbox.reasons()) == {"sketch": "its job file is gone"}
     (arrival,) = inbox.scan()
     assert isinstance(arrival.job, Job)
 

@@ -15,8 +15,8 @@ from sdwatch.spool import inbox as inbox_module
 from sdwatch.spool.archive import claim
 from sdwatch.spool.folders import Spool
 from sdwatch.spool.inbox import Inbox
-from sdwatch.spool.inbox_listing import InboxListing
 from sdwatch.spool.new_jobs import read_job_at
+from sdwatch.spool.overview_reader import InboxListing
 from sdwatch.spool.run import Run
 from tests.spool.spools import (
     ARRIVAL_TIMEOUT,
@@ -85,7 +85,7 @@ def test_jobs_wait_while_their_defaults_have_a_mistake_and_then_they_run(
     write(spool.inbox / "a/x.yaml", "prompt: x\n")
     write(spool.inbox / "y.yaml", "prompt: x\n")
     assert [arrival.source for arrival in settled(inbox, clock)] == ["y.yaml"]
-    assert inbox.waiting["a/x.yaml"].startswith(
+    assert dict(inbox.reasons())["a/x.yaml"].startswith(
         "waits until this is corrected: a/_defaults.yaml:1:8: steps must be a whole number"
     )
     assert inbox.for_a_person == {"a/x.yaml"}, "which lets `run --once` end"
@@ -126,9 +126,10 @@ def test_a_link_is_not_followed_and_a_pipe_is_not_read(
     for name in ("pipe", "link", "folder/secret"):
         write(spool.inbox / f"{name.replace('/', '-')}.yaml", f"prompt: __{name}__\n")
     assert settled(inbox, clock) == []
-    assert not any("secret" in why.rpartition(": ")[2] for why in inbox.waiting.values())
-    assert len(inbox.waiting) == 4
-    assert all("leads outside" in why or "plain file" in why for why in inbox.waiting.values())
+    waiting = dict(inbox.reasons())
+    assert not any("secret" in why.rpartition(": ")[2] for why in waiting.values())
+    assert len(waiting) == 4
+    assert all("leads outside" in why or "plain file" in why for why in waiting.values())
 
 
 def test_files_that_are_too_large_are_refused(
@@ -146,8 +147,8 @@ def test_files_that_are_too_large_are_refused(
         file.truncate(3 << 30)
     (failed,) = settled(inbox, clock)
     assert str(failed.error) == 'list:1:15: "huge.txt" has more than 8 MB'
-    assert "huge.txt: has more than 8 MB" in inbox.waiting["x.yaml"]
-    assert "a/_defaults.yaml: has more than 1 MB" in inbox.waiting["a/x.yaml"]
+    assert "huge.txt: has more than 8 MB" in dict(inbox.reasons())["x.yaml"]
+    assert "a/_defaults.yaml: has more than 1 MB" in dict(inbox.reasons())["a/x.yaml"]
 
 
 def test_check_reads_what_the_job_would_get_in_the_inbox(

@@ -15,13 +15,13 @@ from sdwatch.policy.page import page
 from sdwatch.policy.page.expected import RunTimes
 from sdwatch.policy.page.from_status import queue_of, totals_of
 from sdwatch.policy.page.overview import Overview, Presence, as_json
-from sdwatch.spool import ended_runs
+from sdwatch.spool import shown_runs
 from sdwatch.spool.archive import claim, publish
-from sdwatch.spool.ended_runs import EndedRuns
 from sdwatch.spool.folders import Spool
 from sdwatch.spool.heartbeat import HEARTBEAT, Heartbeat
 from sdwatch.spool.overview_reader import OverviewReader
 from sdwatch.spool.run import Run
+from sdwatch.spool.shown_runs import EndedRuns
 from sdwatch.system.clock import iso
 from tests.spool.spools import arrival_of, call, made_spool, picture
 from tests.support.helpers import FakeClock
@@ -360,7 +360,7 @@ def counting(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
         opened.append(folder)
         return Run(folder, clock)
 
-    monkeypatch.setattr(ended_runs, "Run", opening)
+    monkeypatch.setattr(shown_runs, "Run", opening)
     return opened
 
 

@@ -15,7 +15,7 @@ from sdwatch.policy.failure.ledger import read_ledger
 from sdwatch.policy.failure.recovery import Action
 from sdwatch.policy.report.for_others import fields_of
 from sdwatch.spool.bundle import _journal
-from sdwatch.spool.journal import calls_of, read_journal
+from sdwatch.spool.journal import each_call, journal_records
 from sdwatch.webui.process.crash_history import CrashHistory
 from tests.support.helpers import FakeClock
 
@@ -25,13 +25,13 @@ RECORDED = Path(__file__).parents[1] / "recorded" / "self_tested"
 
 
 def test_an_attempt_that_was_blamed_on_the_webui_is_still_excused() -> None:
-    call = read_ledger(read_journal(EXCUSED / "journal.jsonl")).call("1.1")
+    call = read_ledger(journal_records(EXCUSED / "journal.jsonl")).call("1.1")
     assert (call.sent, call.counted, call.excused, call.crash_count) == (3, 1, 1, 0)
     assert call.over is None
 
 
 def test_a_call_that_a_passed_self_test_blamed_on_the_job_is_still_over() -> None:
-    call = read_ledger(read_journal(BLAMED / "journal.jsonl")).call("1.1")
+    call = read_ledger(journal_records(BLAMED / "journal.jsonl")).call("1.1")
     assert call.over is not None
     assert (call.over["action"], call.over["self_test_passed"]) == (Action.FAIL, True)
 
@@ -39,7 +39,7 @@ def test_a_call_that_a_passed_self_test_blamed_on_the_job_is_still_over() -> Non
 @pytest.mark.parametrize(("run", "passed"), [(EXCUSED, [False, False]), (BLAMED, [True])])
 def test_who_reads_a_journal_finds_the_results(run: Path, passed: list[bool]) -> None:
     path = run / "journal.jsonl"
-    (call,) = calls_of(read_journal(path))
+    (call,) = each_call(lambda: journal_records(path))
     assert [test["self_test_passed"] for test in call["canary"]] == passed
     assert all(bool(test["unhealthy"]) is not test["self_test_passed"] for test in call["canary"])
     forwarded = [line for line in path.read_bytes().splitlines(keepends=True) if b'"call"' in line]

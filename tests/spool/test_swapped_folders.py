@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -121,7 +122,10 @@ def retention(scene: Scene) -> Callable[[], object]:
     Heartbeat(scene.spool).beat({})
     config = RetentionConfig.model_validate({"failed": {"age": 1}})
     state = StateFolder(scene.root / "state")
-    rounds = Retention(config, scene.spool, state, clock=scene.clock, report=print)
+    stopping = threading.Event()
+    rounds = Retention(
+        config, scene.spool, state, clock=scene.clock, report=print, stopping=stopping
+    )
     for folder in scene.spool.failed.iterdir():
         os.utime(folder, (1, 1))
     return rounds.round

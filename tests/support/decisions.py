@@ -50,7 +50,6 @@ from sdwatch.policy.report.envelope import attempt_from, cancelled_envelope, wit
 from sdwatch.policy.report.notice import Notice, Topic
 from sdwatch.policy.report.why import About, Evidence, why_text
 from sdwatch.spool.folders import Spool
-from sdwatch.spool.recorder import EvidenceRecorder
 from sdwatch.webui.http.api import WebUIAPI
 from sdwatch.webui.http.checked_reply import ReplyChecks
 from sdwatch.webui.http.reply import error_for
@@ -59,6 +58,7 @@ from tests.support.fakes import FakeClient, FakeProcess, picture, reply, setting
 from tests.support.helpers import FakeClock
 from tests.support.histories import ModelWebUI, night
 from tests.support.monitored import job, journal, monitored
+from tests.support.recorders import recorder_alone
 
 
 def decisions() -> dict[str, Any]:
@@ -258,7 +258,7 @@ def _calls() -> Iterator[Any]:
         error_for(422, b'{"detail": [{"loc": ["body", "x"], "msg": "y"}]}', "txt2img", "txt2img"),
     )
     for error, recovers in itertools.product(errors, (True, False)):
-        recorder = EvidenceRecorder()
+        recorder = recorder_alone()
         settings = settings_of(recovery=recovers)
         api = WebUIAPI(FakeClient(error), FakeProcess(), recorder, settings=settings)
         outcome = api.generate_images_with_recovery("txt2img", {"prompt": "x"})

@@ -24,7 +24,6 @@ from sdwatch.policy.lane.events import (
 )
 from sdwatch.policy.lane.state import LaneState
 from sdwatch.policy.privacy.redaction import Redactor
-from sdwatch.spool.recorder import EvidenceRecorder
 from sdwatch.system.clock import Clock
 from sdwatch.webui.http.api import WebUIAPI
 from sdwatch.webui.http.call import CallHandle, Sent
@@ -35,6 +34,7 @@ from sdwatch.webui.http.reply import Reply
 from sdwatch.webui.log.call_log import CallLog
 from tests.support.fakes import on_a_thread, picture, reply
 from tests.support.helpers import FakeClock
+from tests.support.recorders import recorder_alone
 from tests.support.scripted_lane import ScriptedLane, ready_lane
 
 TINY = 64 * 64
@@ -278,7 +278,7 @@ def night(
     lane.by_hand = by_hand
     ended = Night(lane)
     for number, job in enumerate(jobs):
-        recorder = EvidenceRecorder()
+        recorder = recorder_alone()
         payload = {"prompt": job, "width": side, "height": side, "steps": 20}
         while True:
             if not lane.comes_up():

@@ -540,7 +540,7 @@ def _scan_and_claim(tree: Tree) -> Answer:
         _check_arrival(tree, arrival)
     missed = tree.plain - {a.source for a in arrivals if isinstance(a.job, Job)}
     assert not missed, f"not found: {sorted(map(ascii, missed))}"
-    assert all(ascii(text) for text in (*inbox.waiting, *inbox.ignored))
+    assert all(ascii(text) for text in (*dict(inbox.reasons()), *inbox.ignored))
     claimed = [source for arrival in arrivals if (source := _claim(tree, arrival, clock))]
     missed = tree.plain - set(claimed)
     assert not missed, f"not claimed: {sorted(map(ascii, missed))}"

@@ -97,7 +97,7 @@ def test_a_job_that_is_online_only_waits_and_is_not_opened(
     assert settled(inbox, clock) == []
     clock.advance(10 * ARRIVAL_TIMEOUT)
     assert inbox.scan() == []
-    assert inbox.waiting == {"castle.yaml": NOT_LOCAL}
+    assert dict(inbox.reasons()) == {"castle.yaml": NOT_LOCAL}
     assert cloud.opened == []
     cloud.online.clear()
     (arrival,) = settled(inbox, clock)
@@ -111,7 +111,7 @@ def test_a_job_folder_waits_for_its_job_file_and_none_of_its_files_is_taken_for_
     (folder / "other.yaml").write_text("prompt: no job of its own\n")
     cloud.online.add("job.yaml")
     assert settled(inbox, clock) == []
-    assert inbox.waiting == {"night": NOT_LOCAL}
+    assert dict(inbox.reasons()) == {"night": NOT_LOCAL}
     assert cloud.opened == []
     cloud.online.clear()
     assert [arrival.source for arrival in settled(inbox, clock)] == ["night"]
@@ -126,7 +126,7 @@ def test_a_job_folder_waits_for_an_image_that_is_online_only_however_long(
     assert settled(inbox, clock) == []
     clock.advance(10 * ARRIVAL_TIMEOUT)
     assert inbox.scan() == []
-    assert inbox.waiting == {"night": f"Sketch.png {NOT_LOCAL}"}
+    assert dict(inbox.reasons()) == {"night": f"Sketch.png {NOT_LOCAL}"}
     cloud.online.remove("sketch.png")
     (arrival,) = settled(inbox, clock)
     assert isinstance(arrival.job, Job)

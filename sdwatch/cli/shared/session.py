@@ -12,7 +12,7 @@ from sdwatch.cli.shared.plain_lines import PlainShow
 from sdwatch.config import Config
 from sdwatch.monitor.monitor import Monitor
 from sdwatch.monitor.once import Result
-from sdwatch.monitor.partner import Partner
+from sdwatch.monitor.work import Partner
 from sdwatch.system.state_folder import StateFolder
 
 

@@ -1,31 +1,32 @@
-"""The runs in done/ or failed/ for the page. One that has ended never changes, so each is read
-once."""
+"""The runs of a spool for the page: those that have ended, which never change, so that each is read
+once; and those in working/, whose journals are read as they grow."""
 
 from __future__ import annotations
 
-import json
 import time
+from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from sdwatch.policy.failure.earlier_records import renamed_envelope
 from sdwatch.policy.failure.ledger import seconds_of
+from sdwatch.policy.job.calls.estimate import CallTimes, TimedCall
 from sdwatch.policy.job.calls.payload import point_of
-from sdwatch.policy.page.night import HOURS, EndedRun, losses_in
+from sdwatch.policy.page.night import HOURS, EndedRun, Loss, losses_in
 from sdwatch.policy.page.overview import EndedCard, Thumbnail
 from sdwatch.policy.page.times import wall_of
-from sdwatch.policy.privacy.printable import printable
-from sdwatch.spool.call_history import timed_calls
+from sdwatch.spool.call_history import MOST_CALLS, timed_calls
 from sdwatch.spool.diagnostics import ENVELOPE, WHY
-from sdwatch.spool.failed_points import failed_points_in
+from sdwatch.spool.failed_points import envelope_of, failed_points_in, first_line
+from sdwatch.spool.journal import record_in
 from sdwatch.spool.made_files import FILES, IMAGES
 from sdwatch.spool.manifest import MANIFEST
-from sdwatch.spool.run import Run
+from sdwatch.spool.run import JOURNAL, Run
 from sdwatch.spool.thumbnails import THUMBNAILS, thumbnail_name
 from sdwatch.system import EntryKind, disk
 from sdwatch.system.clock import Clock
+from sdwatch.system.line_follower import LineFollower
 
 MOST_READ = 2000
 """Of one folder: a run in 20 s, for a night. Of the others it counts only that they are there."""
@@ -118,7 +119,7 @@ def read_ended(folder: Path, parent: str, clock: Clock) -> EndedRun:
         names = {entry.name for entry in disk.entries(folder)}
     except OSError:
         return EndedRun(EndedCard(folder.name, place, why="this run cannot be read"))
-    envelope = _envelope(folder) if ENVELOPE in names else {}
+    envelope = envelope_of(folder) if ENVELOPE in names else {}
     started, ended = _times(run, records)
     calls = [call for call in run.ledger.calls.values() if call.images is not None]
     points = {point_of(name) for name, call in run.ledger.calls.items() if call.images is not None}
@@ -138,7 +139,7 @@ def read_ended(folder: Path, parent: str, clock: Clock) -> EndedRun:
         failed_points=tuple(failed[:_MOST_POINTS]),
         thumbnails=tuple(_thumbnails(folder, place)) if THUMBNAILS in names else (),
         warnings=sum(_warnings(record) for record in finished) + bool(run.ledger.outputs_refused),
-        why=_first_line(folder) if WHY in names else "",
+        why=_why(folder) if WHY in names else "",
         diagnosis=str(envelope.get("diagnosis", "")),
         blame=str(envelope.get("blame", "")),
         explained=WHY in names,
@@ -171,18 +172,66 @@ def _thumbnails(folder: Path, place: str) -> Iterator[Thumbnail]:
             yield Thumbnail(f"{place}/{THUMBNAILS}/{name}", f"{place}/{IMAGES}/{image}")
 
 
-def _first_line(folder: Path) -> str:
+def _why(folder: Path) -> str:
+    """Return the first line of WHY.txt."""
     try:
-        text = disk.read(folder / WHY).decode("utf-8", "replace")
+        return first_line(disk.read(folder / WHY).decode("utf-8", "replace"), _LONGEST_LINE)
     except OSError:
         return ""
-    first, *_ = text.splitlines() or [""]
-    return printable(first)[:_LONGEST_LINE]
 
 
-def _envelope(folder: Path) -> dict[str, Any]:
-    try:
-        value = json.loads(disk.read(folder / ENVELOPE))
-    except (OSError, ValueError, RecursionError):
-        return {}
-    return renamed_envelope(value)
+class _Story:
+    """What the journal of one run says so far. `source`: the job's path in the inbox; `finished`:
+    how many of its calls are."""
+
+    def __init__(self, folder: Path) -> None:
+        self._lines = LineFollower(folder / JOURNAL)
+        self.source = ""
+        self.finished = 0
+        self.losses: tuple[Loss, ...] = ()
+        self.calls: deque[TimedCall] = deque(maxlen=MOST_CALLS)  # the last ones, newest first
+
+    def follow(self) -> None:
+        records = [record for line in self._lines.poll() if (record := record_in(line))]
+        for record in records:
+            if record["event"] == "claimed":
+                self.source = str(record.get("source", ""))
+        finished = [record for record in records if record["event"] == "call_finished"]
+        self.finished += len(finished)
+        self.calls.extendleft(reversed(timed_calls(finished)))
+        self.losses = losses_in(records, self.losses)
+
+
+class WorkingRuns:
+    """The runs in the folders that `follow` names. For one thread. What cannot be read is left
+    out."""
+
+    def __init__(self) -> None:
+        self._stories: dict[Path, _Story] = {}
+
+    def follow(self, folders: Iterable[Path]) -> None:
+        """Read what is new in the journals of these runs, and forget all others."""
+        self._stories = {each: self._stories.get(each) or _Story(each) for each in folders}
+        for story in self._stories.values():
+            story.follow()
+
+    def source_of(self, folder: Path) -> str:
+        """Return where in the inbox a run came from; '' if unknown."""
+        story = self._stories.get(folder)
+        return story.source if story else ""
+
+    @property
+    def finished(self) -> dict[str, int]:
+        """Return how many calls of each run are finished, by run_id."""
+        return {folder.name: story.finished for folder, story in self._stories.items()}
+
+    @property
+    def losses(self) -> list[Loss]:
+        """Return the crashes during their calls."""
+        return [loss for story in self._stories.values() for loss in story.losses]
+
+    @property
+    def calls(self) -> CallTimes:
+        """Return what their last calls took, those of the newest run first."""
+        newest = sorted(self._stories, key=lambda folder: folder.name, reverse=True)
+        return CallTimes(call for folder in newest for call in self._stories[folder].calls)
