@@ -222,7 +222,9 @@ class Monitor:
             self.partner.open(parts, self._lane_work)
         self._is_open = True
 
-    def _started_rounds(self) -> Rounds:
+    def _started_rounds(self) -> list[Rounds]:
+        """Start what is done every few minutes, each on a thread of its own: a share of outputs
+        that hangs must not keep old runs."""
         config, stopping = self._config, threading.Event()
         retention = Retention(
             config.retention,
@@ -240,7 +242,7 @@ class Monitor:
             stopping=stopping,
         )
         acts = {"retention": retention.try_round, "late outputs": late_outputs.round}
-        return Rounds(self._clock, stopping, acts)
+        return [Rounds(name, self._clock, stopping, act) for name, act in acts.items()]
 
     def _recover(self, suspended: SuspendedRuns) -> None:
         """Suspend what an earlier monitor left in working/, and report what is not ours."""
@@ -283,7 +285,8 @@ class Monitor:
         self._parts.intake.close()
         for lane in self._lanes:
             lane.start_stop()
-        self._rounds.close()
+        for rounds in self._rounds:
+            rounds.close()
         self._stop.wait_at_most(self._config.stop_grace)
         self._runs.join(self._config.stop_grace, self._report_stop)
         self._stop.waited()

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 
 from sdwatch.system.clock import Clock, join
 from sdwatch.system.log_events import LogEvent, about
@@ -17,16 +17,16 @@ _STOP_WAIT_S = 5.0  # seconds that a stop waits for what is under way
 
 
 class Rounds:
-    """Has `acts` done in their order, again and again. Once `stopping` is set, what is under way
-    should end."""
+    """Has `act` done again and again. Once `stopping` is set, what is under way should end."""
 
     def __init__(
-        self, clock: Clock, stopping: threading.Event, acts: Mapping[str, Callable[[], None]]
+        self, name: str, clock: Clock, stopping: threading.Event, act: Callable[[], None]
     ) -> None:
+        self._name = name
         self._clock = clock
         self._stopping = stopping
-        self._acts = acts
-        self._thread = threading.Thread(target=self._live, name="rounds", daemon=True)
+        self._act = act
+        self._thread = threading.Thread(target=self._live, name=name, daemon=True)
         self._thread.start()
 
     def close(self) -> None:
@@ -38,9 +38,10 @@ class Rounds:
         pause = _FIRST
         while not self._clock.wait(self._stopping, pause):
             pause = _INTERVAL
-            for name, act in self._acts.items():
-                try:
-                    act()
-                except Exception:
-                    # The thread's outer edge: the next round tries again.
-                    log.exception("%s: internal error", name, extra=about(LogEvent.INTERNAL_ERROR))
+            try:
+                self._act()
+            except Exception:
+                # The thread's outer edge: the next round tries again.
+                log.exception(
+                    "%s: internal error", self._name, extra=about(LogEvent.INTERNAL_ERROR)
+                )
