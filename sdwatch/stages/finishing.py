@@ -13,13 +13,7 @@ from sdwatch.policy.failure.ledger import Image
 from sdwatch.policy.job.job import Job
 from sdwatch.policy.job.points.contact_sheet import has_matrix, pages_of
 from sdwatch.spool.folders import Spool
-from sdwatch.spool.outputs import (
-    Outputs,
-    OutputSettings,
-    OutputsRefusedError,
-    note_refusal,
-    wanted_outputs,
-)
+from sdwatch.spool.outputs_to_make import OutputSettings, OutputsRefusedError
 from sdwatch.spool.run import Run
 from sdwatch.stages.results import Results
 from sdwatch.system.log_events import LogEvent, about
@@ -71,6 +65,8 @@ class Finishing:
         wish = job.outputs.or_else(settings.default.name or "", settings.default.format)
         if not wish.name:
             return
+        from sdwatch.spool.outputs import Outputs, note_refusal, wanted_outputs
+
         wanted = wanted_outputs(self._run, wish.name, results.pictures)
         try:
             outputs = Outputs(settings.folder, self._spool.root)

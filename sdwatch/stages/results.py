@@ -10,7 +10,7 @@ from sdwatch.policy.job.calls.plan import last_stages, result_of
 from sdwatch.policy.job.job import Stage
 from sdwatch.policy.job.outputs.result import Keep
 from sdwatch.policy.job.stage.stage_kinds import STAGES
-from sdwatch.spool.outputs import ResultPicture
+from sdwatch.spool.outputs_to_make import ResultPicture
 
 
 class Results:

@@ -16,10 +16,10 @@ from sdwatch.spool import diagnostics
 from sdwatch.spool.diagnostics import (
     MOST_BYTES,
     MOST_SETS,
-    _shown,
     evidence_files,
     write_evidence,
 )
+from sdwatch.spool.explanation import _shown
 from sdwatch.spool.lasting_faults import LASTS, Faults
 from sdwatch.spool.recorder import RunRecorder
 from sdwatch.spool.run import Run
