@@ -12,8 +12,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from sdwatch.cli.init import FOR_YOUR_OWN
-from sdwatch.cli.shared.chosen_config import CONFIG
+from sdwatch.cli.shared.chosen_config import CONFIG, FOR_YOUR_OWN
 from sdwatch.cli.shared.exit_codes import ExitCode
 from sdwatch.cli.shared.plain_lines import say
 from sdwatch.cli.shared.session import Session

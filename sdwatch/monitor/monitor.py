@@ -6,7 +6,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sdwatch.config import Config
 from sdwatch.errors import RunStoppedError
@@ -23,7 +23,6 @@ from sdwatch.monitor.later_jobs import Schedule
 from sdwatch.monitor.loaded_checkpoints import Affinity
 from sdwatch.monitor.notifications import Notifications
 from sdwatch.monitor.once import Once, Result
-from sdwatch.monitor.partner import Partner, Surroundings
 from sdwatch.monitor.placement import Placement
 from sdwatch.monitor.reports import Reports
 from sdwatch.monitor.retention import Retention
@@ -46,6 +45,9 @@ from sdwatch.spool.heartbeat import INTERVAL, STARTING, Heartbeat, give_way
 from sdwatch.stages.ending import Ending
 from sdwatch.system.clock import Clock, SystemClock, iso, wait
 from sdwatch.system.state_folder import StateFolder
+
+if TYPE_CHECKING:
+    from sdwatch.monitor.partner import Partner
 
 _READS_FIRST = 5.0
 """Seconds at most for which the start of the WebUIs waits until the inbox has been read."""
@@ -222,6 +224,8 @@ class Monitor:
     def _open_partner(self, parts: Parts) -> None:
         if self.partner is None:
             return
+        from sdwatch.monitor.partner import Surroundings
+
         self.partner.open(
             Surroundings(
                 self._spool,
