@@ -11,7 +11,6 @@ from typing import Any
 from sdwatch.errors import RunCancelledError
 from sdwatch.policy.failure.ledger import Image
 from sdwatch.policy.job.job import Job
-from sdwatch.policy.job.points.contact_sheet import has_matrix, pages_of
 from sdwatch.spool.folders import Spool
 from sdwatch.spool.outputs_to_make import OutputSettings, OutputsRefusedError
 from sdwatch.spool.run import Run
@@ -49,8 +48,9 @@ class Finishing:
             retry(lambda: self._make_outputs(job, results, settings))
 
     def _make_sheets(self, job: Job, results: Results) -> None:
-        if not has_matrix(job.points):
+        if not job.points.have_matrix:
             return  # without a list of its pictures: there may be ten thousand
+        from sdwatch.policy.job.points.contact_sheet import pages_of
         from sdwatch.spool.contact_sheets import make_sheets
 
         images = [each for each in results.pictures if isinstance(each.image, Image)]
