@@ -19,9 +19,9 @@ from sdwatch.cli.shared.session import Session
 from sdwatch.config_file import load_config
 from sdwatch.monitor.once import Result
 from sdwatch.policy.privacy.printable import printable_text
+from sdwatch.policy.queue.run_names import IMAGES
 from sdwatch.spool.diagnostics import ENVELOPE, WHY
 from sdwatch.spool.folders import Spool
-from sdwatch.spool.made_files import IMAGES
 from sdwatch.spool.manifest import MANIFEST
 from sdwatch.system import disk
 

@@ -17,10 +17,10 @@ from sdwatch.policy.page.night import HOURS, EndedRun, losses_in
 from sdwatch.policy.page.overview import EndedCard, Thumbnail
 from sdwatch.policy.page.times import wall_of
 from sdwatch.policy.privacy.printable import printable
+from sdwatch.policy.queue.run_names import FILES, IMAGES
 from sdwatch.spool.call_history import timed_calls
 from sdwatch.spool.diagnostics import ENVELOPE, WHY
 from sdwatch.spool.failed_points import failed_points_in
-from sdwatch.spool.made_files import FILES, IMAGES
 from sdwatch.spool.manifest import MANIFEST
 from sdwatch.spool.run import Run
 from sdwatch.spool.thumbnails import THUMBNAILS, thumbnail_name

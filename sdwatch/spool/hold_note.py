@@ -10,9 +10,12 @@ from __future__ import annotations
 
 from contextlib import suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from sdwatch.policy.failure.hold_reason import Held
 from sdwatch.system import disk
+
+if TYPE_CHECKING:
+    from sdwatch.policy.failure.hold_reason import Held
 
 _PREFIX = "HOLD-"
 

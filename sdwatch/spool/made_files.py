@@ -15,10 +15,8 @@ from sdwatch.policy.job.calls.payload import Call
 from sdwatch.policy.job.outputs.picture import PictureData, opened
 from sdwatch.policy.job.stage.stage_kinds import STAGES
 from sdwatch.policy.queue import run_names
+from sdwatch.policy.queue.run_names import FILES, IMAGES
 from sdwatch.system import disk
-
-IMAGES = "images"
-FILES = "files"
 
 _FORMATS = {"PNG": "png", "JPEG": "jpg", "WEBP": "webp"}
 _PART = 1 << 20  # bytes

@@ -29,9 +29,9 @@ from sdwatch.policy.job.outputs.converted import converted
 from sdwatch.policy.job.outputs.output_names import FreeNames, is_inside, output_name
 from sdwatch.policy.job.outputs.picture import NoPictureError
 from sdwatch.policy.job.outputs.result import Format
+from sdwatch.policy.queue.run_names import FILES, IMAGES
 from sdwatch.spool.folders import Spool
 from sdwatch.spool.inside import MAX_PICTURE_BYTES, open_plain
-from sdwatch.spool.made_files import FILES, IMAGES
 from sdwatch.spool.outputs_to_make import WAITING, OutputsRefusedError, ResultPicture
 from sdwatch.spool.run import Run
 from sdwatch.system import disk, links, new_files
