@@ -45,7 +45,7 @@ OPTIONAL = {
         "policy.page.box_sections", "policy.report.box_lines",
     ),
     "other commands": ("cli.checks*", "cli.init", "cli.replay", "spool.bundle", "web", "web.*"),
-    "a run that fails": ("policy.report.why", "spool.explanation"),
+    "a run that fails": ("policy.report.given_up", "policy.report.why", "spool.explanation"),
     "a lane on hold": ("policy.report.hold_text",),
     "outputs": ("policy.job.outputs.converted", "spool.outputs", "system.new_files"),
     "lists of prompts": ("policy.job.text.csv_table", "policy.job.text.prompt_lines"),
@@ -79,3 +79,13 @@ def test_the_parts_that_are_not_loaded_are_there() -> None:
     names = [file.replace("/", ".") for file in files]
     for pattern in chain.from_iterable(OPTIONAL.values()):
         assert fnmatch.filter(names, pattern) or fnmatch.filter(names, f"{pattern}.*"), pattern
+
+
+def test_the_state_of_the_spool_is_shown_without_what_reads_jobs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(BENCHMARKS)
+    startup = importlib.import_module("startup")
+    modules = startup.imported(("-m", "sdwatch", "status", "--help"), startup.environment(tmp_path))
+    assert "sdwatch.spool.folders" in modules
+    assert not modules & {"sdwatch.policy.job.job", "sdwatch.policy.failure.ledger"}
