@@ -5,13 +5,16 @@ from __future__ import annotations
 import logging
 from functools import cache, partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from sdwatch.errors import ConfigError, FileProblems, Problem
 from sdwatch.policy.failure.expression import LIMIT_S
-from sdwatch.policy.failure.signatures import Signature
 from sdwatch.policy.job.text.document import MAX_BYTES
 from sdwatch.system import disk, resources
 from sdwatch.system.log_events import LogEvent, about
+
+if TYPE_CHECKING:
+    from sdwatch.policy.failure.signatures import Signature
 
 log = logging.getLogger("sdwatch.config")
 

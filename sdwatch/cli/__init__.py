@@ -66,7 +66,8 @@ def main(argv: Sequence[str] | None = None, *, unwind: Callable[[], None] = lamb
 
 def _ended(argv: Sequence[str], unwind: Callable[[], None]) -> int:
     args = parser(*argv[:1]).parse_args(argv)
-    gc.enable()  # the imports are done, see __main__
+    gc.freeze()  # the imports are done, see __main__
+    gc.enable()
     _log_nowhere()
     try:
         if argv[0] not in WITH_MONITOR:

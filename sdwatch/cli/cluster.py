@@ -28,9 +28,6 @@ if TYPE_CHECKING:
     from sdwatch.monitor.work import Partner
     from sdwatch.policy.cluster.cards import BoxOrder
 
-OWN_BROKER = "own"
-"""Stands for the URL of the broker that was used here last."""
-
 _ANSWERS_WITHIN = 10.0  # seconds
 _LONGEST_URL = 2000
 _SELF = {"0.0.0.0": "127.0.0.1", "::": "::1"}
@@ -106,15 +103,13 @@ def order_box(args: argparse.Namespace, change: Callable[[BoxOrder], BoxOrder]) 
         board.order(args.box, change(board.order_for(args.box)))
 
 
-def partner_of(cluster: str, dispatch: str) -> Partner | None:
+def partner_of(cluster: str, dispatch: str) -> Partner:
     """Return what makes a monitor a box of the cluster at the URL `cluster`, or the dispatcher of
-    the one at `dispatch`; None where both are ''. Raises SdwatchError."""
+    the one at `dispatch`; one of the two is ''. Raises SdwatchError."""
     if cluster and dispatch:
         raise SdwatchError(
             "--cluster makes a box of this machine, --dispatch the dispatcher: give one"
         )
-    if not cluster and not dispatch:
-        return None
     try:
         from sdwatch.cluster.box import Box
         from sdwatch.cluster.dispatcher import Dispatcher
@@ -124,9 +119,9 @@ def partner_of(cluster: str, dispatch: str) -> Partner | None:
 
 
 def broker_of(given: str, state: Path) -> str:
-    """Return the URL that `--dispatch` names; OWN_BROKER stands for the one that was used here.
-    Raises SdwatchError."""
-    return url_of(_own_url(state / "nats") if given == OWN_BROKER else given)
+    """Return the URL that `--dispatch` names; '' stands for the one that was used here. Raises
+    SdwatchError."""
+    return url_of(given or _own_url(state / "nats"))
 
 
 def remember_broker(state: Path, url: str) -> None:

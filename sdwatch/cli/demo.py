@@ -12,17 +12,16 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from sdwatch.cli.init import FOR_YOUR_OWN
-from sdwatch.cli.shared.chosen_config import CONFIG
+from sdwatch.cli.shared.chosen_config import CONFIG, FOR_YOUR_OWN
 from sdwatch.cli.shared.exit_codes import ExitCode
 from sdwatch.cli.shared.plain_lines import say
 from sdwatch.cli.shared.session import Session
 from sdwatch.config_file import load_config
 from sdwatch.monitor.once import Result
 from sdwatch.policy.privacy.printable import printable_text
+from sdwatch.policy.queue.run_names import IMAGES
 from sdwatch.spool.diagnostics import ENVELOPE, WHY
 from sdwatch.spool.folders import Spool
-from sdwatch.spool.made_files import IMAGES
 from sdwatch.spool.manifest import MANIFEST
 from sdwatch.system import disk
 

@@ -22,24 +22,21 @@ from sdwatch.cli.checks.find_webuis import (
 from sdwatch.cli.shared.chosen_config import CONFIG
 from sdwatch.cli.shared.exit_codes import ExitCode
 from sdwatch.errors import SdwatchError, SpoolError
-from sdwatch.policy.kinds.table import KINDS, PLAYED
+from sdwatch.policy.kinds.table import OFFERED, PLAYED
 from sdwatch.policy.privacy.printable import printable
 from sdwatch.policy.report.command import quoted, typed
 from sdwatch.spool.folders import Spool
 from sdwatch.system import resources
 
 SIMULATOR = "simulator"
-_OFFERED = [kind for kind in KINDS.values() if kind.examples]
-WEBUIS = (SIMULATOR, *(kind.name for kind in _OFFERED))
-FOR_YOUR_OWN = f"sdwatch init DIR --webui {'|'.join(WEBUIS[1:])}"
-"""The command for people who have seen the simulator."""
-EXAMPLES = {SIMULATOR: PLAYED.examples, **{kind.name: kind.examples for kind in _OFFERED}}
+WEBUIS = (SIMULATOR, *(kind.name for kind in OFFERED))
+EXAMPLES = {SIMULATOR: PLAYED.examples, **{kind.name: kind.examples for kind in OFFERED}}
 """Folders of config/examples: each of these jobs runs on that WebUI as it is. Where two have a file
 of one name, the later one is taken."""
 NEEDING_MORE = "examples-that-need-more"
 """Beside the examples, so that who drops all of these drops none of those by accident: jobs that
 need extensions or models which a fresh WebUI lacks."""
-MORE_EXAMPLES = {kind.name: kind.more_examples for kind in _OFFERED if kind.more_examples}
+MORE_EXAMPLES = {kind.name: kind.more_examples for kind in OFFERED if kind.more_examples}
 """Folders of config/examples with such jobs, by kind."""
 SCHEMAS = ("job.schema.json", "defaults.schema.json")
 """For editors; the examples name the first as a file in the folder above them."""

@@ -11,9 +11,9 @@ from sdwatch.cli.shared.exit_codes import ExitCode
 from sdwatch.cli.shared.run_by_name import all_runs, find, run_named
 from sdwatch.errors import NotFoundError, SpoolError
 from sdwatch.policy.privacy.printable import printable
+from sdwatch.policy.queue.run_names import IMAGES
 from sdwatch.spool.diagnostics import WHY
 from sdwatch.spool.inside import open_plain
-from sdwatch.spool.made_files import IMAGES
 from sdwatch.spool.run import Run
 from sdwatch.system.clock import SystemClock
 

@@ -3,16 +3,27 @@
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING
 
-from sdwatch.cli.cluster import OWN_BROKER, broker_of, partner_of, remember_broker
-from sdwatch.cli.shared.chosen_config import ChosenConfig, add_config_argument, choose_config
+from sdwatch.cli.shared.chosen_config import (
+    FOR_YOUR_OWN,
+    ChosenConfig,
+    add_config_argument,
+    choose_config,
+)
 from sdwatch.cli.shared.exit_codes import ExitCode
 from sdwatch.cli.shared.plain_lines import say
 from sdwatch.cli.shared.session import Session, counted
 from sdwatch.errors import ConfigError, Problem
 from sdwatch.monitor.once import Result
 
+if TYPE_CHECKING:
+    from sdwatch.monitor.work import Partner
+
 SIMULATOR = "sdwatch.simulator"
+_OWN_BROKER = "own"
+"""Stands for the URL of the broker that was used here last."""
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -41,7 +52,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         "--dispatch",
         metavar="URL",
         nargs="?",
-        const=OWN_BROKER,
+        const=_OWN_BROKER,
         default="",
         help="also give jobs of this inbox to the boxes of a cluster: the URL of its broker, or a "
         "file that has it; without URL the broker that `sdwatch cluster up` runs here",
@@ -58,9 +69,7 @@ def main(args: argparse.Namespace) -> ExitCode:
     if not chosen.config.webuis and not args.dispatch:
         why = "`webuis:` names none; only `sdwatch run --dispatch` works without"
         raise ConfigError(str(chosen.file), [Problem(0, 0, why)])
-    dispatch = args.dispatch and broker_of(args.dispatch, chosen.config.state)
-    if dispatch:
-        remember_broker(chosen.config.state, dispatch)
+    partner = _partner(args, chosen.config.state) if args.cluster or args.dispatch else None
     if any(SIMULATOR in (webui.command or ()) for webui in chosen.config.webuis):
         say(_not_real(chosen))
     session = Session(
@@ -68,7 +77,7 @@ def main(args: argparse.Namespace) -> ExitCode:
         chosen.file,
         once=args.once,
         take_over=args.take_over,
-        partner=partner_of(args.cluster, dispatch),
+        partner=partner,
     )
     result = session.run()
     spool = chosen.spool
@@ -81,12 +90,21 @@ def main(args: argparse.Namespace) -> ExitCode:
     return _CODES.get(result, ExitCode.OK)
 
 
+def _partner(args: argparse.Namespace, state: Path) -> Partner:
+    """Return what has the monitor do jobs together with others. Raises SdwatchError, OSError."""
+    from sdwatch.cli.cluster import broker_of, partner_of, remember_broker  # most run alone
+
+    given = "" if args.dispatch == _OWN_BROKER else args.dispatch
+    dispatch = broker_of(given, state) if args.dispatch else ""
+    if dispatch:
+        remember_broker(state, dispatch)
+    return partner_of(args.cluster, dispatch)
+
+
 _CODES = {Result.HOLD: ExitCode.HOLD, Result.WAITING: ExitCode.WAITING}
 
 
 def _not_real(chosen: ChosenConfig) -> str:
-    from sdwatch.cli.init import FOR_YOUR_OWN  # it reads what all kinds offer
-
     head = "The pictures will not be real: the WebUI is the simulator."
     if chosen.file is None:
         return f"{head} To use your own WebUI, write a config: {FOR_YOUR_OWN}"

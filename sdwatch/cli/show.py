@@ -18,12 +18,12 @@ from sdwatch.policy.job.calls.payload import point_of, stage_of
 from sdwatch.policy.job.stage.stage_kinds import STAGES
 from sdwatch.policy.page.overview import PointCard
 from sdwatch.policy.privacy.printable import printable, printable_text
+from sdwatch.policy.queue.run_names import FILES, IMAGES
 from sdwatch.spool.diagnostics import ENVELOPE, WHY, evidence_files, read_evidence, read_json
 from sdwatch.spool.failed_points import envelope_of, failed_points_in
 from sdwatch.spool.folders import Spool
 from sdwatch.spool.heartbeat import read_heartbeats
 from sdwatch.spool.journal import each_call
-from sdwatch.spool.made_files import FILES, IMAGES
 from sdwatch.spool.manifest import read_about
 from sdwatch.spool.run import Run
 from sdwatch.system.clock import SystemClock

@@ -34,9 +34,9 @@ from sdwatch.policy.cluster.lines import lines_in
 from sdwatch.policy.cluster.run_log import Phase, RunLog, with_entry
 from sdwatch.policy.privacy.printable import printable_text
 from sdwatch.policy.privacy.redaction import Redactor
+from sdwatch.policy.queue.run_names import FILES, IMAGES
 from sdwatch.spool.archive import publish
 from sdwatch.spool.folders import Spool
-from sdwatch.spool.made_files import FILES, IMAGES
 from sdwatch.spool.patient_disk import PatientDisk
 from sdwatch.spool.recorder import Faults, RunRecorder
 from sdwatch.spool.run import JOB_FILE, JOURNAL, Run

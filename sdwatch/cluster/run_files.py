@@ -14,8 +14,8 @@ from sdwatch.cluster.objects import MOST_BYTES
 from sdwatch.policy.cluster.entries import StoredFile, files_of, files_to_bytes, is_plain_path
 from sdwatch.policy.privacy.printable import printable
 from sdwatch.policy.queue.control import is_cancel
+from sdwatch.policy.queue.run_names import FILES, IMAGES
 from sdwatch.spool.fingerprint import folder_files
-from sdwatch.spool.made_files import FILES, IMAGES
 from sdwatch.spool.run import JOB_FILE, JOB_FOLDER, JOURNAL, Run
 from sdwatch.system import EntryKind, disk
 from sdwatch.system.reading import read_at_most

@@ -25,7 +25,6 @@ from sdwatch.policy.lane.turn import INTERRUPT_WAIT, stop_limit
 from sdwatch.spool.recorder import Faults
 from sdwatch.system.clock import join
 from sdwatch.webui.http.api import WebUIAPI
-from sdwatch.webui.http.external import ExternalWebUI
 from sdwatch.webui.http.roles import CallSettings, LaneProcess, Recorder
 from sdwatch.webui.http.run_control import RunControl
 from sdwatch.webui.process.incarnation import ProcessSettings, WebUIExit
@@ -243,6 +242,8 @@ def process_of(context: LaneContext, on_exit: Callable[[WebUIExit], bool]) -> La
     """Return the process that sdwatch manages, or the external WebUI."""
     config, clock, probe = context.config, context.clock, context.probe
     if config.command is None:
+        from sdwatch.webui.http.external import ExternalWebUI
+
         return ExternalWebUI(
             name=config.name,
             probe=probe,

@@ -16,7 +16,6 @@ from dataclasses import dataclass, replace
 from sdwatch.lane.call_warnings import findings_of_start, leaks_found
 from sdwatch.lane.context import LaneContext
 from sdwatch.lane.inventory import Inventory
-from sdwatch.lane.orphan import end_orphan
 from sdwatch.lane.printed import PrintedLines
 from sdwatch.lane.self_test import ProcessEnded, SelfTest, SelfTestSettings
 from sdwatch.policy.failure.hold_reason import HoldReason, no_answer, seen_by_probe
@@ -145,6 +144,8 @@ class WebUIEffects:
         context, config = self._context, self._config
         if context.client.dialect is Dialect.PROMPTS:
             return True
+        from sdwatch.lane.orphan import end_orphan  # only what an earlier monitor left needs it
+
         return end_orphan(
             context.client,
             context.clock,

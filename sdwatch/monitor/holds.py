@@ -8,8 +8,7 @@ from dataclasses import replace
 from sdwatch.lane.lane import Lane
 from sdwatch.policy.failure.hold_reason import Held, HoldCode, HoldReason, NoCall, no_room
 from sdwatch.policy.failure.lasting import LastingStates
-from sdwatch.policy.report.hold_text import config_edited
-from sdwatch.policy.report.notice import Notice, Topic
+from sdwatch.policy.report.notice import Notice, Topic, config_edited
 from sdwatch.spool.folders import Spool
 from sdwatch.spool.hold_note import HoldNote
 from sdwatch.system.clock import Clock, iso

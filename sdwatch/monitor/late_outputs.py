@@ -5,15 +5,14 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from sdwatch.config import Config
 from sdwatch.policy.failure.lasting import LastingStates
 from sdwatch.policy.job.outputs.result import OutputWish
-from sdwatch.spool import outputs
 from sdwatch.spool.folders import Spool
-from sdwatch.spool.outputs import Outputs, OutputSettings, OutputsRefusedError
+from sdwatch.spool.outputs_to_make import OutputSettings, OutputsRefusedError, waiting
 from sdwatch.stages.settings import RunSettings
 from sdwatch.system import disk
 from sdwatch.system.clock import Clock
@@ -57,22 +56,28 @@ class LateOutputs:
         """Make what is left, oldest run first, until the folder refuses."""
         now = self._clock.monotonic()
         try:
-            left = outputs.waiting(self._spool)
+            left = waiting(self._spool)
         except OSError:
             return  # the share is gone for the moment, and everybody says so
         try:
-            for run_id in left:
-                if self._stopping.is_set():
-                    return
-                made = Outputs(self._folder, self._spool.root)
-                if outputs.make_late(self._spool, run_id, made, self._clock):
-                    self._report(f"{run_id}: its outputs are all there now")
+            if left:
+                self._make(left)
         except OutputsRefusedError as refused:
             self._note_waiting(str(refused), now)
         except OSError as error:
             self._note_waiting(disk.in_words(error), now)
         else:
             self._refused.is_over("", now)
+
+    def _make(self, left: Iterable[str]) -> None:
+        from sdwatch.spool.outputs import Outputs, make_late
+
+        for run_id in left:
+            if self._stopping.is_set():
+                return
+            made = Outputs(self._folder, self._spool.root)
+            if make_late(self._spool, run_id, made, self._clock):
+                self._report(f"{run_id}: its outputs are all there now")
 
     def _note_waiting(self, why: str, now: float) -> None:
         if line := self._refused.persists("", why, why, now):

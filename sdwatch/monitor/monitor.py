@@ -37,8 +37,7 @@ from sdwatch.policy.failure.hold_reason import NoCall
 from sdwatch.policy.failure.ledger import LeftCall
 from sdwatch.policy.job.calls.call_sizes import KnownSizes
 from sdwatch.policy.privacy.printable import counted
-from sdwatch.policy.report.hold_text import config_edited
-from sdwatch.policy.report.notice import Notice
+from sdwatch.policy.report.notice import Notice, config_edited
 from sdwatch.spool import after_death, takeover
 from sdwatch.spool.earlier_texts import earlier_texts
 from sdwatch.spool.folders import Spool

@@ -14,10 +14,8 @@ from typing import Any
 
 from sdwatch.policy.queue.control import CANCEL
 from sdwatch.policy.report.envelope import ErrorEnvelope
-from sdwatch.policy.report.why import About
 from sdwatch.spool import cancel_marker
 from sdwatch.spool.arrival import Arrival
-from sdwatch.spool.diagnostics import write_explanation
 from sdwatch.spool.fingerprint import digest
 from sdwatch.spool.folders import Spool
 from sdwatch.spool.run import (
@@ -142,31 +140,14 @@ def _complete(
     webui: Mapping[str, Any],
 ) -> None:
     if envelope is not None:
-        write_explanation(
-            run.folder,
-            envelope,
-            _about(run, spool),
-            records=run.records,
-            webui=webui,
-            written_by=run.ledger.evidence,
-        )
+        from sdwatch.spool.explanation import explain  # in most nights few runs fail
+
+        explain(run, spool, envelope, webui)
     make_thumbnails(run.folder, run.ledger)
     run.write_manifest(outcome, webui)
     run.sweep()
     disk.sync_folder(run.folder)
     run.record("ended", outcome=outcome)
-
-
-def _about(run: Run, spool: Spool) -> About:
-    calls = run.ledger.calls.values()
-    return About(
-        run_id=run.run_id,
-        source=run.source,
-        images=[image.name for call in calls for image in call.pictures],
-        at=run.now(),
-        sent=any(call.sent for call in calls),
-        option=spool.option,
-    )
 
 
 def move_out(folder: Path, spool: Spool, outcome: str) -> Path:

@@ -20,8 +20,8 @@ from PIL import ImageDraw, ImageFont, features
 from sdwatch.errors import SpoolError
 from sdwatch.policy.job.outputs.picture import BROKEN
 from sdwatch.policy.job.points.contact_sheet import MARGIN, Label, Page
+from sdwatch.policy.queue.run_names import IMAGES
 from sdwatch.spool.inside import open_plain
-from sdwatch.spool.made_files import IMAGES
 from sdwatch.spool.run import Run
 from sdwatch.spool.thumbnails import shrunk
 from sdwatch.system import disk

@@ -1,6 +1,6 @@
-"""Write the evidence of a failure, and its explanation for people, into a run's folder.
+"""Write the evidence of a failure into a run's folder, and read it.
 
-They never have prompts, images or secrets: the payload is sanitised, and every text of it is
+It never has prompts, images or secrets: the payload is sanitised, and every text of it is
 replaced wherever it appears.
 """
 
@@ -8,23 +8,16 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from sdwatch.errors import SpoolError
-from sdwatch.policy.failure.error_lines import lines_that_matter, uncut, without_headings
-from sdwatch.policy.failure.tracebacks import names_exception
 from sdwatch.policy.privacy.printable import mark
 from sdwatch.policy.privacy.redaction import MOST_AT_ONCE, Redactor
 from sdwatch.policy.privacy.sanitise import sanitise
-from sdwatch.policy.report.decisions import decisions_in
-from sdwatch.policy.report.envelope import ErrorEnvelope, with_attempts
-from sdwatch.policy.report.why import About, Evidence, Shown, why_text
 from sdwatch.spool.inside import open_plain
 from sdwatch.system import disk
-from sdwatch.system.versions import versions
 
 PAYLOAD = "stage_failure_payload.json"
 TAIL = "webui_tail.log"
@@ -58,17 +51,17 @@ def write_evidence(
     the same number. Raises OSError.
     """
     number = 1
-    while number < MOST_SETS and disk.exists(run_dir / _numbered(PAYLOAD, number)):
+    while number < MOST_SETS and disk.exists(run_dir / numbered(PAYLOAD, number)):
         number += 1
     text = "".join(f"===== {stream} =====\n{tail[stream].rstrip()}\n\n" for stream in tail)
     text = _bounded(disk.encoded(text), MOST_AT_ONCE).decode()
     files = {
-        _numbered(PAYLOAD, number): _as_json(sanitise(payload)),
-        _numbered(TAIL, number): _bounded(disk.encoded(redactor.redact(text))),
+        numbered(PAYLOAD, number): _as_json(sanitise(payload)),
+        numbered(TAIL, number): _bounded(disk.encoded(redactor.redact(text))),
     }
     if host_snapshot:
         free = {**host_snapshot.get("disk_free", {}), "spool": disk.free_bytes(run_dir)}
-        files[_numbered(HOST_SNAPSHOT, number)] = _as_json({**host_snapshot, "disk_free": free})
+        files[numbered(HOST_SNAPSHOT, number)] = _as_json({**host_snapshot, "disk_free": free})
     for name in reversed(files):  # the payload, by which the sets are counted, last
         disk.write(run_dir / name, files[name])
     disk.sync_folder(run_dir)
@@ -90,86 +83,18 @@ def _bounded(data: bytes, most: int = MOST_BYTES) -> bytes:
     return note.join(part.decode("utf-8", "ignore").encode() for part in text)
 
 
-def _numbered(name: str, number: int) -> str:
+def numbered(name: str, number: int) -> str:
+    """Return the name of an evidence file in a set."""
     stem, _, extension = name.rpartition(".")
     return name if number == 1 else f"{stem}.{number}.{extension}"
 
 
 def evidence_files(run_dir: Path) -> list[str]:
     """Return the names of the evidence files in a run's folder, the oldest failure first."""
-    numbered = (
-        _numbered(n, i) for i in range(1, MOST_SETS + 1) for n in (PAYLOAD, TAIL, HOST_SNAPSHOT)
+    names = (
+        numbered(n, i) for i in range(1, MOST_SETS + 1) for n in (PAYLOAD, TAIL, HOST_SNAPSHOT)
     )
-    return [name for name in numbered if disk.is_file(run_dir / name)]
-
-
-def write_explanation(
-    run_dir: Path,
-    envelope: ErrorEnvelope,
-    about: About,
-    *,
-    records: Sequence[Mapping[str, Any]] = (),
-    webui: Mapping[str, Any] | None = None,
-    written_by: Mapping[str, str] | None = None,
-) -> None:
-    """Write WHY.txt and error.json. `records`: the run's journal, for what the gate decided;
-    `webui`: the one that it ran on; `written_by`: the evidence in its journal, each file with its
-    call. A death may have kept files from the journal. Raises OSError."""
-    there = evidence_files(run_dir)
-    files = [*there, *(name for name in envelope.evidence if name not in there)]
-    envelope = replace(with_attempts(envelope, records), evidence=tuple(files))
-    written = envelope.as_json() | {
-        "decisions": decisions_in(records),
-        "versions": versions(),
-        "webui": dict(webui or {}),
-    }
-    disk.write_json(run_dir / ENVELOPE, written)
-    number = _set_of(envelope.call, files, written_by or {})
-    text = why_text(envelope, about, _evidence_in(run_dir, files, number, envelope))
-    disk.write(run_dir / WHY, disk.encoded(text))
-
-
-def _set_of(call: str, files: Sequence[str], written_by: Mapping[str, str]) -> int:
-    """Return the number of the newest set of evidence that is of this call, or may be, or (for no
-    call) is there; 0 for none."""
-    tails = {n: _numbered(TAIL, n) for n in range(1, MOST_SETS + 1)}
-    writers = {n: written_by.get(tail, "") for n, tail in tails.items() if tail in files}
-    if call:
-        own = [n for n, writer in writers.items() if writer == call]
-        return max(own or [n for n, writer in writers.items() if not writer], default=0)
-    return max(writers, default=0)
-
-
-def _evidence_in(
-    run_dir: Path, files: Sequence[str], number: int, envelope: ErrorEnvelope
-) -> Evidence:
-    """Return what WHY.txt shows of a set; what cannot be read is left out. The tail may have what
-    the WebUI printed for other calls: its lines are used only if those of this call are not
-    known."""
-    if not number:
-        return Evidence(files=files)
-    tail = _numbered(TAIL, number)
-    printed = read_evidence(run_dir, tail).decode("utf-8", "replace")
-    own = envelope.attempts[-1].lines if envelope.attempts else None
-    return Evidence(
-        payload=read_json(run_dir, _numbered(PAYLOAD, number)),
-        host_snapshot=read_json(run_dir, _numbered(HOST_SNAPSHOT, number)),
-        lines=lines_that_matter(printed) if own is None else own,
-        tail_name=tail,
-        shows=_shown(printed, own),
-        files=files,
-    )
-
-
-def _shown(printed: str, own: Sequence[str] | None) -> Shown:
-    """Return what of a call's `own` lines the tail has. Without known lines no exception can be
-    attributed to the call."""
-    lines = without_headings(printed)
-    if not lines:
-        return Shown.NOTHING
-    raised = [uncut(line) for line in own or () if names_exception(line)]
-    has_it = any(line.startswith(each) for each in raised for line in lines)
-    return Shown.EXCEPTION if has_it else Shown.LINES
+    return [name for name in names if disk.is_file(run_dir / name)]
 
 
 def read_json(run_dir: Path, name: str, most: int = 2 * MOST_BYTES) -> dict[str, Any]:

@@ -11,10 +11,9 @@ from pathlib import Path
 from sdwatch import system
 from sdwatch.errors import SpoolError
 from sdwatch.policy.queue.control import frees_gpu, is_hold, is_stop
-from sdwatch.policy.queue.run_names import LONGEST_IMAGE, LONGEST_RUN_ID
+from sdwatch.policy.queue.run_names import IMAGES, LONGEST_IMAGE, LONGEST_RUN_ID
 from sdwatch.policy.report.command import config_option
 from sdwatch.spool.inside import open_plain
-from sdwatch.spool.made_files import IMAGES
 from sdwatch.system import EntryKind, disk, links
 
 _LONGEST_HOLD = 10_000  # bytes that are read of a hold file

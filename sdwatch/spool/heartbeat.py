@@ -218,7 +218,7 @@ _Kind = Annotated[str, AfterValidator(kind_named)]
 
 
 class _Strict(BaseModel):
-    model_config = ConfigDict(strict=True)
+    model_config = ConfigDict(strict=True, defer_build=True)  # all are parts of _Beat
 
 
 class _Progress(_Strict):
@@ -294,7 +294,7 @@ class _Failing(_Strict):
     since: str = ""
 
 
-class _Beat(_Strict):
+class _Beat(_Strict, defer_build=False):
     worker: str
     host: str = ""
     pid: _Pid = 0

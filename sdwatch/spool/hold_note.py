@@ -10,10 +10,12 @@ from __future__ import annotations
 
 from contextlib import suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from sdwatch.policy.failure.hold_reason import Held
-from sdwatch.policy.report.hold_text import hold_text
 from sdwatch.system import disk
+
+if TYPE_CHECKING:
+    from sdwatch.policy.failure.hold_reason import Held
 
 _PREFIX = "HOLD-"
 
@@ -37,6 +39,8 @@ class HoldNote:
             return
         with suppress(OSError):
             if held is not None:
+                from sdwatch.policy.report.hold_text import hold_text  # few lanes are ever on hold
+
                 text = hold_text(self._name, held, self._option, ended=ended, edited=edited)
                 disk.write(self._path, disk.encoded(text))
             else:

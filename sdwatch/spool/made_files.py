@@ -18,11 +18,10 @@ from sdwatch.policy.job.calls.payload import Call
 from sdwatch.policy.job.outputs.picture import PictureData, opened
 from sdwatch.policy.job.stage.stage_kinds import STAGES
 from sdwatch.policy.queue import run_names
+from sdwatch.policy.queue.run_names import FILES, IMAGES
 from sdwatch.system import EntryKind, disk, renames
 from sdwatch.system.reading import pieces_of
 
-IMAGES = "images"
-FILES = "files"
 UNRECORDED = "unrecorded"
 
 _FORMATS = {"PNG": "png", "JPEG": "jpg", "WEBP": "webp"}

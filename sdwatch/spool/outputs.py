@@ -24,44 +24,21 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from sdwatch.errors import SpoolError
-from sdwatch.policy.failure.ledger import Image, OtherFile
+from sdwatch.policy.failure.ledger import Image
 from sdwatch.policy.job.outputs.converted import converted
 from sdwatch.policy.job.outputs.output_names import FreeNames, is_inside, output_name
 from sdwatch.policy.job.outputs.picture import NoPictureError
-from sdwatch.policy.job.outputs.result import Format, OutputWish
+from sdwatch.policy.job.outputs.result import Format
+from sdwatch.policy.queue.run_names import FILES, IMAGES
 from sdwatch.spool.folders import Spool
 from sdwatch.spool.inside import MAX_PICTURE_BYTES, open_plain
-from sdwatch.spool.made_files import FILES, IMAGES
+from sdwatch.spool.outputs_to_make import WAITING, OutputsRefusedError, ResultPicture
 from sdwatch.spool.run import Run
 from sdwatch.system import disk, links, new_files
 from sdwatch.system.clock import Clock
 from sdwatch.system.reading import pieces_of, read_at_most
 
-WAITING = ".outputs"
-"""Ending of a file in working/ with the name of a run whose outputs are still to be made."""
-
 _AT_ONCE = 8  # pictures whose names are recorded together; they are in memory if converted
-
-
-@dataclass(frozen=True)
-class OutputSettings:
-    """Where outputs are made, and how where a job says nothing about it."""
-
-    folder: Path
-    default: OutputWish = OutputWish("")  # noqa: RUF009 - it is frozen
-
-
-@dataclass(frozen=True, slots=True)
-class ResultPicture:
-    """A picture of a run's result, or another file. `point`: 0 where there is only one;
-    `stage_name`: the id of its stage, or its kind; `seed`: the one that it was made with, or of an
-    enlarged picture the one of the picture that it was made from; None if nobody knows."""
-
-    image: Image | OtherFile
-    point: int
-    stage: int
-    stage_name: str
-    seed: int | None
 
 
 @dataclass(frozen=True)
@@ -71,10 +48,6 @@ class WantedOutput:
 
     image: str
     name: str
-
-
-class OutputsRefusedError(SpoolError):
-    """The folder of the outputs refuses. The text has no name of a file, which may be a prompt."""
 
 
 def wanted_outputs(
@@ -312,12 +285,6 @@ def note_refusal(
     disk.touch(spool.working / f"{run.run_id}{WAITING}")
     disk.sync_folder(spool.working)
     run.record("outputs_refused", why=why, rest=rest, format=format)
-
-
-def waiting(spool: Spool) -> list[str]:
-    """Return the ids of the runs whose outputs are still to be made. Raises OSError."""
-    names = (entry.name for entry in disk.entries(spool.working))
-    return sorted(name.removesuffix(WAITING) for name in names if name.endswith(WAITING))
 
 
 def make_late(spool: Spool, run_id: str, outputs: Outputs, clock: Clock) -> bool:

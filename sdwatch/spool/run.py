@@ -27,12 +27,13 @@ from sdwatch.policy.job.outputs.picture import MOST_PIXELS, PictureData
 from sdwatch.policy.job.stage.confinement import JobRules
 from sdwatch.policy.queue import run_names
 from sdwatch.policy.queue.control import is_cancel
+from sdwatch.policy.queue.run_names import FILES, IMAGES
 from sdwatch.spool import made_files
 from sdwatch.spool.fingerprint import digest, fingerprint_of, folder_files
 from sdwatch.spool.inside import read_picture, size_of_picture
 from sdwatch.spool.job_file import job_file_in, read_beside, read_bounded, unreadable
 from sdwatch.spool.journal import each_call, journal_records
-from sdwatch.spool.made_files import FILES, IMAGES, SavedData
+from sdwatch.spool.made_files import SavedData
 from sdwatch.spool.manifest import outputs_of, read_about, write_manifest
 from sdwatch.spool.outside import OutsideFiles, UsedFiles, keep_used
 from sdwatch.spool.thumbnails import sweep_thumbnails

@@ -16,11 +16,11 @@ from sdwatch.policy.job.calls.payload import point_of
 from sdwatch.policy.page.night import HOURS, EndedRun, Loss, losses_in
 from sdwatch.policy.page.overview import EndedCard, Thumbnail
 from sdwatch.policy.page.times import wall_of
+from sdwatch.policy.queue.run_names import FILES, IMAGES
 from sdwatch.spool.call_history import MOST_CALLS, timed_calls
 from sdwatch.spool.diagnostics import ENVELOPE, WHY
 from sdwatch.spool.failed_points import envelope_of, failed_points_in, first_line
 from sdwatch.spool.journal import record_in
-from sdwatch.spool.made_files import FILES, IMAGES
 from sdwatch.spool.manifest import MANIFEST
 from sdwatch.spool.run import JOURNAL, Run
 from sdwatch.spool.thumbnails import THUMBNAILS, thumbnail_name

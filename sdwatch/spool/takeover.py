@@ -20,7 +20,7 @@ from sdwatch.errors import SpoolError
 from sdwatch.policy.naming import nearest
 from sdwatch.spool.folders import Spool
 from sdwatch.spool.heartbeat import refuse_second_monitor
-from sdwatch.spool.outputs import WAITING
+from sdwatch.spool.outputs_to_make import WAITING
 from sdwatch.spool.run import JOURNAL
 from sdwatch.system import disk, renames
 from sdwatch.system.clock import Clock, iso

@@ -9,7 +9,6 @@ from sdwatch.errors import SdwatchError, WebUINoResultError
 from sdwatch.policy.failure.ledger import CallLedger
 from sdwatch.policy.failure.recovery import SENT_AT_MOST
 from sdwatch.policy.report.envelope import ErrorEnvelope, died_here_envelope
-from sdwatch.policy.report.given_up import sent_too_often
 
 
 class Ending(StrEnum):
@@ -58,6 +57,8 @@ def call_failed(envelope: ErrorEnvelope, call_id: str, call: CallLedger) -> Call
         if call.was_cut_off_too_often:
             envelope = replace(died_here_envelope(call_id), evidence=envelope.evidence)
         else:
+            from sdwatch.policy.report.given_up import sent_too_often
+
             *_, before, _ = envelope.attempts
             envelope = sent_too_often(envelope, SENT_AT_MOST, before)
     return CallFailedError(envelope)

@@ -7,7 +7,7 @@ import base64
 import io
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sdwatch.errors import Problem, SpoolError
 from sdwatch.policy.failure.ledger import Image
@@ -16,7 +16,6 @@ from sdwatch.policy.job.job import Stage
 from sdwatch.policy.job.outputs.picture import size_of
 from sdwatch.policy.job.stage.scripts import SCRIPT_FIELDS, with_images
 from sdwatch.policy.job.stage.stage_kinds import STAGES
-from sdwatch.policy.job.workflow_stage import StageWorkflow
 from sdwatch.policy.report.envelope import (
     lost_image_envelope,
     no_picture_envelope,
@@ -25,6 +24,9 @@ from sdwatch.policy.report.envelope import (
 from sdwatch.spool.inside import MAX_PICTURE_BYTES
 from sdwatch.spool.run import JOB_FILE, Run
 from sdwatch.stages.ending import CallFailedError
+
+if TYPE_CHECKING:
+    from sdwatch.policy.job.workflow_stage import StageWorkflow
 
 
 class Payloads:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sdwatch.errors import RunCancelledError
 from sdwatch.policy.failure.ledger import Image, OtherFile
@@ -16,21 +16,19 @@ from sdwatch.policy.job.calls.payload import Call
 from sdwatch.policy.job.calls.plan import last_stages, result_of
 from sdwatch.policy.job.job import Job, Stage
 from sdwatch.policy.job.outputs.result import Format, Keep
-from sdwatch.policy.job.points.contact_sheet import has_matrix, pages_of
 from sdwatch.policy.job.stage.stage_kinds import STAGES
 from sdwatch.spool.folders import Spool
-from sdwatch.spool.outputs import (
-    Outputs,
+from sdwatch.spool.outputs_to_make import (
     OutputSettings,
     OutputsRefusedError,
     ResultPicture,
-    WantedOutput,
-    note_refusal,
-    wanted_outputs,
 )
 from sdwatch.spool.run import Run
 from sdwatch.system.log_events import LogEvent, about
 from sdwatch.webui.http.run_control import RunControl
+
+if TYPE_CHECKING:
+    from sdwatch.spool.outputs import WantedOutput
 
 log = logging.getLogger("sdwatch.run")
 
@@ -118,13 +116,16 @@ def finish_result(
         return
     wish = job.outputs.or_else(settings.default.name or "", settings.default.format)
     if wish.name:
+        from sdwatch.spool.outputs import wanted_outputs
+
         wanted = wanted_outputs(run, wish.name, results.pictures)
         retry(lambda: _make_outputs(run, spool, settings.folder, wanted, wish.format, check))
 
 
 def _make_sheets(run: Run, job: Job, results: Results, check: Callable[[], None]) -> None:
-    if not has_matrix(job.points):
+    if not job.points.have_matrix:
         return  # without a list of its pictures: there may be ten thousand
+    from sdwatch.policy.job.points.contact_sheet import pages_of
     from sdwatch.spool.contact_sheets import make_sheets
 
     images = [each for each in results.pictures if isinstance(each.image, Image)]
@@ -144,6 +145,8 @@ def _make_outputs(
     format: Format | None,
     check: Callable[[], None],
 ) -> None:
+    from sdwatch.spool.outputs import Outputs, note_refusal
+
     try:
         Outputs(folder, spool.root).make(run, wanted, format, check)
     except OutputsRefusedError as error:

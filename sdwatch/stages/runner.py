@@ -11,7 +11,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from sdwatch.errors import (
     FileProblems,
@@ -61,12 +61,13 @@ from sdwatch.stages.payloads import Payloads, names_of
 from sdwatch.stages.reading import JobReading
 from sdwatch.stages.results import Results, finish_result
 from sdwatch.stages.settings import RunSettings
-from sdwatch.stages.without_recovery import PlainClient, WithoutRecovery
 from sdwatch.system.clock import Clock
 from sdwatch.system.log_events import LogEvent, about
 from sdwatch.webui.http.call import Outcome
-from sdwatch.webui.http.checked_reply import ReplyChecks
 from sdwatch.webui.http.run_control import RunControl
+
+if TYPE_CHECKING:
+    from sdwatch.stages.without_recovery import PlainClient
 
 log = logging.getLogger("sdwatch.run")
 
@@ -96,6 +97,18 @@ class RecoveringClient(Protocol):
     ) -> Outcome: ...
 
 
+def _recovering(
+    webui: RecoveringClient | PlainClient, recorder: RunRecorder, settings: RunSettings
+) -> RecoveringClient:
+    """Return the crash-aware call, or, of a plain client, what makes each call once."""
+    if isinstance(webui, RecoveringClient):
+        return webui
+    from sdwatch.stages.without_recovery import WithoutRecovery
+    from sdwatch.webui.http.checked_reply import ReplyChecks
+
+    return WithoutRecovery(webui, recorder, ReplyChecks(settings.checks))
+
+
 class StageRunner:
     """Runs one claimed job against `webui`, which is crash-aware or a plain client.
 
@@ -119,11 +132,7 @@ class StageRunner:
         self.why = ""  # it failed
         self.publishing = False
         self._run = run
-        self._webui = (
-            webui
-            if isinstance(webui, RecoveringClient)
-            else WithoutRecovery(webui, recorder, ReplyChecks(settings.checks))
-        )
+        self._webui = _recovering(webui, recorder, settings)
         self._recorder = recorder
         self._clock = clock
         self._rules = settings.rules

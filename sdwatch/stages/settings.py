@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from sdwatch.policy.failure.check_levels import LEVELS, Level
 from sdwatch.policy.job.stage.confinement import JobRules
-from sdwatch.spool.outputs import OutputSettings
+from sdwatch.spool.outputs_to_make import OutputSettings
 
 
 @dataclass(frozen=True)

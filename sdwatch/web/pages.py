@@ -10,7 +10,7 @@ from pathlib import PurePosixPath
 from sdwatch.policy.job.files.near_miss import JOB_EXTENSIONS, PICTURE_EXTENSIONS
 from sdwatch.policy.page.buttons import Forms
 from sdwatch.policy.page.markup import Markup, element, join, link_to, name_of, prose
-from sdwatch.spool.made_files import IMAGES
+from sdwatch.policy.queue.run_names import IMAGES
 from sdwatch.spool.thumbnails import THUMBNAILS, thumbnail_name
 from sdwatch.spool.webui_names import WebUINames
 

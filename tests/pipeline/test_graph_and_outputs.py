@@ -17,7 +17,8 @@ from PIL import Image
 
 from sdwatch.policy.job.outputs.result import Format, OutputWish
 from sdwatch.spool.archive import move_out
-from sdwatch.spool.outputs import Outputs, OutputSettings, make_late, waiting
+from sdwatch.spool.outputs import Outputs, make_late
+from sdwatch.spool.outputs_to_make import OutputSettings, waiting
 from sdwatch.spool.run import Run
 from sdwatch.stages.ending import Ending
 from sdwatch.system import failpoints, links, new_files

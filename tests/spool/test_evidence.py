@@ -16,10 +16,10 @@ from sdwatch.spool import diagnostics
 from sdwatch.spool.diagnostics import (
     MOST_BYTES,
     MOST_SETS,
-    _shown,
     evidence_files,
     write_evidence,
 )
+from sdwatch.spool.explanation import _shown
 from sdwatch.spool.recorder import LASTS, Faults, RunRecorder
 from sdwatch.spool.run import Run
 from sdwatch.webui.http.api import WebUIAPI

@@ -9,7 +9,8 @@ from sdwatch.policy.failure.facts import Blamed, Diagnosis
 from sdwatch.policy.privacy.redaction import Redactor
 from sdwatch.policy.report.envelope import ErrorEnvelope
 from sdwatch.policy.report.why import About
-from sdwatch.spool.diagnostics import MOST_SETS, write_evidence, write_explanation
+from sdwatch.spool.diagnostics import MOST_SETS, write_evidence
+from sdwatch.spool.explanation import write_explanation
 from sdwatch.spool.recorder import RunRecorder
 from sdwatch.spool.run import Run
 from sdwatch.system.clock import SystemClock

@@ -11,11 +11,14 @@ from pathlib import Path
 from sdwatch import system
 from sdwatch.config import Config
 from sdwatch.config_file import default_config_text, load_config, parse_config
+from sdwatch.policy.kinds.table import OFFERED
 from sdwatch.policy.privacy.printable import printable
 from sdwatch.spool.folders import Spool
 
 CONFIG = "sdwatch.yaml"
 DEFAULT_SPOOL = "sdwatch-spool"
+FOR_YOUR_OWN = f"sdwatch init DIR --webui {'|'.join(kind.name for kind in OFFERED)}"
+"""The command for people who have seen the simulator."""
 _LOOKED_FOR = (Path(CONFIG), Path("config", CONFIG))
 _FOLDERS = ("inbox", "working", "failed")
 

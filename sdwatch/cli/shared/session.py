@@ -5,15 +5,17 @@ from __future__ import annotations
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sdwatch.cli.shared.log_files import set_up_logging
 from sdwatch.cli.shared.plain_lines import PlainShow
 from sdwatch.config import Config
 from sdwatch.monitor.monitor import Monitor
 from sdwatch.monitor.once import Result
-from sdwatch.monitor.work import Partner
 from sdwatch.system.state_folder import StateFolder
+
+if TYPE_CHECKING:
+    from sdwatch.monitor.work import Partner
 
 
 @dataclass

@@ -34,7 +34,7 @@ from sdwatch.policy.failure.tracebacks import Traceback, is_generic, may_follow,
 from sdwatch.policy.job.stage.stage_kinds import PROMPTS
 from sdwatch.policy.kinds.kind import Kind
 from sdwatch.policy.kinds.unknown import UNKNOWN
-from sdwatch.policy.workflow.workflow_call import WORKFLOW
+from sdwatch.policy.workflow import WORKFLOW
 
 __all__ = [
     "Diagnosis",

@@ -10,9 +10,9 @@ import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from dataclasses import field as dataclass_field
-from functools import partial
+from functools import cached_property, partial
 from itertools import islice
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sdwatch.errors import FileProblems, JobError, Problem
 from sdwatch.policy.job.conduct import Conduct, conduct_of
@@ -41,21 +41,12 @@ from sdwatch.policy.job.stage.scripts import (
 )
 from sdwatch.policy.job.stage.stage_kinds import IMAGE_FIELDS, PROMPTS
 from sdwatch.policy.job.text import document
-from sdwatch.policy.job.text.document import (
-    Node,
-    Scalar,
-    Sequence,
-    open_end,
-    parse_document,
-    text_of,
-    unfinished_at,
-    unique,
-    written_wrong,
-)
+from sdwatch.policy.job.text.document import Node, Scalar, Sequence, unique
 from sdwatch.policy.job.text.typed_values import Written, found, read_model, readable
-from sdwatch.policy.job.workflow_reach import reaching
-from sdwatch.policy.job.workflow_stage import StageWorkflow, WorkflowReader
 from sdwatch.policy.job.written_stages import Header, StageForms
+
+if TYPE_CHECKING:
+    from sdwatch.policy.job.workflow_stage import StageWorkflow, WorkflowReader
 
 _MOST_SAMPLES = 200
 _MOST_PROBLEMS = 100
@@ -167,7 +158,7 @@ def parse_job(
     Raises JobError with every problem."""
     infotext = infotext_in(data)
     try:
-        root = infotext.root if infotext else parse_document(data, file)
+        root = infotext.root if infotext else document.parse_document(data, file)
     except FileProblems as error:
         raise JobError(file, readable(error.problems)) from None
     files = JobFiles(images, read, folder, outside)
@@ -177,10 +168,10 @@ def parse_job(
         reader.warnings.append(Problem(infotext.line, 1, left_out))
     job = reader.job(root, default_name)
     if reader.problems:
-        if not infotext and (why := written_wrong(text_of(data))):
+        if not infotext and (why := document.written_wrong(document.text_of(data))):
             reader.problems.append(why)
-        at_end = open_end(root, data)
-        problems = reader.sources.all_located(unfinished_at(at_end, reader.problems))
+        at_end = document.open_end(root, data)
+        problems = reader.sources.all_located(document.unfinished_at(at_end, reader.problems))
         raise JobError(file, readable(problems))
     return job
 
@@ -199,7 +190,13 @@ class _JobReader:
         self.ids = StageIds()
         self.numbers: dict[tuple[int, int], int] = {}  # of stages, by the place of their key
         self.sources = Sources()
-        self.workflows = WorkflowReader(files, self.sources, self.named.update, self.report)
+
+    @cached_property
+    def workflows(self) -> WorkflowReader:
+        """Reads the workflows of ComfyUI that the job names, each once; most jobs have none."""
+        from sdwatch.policy.job.workflow_stage import WorkflowReader
+
+        return WorkflowReader(self.files, self.sources, self.named.update, self.report)
 
     def job(self, root: Node, default_name: str) -> Job:
         if not isinstance(root, document.Mapping):
@@ -333,6 +330,8 @@ class _JobReader:
         self, part: Part, links: Links, fields: dict[str, Any], *, follows: bool
     ) -> StageWorkflow | None:
         """Read the workflow of a stage. `follows`: there is one before it."""
+        from sdwatch.policy.job.workflow_reach import reaching
+
         workflow = self.workflows.read(part, links, fields, follows=follows)
         if workflow is not None:
             fields |= workflow.as_set

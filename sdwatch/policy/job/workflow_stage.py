@@ -36,7 +36,7 @@ from sdwatch.policy.workflow.places import (
     places_for,
     short_place,
 )
-from sdwatch.policy.workflow.saved_files import may_save, saves_nothing
+from sdwatch.policy.workflow.saved_files import may_save, pictures_in, saves_nothing
 from sdwatch.policy.workflow.workflow import (
     Workflow,
     WorkflowError,
@@ -99,6 +99,11 @@ class StageWorkflow:
             values = {place: (seed + further) % SEEDS for place, further in self.seeds.items()}
         own = () if self.image is None else (self.image,)
         return WorkflowCall(self.workflow.with_values(values), (*self.images, *own), self.outputs)
+
+    @property
+    def pictures(self) -> int | None:
+        """Return how many pictures a call makes; None where nobody knows."""
+        return pictures_in(self.call(None))
 
     @property
     def as_set(self) -> dict[str, dict[str, Any]]:

@@ -20,6 +20,9 @@ KINDS: dict[str, Kind] = {
 """Of those whose signs fit a WebUI, the last is its kind. So a new one goes to the end: it grew out
 of another, and has routes of its own."""
 
+OFFERED = [kind for kind in KINDS.values() if kind.examples]
+"""Those that `sdwatch init` has a config for."""
+
 PLAYED = FORGE
 """The kind that the simulator plays by default."""
 

@@ -18,8 +18,6 @@ _FIRST = 8
 
 def boxes(overview: Overview) -> Markup:
     """Return the boxes, those with something wrong first, each with its WebUIs."""
-    if not overview.boxes and not overview.broker_down:
-        return Markup()
     ranked = sorted(overview.boxes, key=lambda box: (_state(box).tone is not Tone.BAD, box.name))
     down = ""
     if overview.broker_down:

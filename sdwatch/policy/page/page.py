@@ -9,14 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from sdwatch.policy.page import box_sections, ended_sections, sections
+from sdwatch.policy.page import ended_sections, sections
 from sdwatch.policy.page.buttons import Forms
 from sdwatch.policy.page.headline import headline
 from sdwatch.policy.page.markup import Markup, element, join, prose
 from sdwatch.policy.page.overview import Overview, Presence
 from sdwatch.policy.page.times import clock_time, iso, zone
 from sdwatch.policy.privacy.printable import counted
-from sdwatch.policy.report.hold_text import config_edited
+from sdwatch.policy.report.notice import config_edited
 
 _OLD_AFTER = 3.0
 """A page that is so many times as old as `again_in` is no longer replaced."""
@@ -97,6 +97,14 @@ def _title(overview: Overview) -> str:
     return f"{headline(overview).word}{waiting} · sdwatch"
 
 
+def _boxes(overview: Overview) -> Markup:
+    if not overview.boxes and not overview.broker_down:
+        return Markup()
+    from sdwatch.policy.page.box_sections import boxes  # only a dispatcher has them
+
+    return boxes(overview)
+
+
 def main(overview: Overview, *, live: bool = False, token: str = "") -> Markup:
     """Return what is between the page's <main> tags, which the live page replaces. With `live` and
     a `token` it has forms, each with `token` as a hidden input."""
@@ -117,7 +125,7 @@ def main(overview: Overview, *, live: bool = False, token: str = "") -> Markup:
                 "div",
                 sections.active(overview, forms),
                 sections.lanes(overview),
-                box_sections.boxes(overview),
+                _boxes(overview),
                 failed if is_beside else "",
                 class_="column",
             ),

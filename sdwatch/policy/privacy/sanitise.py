@@ -13,15 +13,17 @@ import re
 import struct
 import warnings
 from collections.abc import Iterator, Mapping
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from PIL import Image
 
 from sdwatch.policy.job.stage.scripts import IMAGE_DATA
 from sdwatch.policy.job.stage.stage_kinds import IMAGE_FIELDS
 from sdwatch.policy.privacy.common_words import is_common
-from sdwatch.policy.workflow.workflow import Node, WorkflowError, workflow_of
-from sdwatch.policy.workflow.workflow_call import WORKFLOW
+from sdwatch.policy.workflow import WORKFLOW
+
+if TYPE_CHECKING:
+    from sdwatch.policy.workflow.workflow import Node
 
 Kind = Literal["name", "image", "secret", "text"]
 
@@ -146,6 +148,8 @@ def _clean_field(key: str, value: Any) -> Any:
 
 def _nodes_in(value: Any) -> list[Node] | None:
     """Return the nodes of a workflow that a payload carries, None for anything else."""
+    from sdwatch.policy.workflow.workflow import WorkflowError, workflow_of  # few payloads have one
+
     try:
         return list(workflow_of(value["nodes"]).nodes.values())
     except (WorkflowError, KeyError, TypeError, AttributeError):

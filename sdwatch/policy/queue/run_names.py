@@ -1,4 +1,4 @@
-"""The names of runs and of their images. Pure.
+"""The names of runs, of their images and of the folders for these. Pure.
 
 A run id is `20261123-065243.123-ärger-im-büro-3f2a`: the time in UTC, the job's name as a slug, and
 four random digits. An image of it is `20261123-065243-ärger-im-büro-3f2a_1-txt2img_001-01.png`:
@@ -13,6 +13,10 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Iterable, Iterator
+
+IMAGES = "images"
+FILES = "files"
+"""The folders of a run for what it made."""
 
 LONG = 40
 """UTF-16 units of the slug in a run's id; what Windows counts."""

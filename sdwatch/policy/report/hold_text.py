@@ -9,6 +9,7 @@ from sdwatch.policy.failure.hold_reason import Cure, Held, HoldCode
 from sdwatch.policy.failure.recovery import SENT_AT_MOST
 from sdwatch.policy.privacy.printable import counted, printable
 from sdwatch.policy.report.command import typed
+from sdwatch.policy.report.notice import config_edited
 from sdwatch.policy.report.why import joined, log_part
 
 _BLAMED = {
@@ -21,11 +22,6 @@ _BLAMED = {
 }
 
 _NONE_FAILS = "No job is lost, and none fails because of this"
-
-
-def config_edited(file: str) -> str:
-    """Return the notice that the config file no longer is what sdwatch works with."""
-    return f"{file} has changed since sdwatch started: restart sdwatch to apply it"
 
 
 def hold_text(

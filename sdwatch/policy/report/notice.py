@@ -37,3 +37,8 @@ class Notice:
         """Return whether it replaces an earlier notice: the same hold or warning again."""
         same = (self.topic, self.subject) == (earlier.topic, earlier.subject)
         return same and self.topic in (Topic.ON_HOLD, Topic.WARNING)
+
+
+def config_edited(file: str) -> str:
+    """Return the notice that the config file no longer is what sdwatch works with."""
+    return f"{file} has changed since sdwatch started: restart sdwatch to apply it"

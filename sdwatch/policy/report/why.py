@@ -17,7 +17,7 @@ from sdwatch.policy.job.calls.payload import DEFAULT_SCALE, hires_size
 from sdwatch.policy.privacy.printable import counted, printable, printable_text
 from sdwatch.policy.report.command import typed
 from sdwatch.policy.report.envelope import CUT_SHORT, ErrorEnvelope, FailedAttempt, Unsent
-from sdwatch.policy.workflow.workflow_call import WORKFLOW
+from sdwatch.policy.workflow import WORKFLOW
 
 
 class Shown(Enum):

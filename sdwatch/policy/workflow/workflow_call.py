@@ -6,13 +6,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from sdwatch.policy.workflow import WORKFLOW
 from sdwatch.policy.workflow.history import PromptResult
 from sdwatch.policy.workflow.node_classes import NodeClasses
 from sdwatch.policy.workflow.places import InputPlace
 from sdwatch.policy.workflow.workflow import Workflow, workflow_of
-
-WORKFLOW = "own_workflow"
-"""The key of a payload that has it."""
 
 PREFIX = "filename_prefix"
 """The input of a node that saves files which says where."""

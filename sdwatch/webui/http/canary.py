@@ -33,8 +33,6 @@ from sdwatch.policy.job.outputs.picture import (
 )
 from sdwatch.policy.job.stage.stage_kinds import TXT2IMG, WORKFLOW_STAGE
 from sdwatch.policy.lane.knowledge import Size
-from sdwatch.policy.workflow.repeated import once_more, smallest
-from sdwatch.policy.workflow.workflow_call import call_in
 from sdwatch.webui.http.call import Sent, result_of
 from sdwatch.webui.http.client import SDWebUIClient
 from sdwatch.webui.http.found import FoundClient
@@ -78,6 +76,9 @@ def plain(size: Size, checkpoint: str = "") -> SelfTestCall:
 def repeated(payload: Mapping[str, Any]) -> tuple[SelfTestCall, ...]:
     """Return the workflow of a good call once more: at its smallest, then as it was, since only
     that is known to work. `payload`: of that call."""
+    from sdwatch.policy.workflow.repeated import once_more, smallest  # only ComfyUI has workflows
+    from sdwatch.policy.workflow.workflow_call import call_in
+
     call, seed = call_in(payload), random.randint(0, MAX_SEED)
     assert call is not None
     return tuple(

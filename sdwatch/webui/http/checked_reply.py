@@ -31,7 +31,6 @@ from sdwatch.policy.failure.reply_checks import (
     findings,
     unknown_name,
 )
-from sdwatch.policy.failure.sdnext_exceptions import asserted, logged_exception
 from sdwatch.policy.job.outputs.picture import (
     NoPictureError,
     PictureData,
@@ -129,6 +128,8 @@ class ReplyChecks:
         if how is Button.SKIP or (how and log):
             words = f"somebody pressed {how} in the WebUI: there is no image"
             return WebUIInterruptedError(words, stage=error.stage, status=200)
+        from sdwatch.policy.failure.sdnext_exceptions import asserted
+
         if said := asserted(log):
             words = f"the WebUI answered 200 {_EMPTY}: {said}"
             return WebUIServerError(words, stage=error.stage, status=200, said=said)
@@ -197,6 +198,8 @@ class ReplyChecks:
 def broken_inside(stage: str, log: tuple[str, ...], came: str) -> WebUIServerError | None:
     """Return the exception in a call's log that its reply does not mention, or None. `came`: with
     what the reply came, for people."""
+    from sdwatch.policy.failure.sdnext_exceptions import logged_exception  # as it writes them
+
     if (logged := logged_exception(log)) is None:
         return None
     words = f"the WebUI answered 200 {came}: {logged.words}"

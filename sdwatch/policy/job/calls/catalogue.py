@@ -11,13 +11,15 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import PureWindowsPath
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sdwatch.policy.job.stage.stage_kinds import API, STAGES, StageKind, with_scripts
 from sdwatch.policy.kinds.kind import Kind
 from sdwatch.policy.kinds.table import kind_by_routes, kind_of_bare_404
 from sdwatch.policy.kinds.unknown import UNKNOWN
-from sdwatch.policy.workflow.node_classes import NodeClasses
+
+if TYPE_CHECKING:
+    from sdwatch.policy.workflow.node_classes import NodeClasses
 
 LISTS = (
     "sd-models", "samplers", "schedulers", "upscalers", "latent-upscale-modes", "scripts",

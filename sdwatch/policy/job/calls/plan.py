@@ -14,7 +14,6 @@ from sdwatch.policy.job.calls.payload import (
 from sdwatch.policy.job.job import Job, Stage
 from sdwatch.policy.job.outputs.result import Keep
 from sdwatch.policy.job.stage.stage_kinds import STAGES
-from sdwatch.policy.workflow.saved_files import pictures_in
 
 
 @dataclass(frozen=True)
@@ -58,7 +57,7 @@ def pictures_in_call(stage: Stage) -> int | None:
     """Return how many pictures a call of a stage makes; None where nobody knows."""
     if stage.workflow is None:
         return int(stage.fields.get("batch_size", 1))
-    return pictures_in(stage.workflow.call(None))
+    return stage.workflow.pictures
 
 
 _MOST = 10**12

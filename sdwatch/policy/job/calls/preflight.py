@@ -21,9 +21,7 @@ from sdwatch.policy.job.calls.catalogue import (
 )
 from sdwatch.policy.job.calls.name_checks import CheckReport, NameChecks
 from sdwatch.policy.job.calls.payload import own_images, taken_from
-from sdwatch.policy.job.calls.prompt_checks import warn_of_prompts
 from sdwatch.policy.job.calls.size_checks import SizeChecks
-from sdwatch.policy.job.calls.workflow_checks import check_workflow
 from sdwatch.policy.job.files.job_images import Size
 from sdwatch.policy.job.job import Job, Stage
 from sdwatch.policy.job.stage.confinement import MAX_GENERATION, JobRules
@@ -97,6 +95,8 @@ def _check_stage(report: CheckReport, stage: Stage, rules_of_jobs: JobRules) -> 
     if stages is None:
         report.skipped["fields"] = f"{report.webui} gave no /openapi.json"
     if stage.workflow is not None:
+        from sdwatch.policy.job.calls.workflow_checks import check_workflow  # ComfyUI alone runs it
+
         check_workflow(report, rules_of_jobs)
         return True
     if report.kind.dialect is Dialect.PROMPTS:
@@ -125,6 +125,8 @@ def _check_stage(report: CheckReport, stage: Stage, rules_of_jobs: JobRules) -> 
 
 def _check_without_sdapi(report: CheckReport) -> None:
     """Check what means something to other WebUIs only."""
+    from sdwatch.policy.job.calls.prompt_checks import warn_of_prompts
+
     for name in report.stage.links.payload:
         why = f"{report.webui} has no field {name}: what `payload` has is sent by /sdapi"
         report.fail(("payload", name), why)

@@ -17,7 +17,6 @@ from sdwatch.policy.job.calls.payload import (
 from sdwatch.policy.job.files.job_images import Size
 from sdwatch.policy.job.stage.stage_kinds import STAGES, Makes
 from sdwatch.policy.naming import some_of
-from sdwatch.policy.workflow.saved_files import pictures_in
 
 
 class SizeChecks:
@@ -56,7 +55,7 @@ class SizeChecks:
         if (workflow := self._report.stage.workflow) is not None:
             width, height = workflow.value("width"), workflow.value("height")
             if isinstance(width, int) and isinstance(height, int):
-                batch = pictures_in(workflow.call(None)) or 1
+                batch = workflow.pictures or 1
                 field = "width" if "width" in self._report.stage.fields else "file"
                 self.check_area(field, (width, height), batch)
         return None

@@ -57,15 +57,10 @@ class Page:
         return max(12, self.tile // 14)
 
 
-def has_matrix(points: Points) -> bool:
-    """Return whether a job may have a contact sheet."""
-    return any(isinstance(axis.rows, Grid) for axis in points.axes)
-
-
 def pages_of(points: Points, pictures: Mapping[int, Sequence[str]]) -> list[Page]:
     """Return the pages of a job's contact sheet. `pictures`: the images of each point, by its
     number. Empty for a job without a matrix, or with a single picture."""
-    if not has_matrix(points) or sum(map(len, pictures.values())) < 2:
+    if not points.have_matrix or sum(map(len, pictures.values())) < 2:
         return []
     groups = list(_groups(points.axes))
     if len(groups) < 2:

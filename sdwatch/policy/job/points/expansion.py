@@ -30,11 +30,9 @@ from sdwatch.policy.job.points.points import (
 )
 from sdwatch.policy.job.points.shown_values import may_hold_text, shown_value
 from sdwatch.policy.job.text import document
-from sdwatch.policy.job.text.csv_table import Table
 from sdwatch.policy.job.text.document import Mapping, Node, Scalar, UnreadableError
 from sdwatch.policy.job.text.editor_forms import MATRIX, MATRIX_PARTS, VARS
 from sdwatch.policy.job.text.filling import NAME
-from sdwatch.policy.job.text.prompt_lines import PromptLines
 from sdwatch.policy.job.text.text_rows import MOST_NAMES, WrongTextError, text_beside
 from sdwatch.policy.job.text.typed_values import (
     ONE_OR_MORE,
@@ -328,6 +326,9 @@ class _Reader:
 
     def prompts(self, node: Scalar) -> Iterator[Axis]:
         """Read a file of prompts: a text with a prompt in each line, or a table."""
+        from sdwatch.policy.job.text.csv_table import Table
+        from sdwatch.policy.job.text.prompt_lines import PromptLines
+
         text = self.text(node)
         if text is None:
             return

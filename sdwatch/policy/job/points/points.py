@@ -188,6 +188,11 @@ class Points:
         """Return whether the job was written as points; one of them may be left."""
         return bool(self.axes)
 
+    @property
+    def have_matrix(self) -> bool:
+        """Return whether some are the combinations of a matrix, as a contact sheet shows them."""
+        return any(isinstance(axis.rows, Grid) for axis in self.axes)
+
     def values(self, number: int) -> Values:
         """Return the values of a point."""
         values = dict(self.fixed)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 import re
+import threading
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from itertools import islice
@@ -32,6 +33,9 @@ _FREE_INTEGER = re.compile(r"[-+]?(0|[1-9][0-9]{0,17})")
 _FREE_NUMBER = re.compile(r"[-+]?(0|[1-9][0-9]*)?\.[0-9]+([eE][-+]?[0-9]+)?")
 _MOST = 100  # problems
 
+_BUILDING = threading.Lock()
+"""A model is built with its first use, and pydantic cannot do that on two threads at once."""
+
 
 class _Text(str):
     """A scalar's text, which pydantic types."""
@@ -42,8 +46,13 @@ class _Text(str):
 class Written(BaseModel):
     """A model of what people write: a field without a value is as if its line were absent."""
 
+    # Most models are only parts of others, which know how to read them; they need not be built.
     model_config = ConfigDict(
-        extra="forbid", frozen=True, hide_input_in_errors=True, allow_inf_nan=False
+        extra="forbid",
+        frozen=True,
+        hide_input_in_errors=True,
+        allow_inf_nan=False,
+        defer_build=True,
     )
 
     named_by_key: ClassVar[str] = ""
@@ -171,6 +180,8 @@ def read_model(
     each of its fields is right: a misspelt `command` is one mistake."""
     problems: list[Problem] = []
     value = _plain(root, problems)
+    with _BUILDING:
+        model.model_rebuild()
     try:
         made = model.model_validate(value, context=context)
     except ValidationError as error:
