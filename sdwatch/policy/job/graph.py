@@ -11,20 +11,19 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from sdwatch.errors import Problem
 from sdwatch.policy.job.files.job_images import (
     JobImages,
     images_in,
+    images_named,
     is_pattern,
-    matching,
-    near_image,
-    not_with_backslash,
 )
 from sdwatch.policy.job.points.template import Part
 from sdwatch.policy.job.stage.confinement import JobRules, beyond_in
 from sdwatch.policy.job.stage.fields import ID, InputFields, RouteFields
 from sdwatch.policy.job.stage.stage_kinds import STAGES
 from sdwatch.policy.job.text import document
-from sdwatch.policy.job.text.document import Node, Scalar
+from sdwatch.policy.job.text.document import MistakeError, Node, Scalar, problem_at
 from sdwatch.policy.job.text.typed_values import found
 from sdwatch.policy.naming import nearest
 
@@ -111,21 +110,21 @@ def ids_of(parts: Sequence[Part]) -> tuple[StageIds, list[tuple[Node, str]]]:
 
 
 class LinkReader:
-    """Reads how the stages of a job are linked. `fail(node, message, unfinished)`: reports a
-    mistake; `named`: gets the images of the job folder that are needed."""
+    """Reads how the stages of a job are linked. `report`: gets what is wrong; `named`: gets the
+    images of the job folder that are needed."""
 
     def __init__(
         self,
         ids: StageIds,
         images: JobImages,
         rules: JobRules,
-        fail: Callable[[Node, str, bool], None],
+        report: Callable[[Problem], None],
         named: Callable[[Sequence[str]], None],
     ) -> None:
         self._ids = ids
         self._images = images
         self._rules = rules
-        self._fail = fail
+        self._report = report
         self._named = named
 
     def read(self, part: Part, number: int, given: Mapping[str, Any]) -> Links:
@@ -136,20 +135,22 @@ class LinkReader:
         inputs: tuple[str, ...] = ()
         node = nodes.get("input")
         if isinstance(node, Scalar) and not node.is_null:
-            if part.gives(own) and not isinstance(nodes[own], document.Mapping):
-                self._fail(node, f'give "input" or "{own}", not both', False)
-            else:
+            try:
+                if part.gives(own) and not isinstance(nodes[own], document.Mapping):
+                    raise MistakeError(node, f'give "input" or "{own}", not both')
                 taken_from, inputs = self._input(node, number)
+            except MistakeError as error:
+                self._report(error.problem)
         fan_out = given.get("fan_out")
         if fan_out is False and not part.kind.takes_several:
             message = f"a stage {part.what} works on one image at a time; remove fan_out"
-            self._fail(nodes["fan_out"], message, False)
+            self._report(problem_at(nodes["fan_out"], message))
         if fan_out is None and node is not None:
             fan_out = True
         payload = nodes.get("payload")
         if isinstance(payload, document.Mapping):
             for place, why in refused(payload, self._rules):
-                self._fail(place, why, False)
+                self._report(problem_at(place, why))
         return Links(
             str(given.get("id", "")), taken_from, inputs, fan_out, dict(given.get("payload", {}))
         )
@@ -160,7 +161,7 @@ class LinkReader:
         if text in self._ids.numbers:
             other = self._ids.numbers[text]
             if other >= number:
-                self._fail(node, self._not_before(text, number), False)
+                raise MistakeError(node, self._not_before(text, number))
             return other, ()
         if is_pattern(text):
             return None, self._matching(node)
@@ -168,11 +169,9 @@ class LinkReader:
             known = [*self._ids.before(number), *images_in(self._images.names or ())]
             near = nearest(text, known) if known else "; give the stage before this one an id"
             message = f"no stage before this one has the id {found(node)}{near}"
-            self._fail(node, message, False)
-            return None, ()
+            raise MistakeError(node, message)
         if why := self._images.refusal(text):
-            self._fail(node, why, self._images.is_unfinished(text))
-            return None, ()
+            raise MistakeError(node, why, unfinished=self._images.is_unfinished(text))
         names = (self._images.actual_name(text),)
         self._named(names)
         return None, names
@@ -189,20 +188,10 @@ class LinkReader:
         return f'"{text}" is stage {later}, which comes after this one (stage {number}){others}'
 
     def _matching(self, node: Scalar) -> tuple[str, ...]:
-        if self._images.names is None:
-            message = "a single job file has no images; put it as job.yaml into a folder with them"
-            self._fail(node, message, False)
-            return ()
-        if "\\" in node.text:
-            self._fail(node, not_with_backslash(node.text), False)
-            return ()
-        names = tuple(matching(node.text, self._images.names))
+        names = tuple(images_named(node, self._images.names))
         for name in names:
             if why := self._images.refusal(name):
-                self._fail(node, why, self._images.is_unfinished(name))
-        if not names:
-            near = near_image(node.text, self._images.names)
-            self._fail(node, f"no image in the job folder fits {found(node)}{near}", True)
+                self._report(problem_at(node, why, unfinished=self._images.is_unfinished(name)))
         self._named(names)
         return names
 

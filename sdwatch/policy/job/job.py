@@ -47,6 +47,7 @@ from sdwatch.policy.job.text.document import (
     Sequence,
     open_end,
     parse_document,
+    problem_at,
     text_of,
     unfinished_at,
     unique,
@@ -438,11 +439,11 @@ class _JobReader:
                     why += f'; for the pictures of that stage write "input: {node.text}"'
                 self.fail(node, why, unfinished=self.images.is_unfinished(node.text))
 
-    def report(self, node: Node, message: str, unfinished: bool) -> None:
-        self.fail(node, message, unfinished=unfinished)
+    def report(self, problem: Problem) -> None:
+        self.problems.append(problem)
 
     def fail(self, node: Node, message: str, *, unfinished: bool = False) -> None:
-        self.problems.append(Problem(node.line, node.column, message, unfinished))
+        self.report(problem_at(node, message, unfinished=unfinished))
 
     def warn(self, node: Node, message: str) -> None:
-        self.warnings.append(Problem(node.line, node.column, message))
+        self.warnings.append(problem_at(node, message))

@@ -12,6 +12,7 @@ from typing import Any, TypeAlias
 from sdwatch.errors import SpoolError, UnfinishedError
 from sdwatch.policy.job.files.near_miss import PICTURE_EXTENSIONS
 from sdwatch.policy.job.stage.confinement import DEVICE
+from sdwatch.policy.job.text.document import MistakeError, Scalar
 from sdwatch.policy.naming import nearest, shown
 
 Size: TypeAlias = tuple[int, int]
@@ -58,7 +59,7 @@ class JobImages:
         if _URL.match(name):
             return "name a file in the job folder, not a URL or image data"
         if "\\" in name:
-            return not_with_backslash(name)
+            return _not_with_backslash(name)
         parts = PurePosixPath(name).parts
         drive = parts and len(parts[0]) == 2 and parts[0].endswith(":")
         if not parts or drive or name.startswith(("/", "~")) or ".." in parts:
@@ -76,7 +77,7 @@ class JobImages:
         if several := several_on_disk(name, self.names):
             names = " and ".join(map(shown, several))
             return f"{shown(name)} is ambiguous; it matches {names}: write the exact name"
-        return f"{shown(name)} is not in the job folder{near_image(name, self.names)}"
+        return f"{shown(name)} is not in the job folder{_near_image(name, self.names)}"
 
     def _why_unusable(self, image: str) -> str:
         """Return why an image that is there cannot be used, or ''. Each is looked at once."""
@@ -89,12 +90,26 @@ class JobImages:
         return str(found) if isinstance(found, SpoolError) else ""
 
 
-def not_with_backslash(name: str) -> str:
+def images_named(node: Scalar, names: frozenset[str] | None) -> list[str]:
+    """Return the images of the job folder that fit a pattern. Raises MistakeError for none."""
+    if names is None:
+        message = "a single job file has no images; put it as job.yaml into a folder with them"
+        raise MistakeError(node, message)
+    if "\\" in node.text:
+        raise MistakeError(node, _not_with_backslash(node.text))
+    if not (fit := matching(node.text, names)):
+        near = _near_image(node.text, names)
+        message = f"no image in the job folder fits {shown(node.text)}{near}"
+        raise MistakeError(node, message, unfinished=True)
+    return fit
+
+
+def _not_with_backslash(name: str) -> str:
     """Return what to do about the name of a file as Windows shows it."""
     return f'write {shown(name)} with "/" between folder and file'
 
 
-def near_image(name: str, names: Iterable[str]) -> str:
+def _near_image(name: str, names: Iterable[str]) -> str:
     """Return `; did you mean ...?` with an image of the job folder, for one that is not there."""
     images = images_in(names)
     return nearest(name, images) if images else "; there is no image in it"

@@ -12,7 +12,7 @@ from sdwatch.policy.job.points.expansion import Expansion
 from sdwatch.policy.job.points.points import Axis, Values
 from sdwatch.policy.job.points.shown_values import described, may_hold_text
 from sdwatch.policy.job.stage.stage_kinds import PROMPTS, STAGES, StageKind
-from sdwatch.policy.job.text.document import LINES, Mapping, Node, Scalar
+from sdwatch.policy.job.text.document import LINES, Mapping, Node, Scalar, is_null, problem_at
 from sdwatch.policy.job.text.document import Sequence as SequenceNode
 from sdwatch.policy.job.text.filling import MOST_FILLED, FilledTooLongError, Filler, names_in
 from sdwatch.policy.job.text.typed_values import Written
@@ -47,7 +47,7 @@ class Part:
         return self.gives(self.kind.image_field) or self.gives("input")
 
     def gives(self, name: str) -> bool:
-        return any(key.text == name and not _is_null(value) for key, value in self.entries)
+        return any(key.text == name and not is_null(value) for key, value in self.entries)
 
 
 @dataclass
@@ -180,7 +180,7 @@ class Template:
             if self.wildcards.are_used and not self.wildcards.problems:
                 entries |= self._picked(part, entries, chance)
         except FilledTooLongError as error:
-            self._fail(error.node, str(error))
+            self.problems.append(error.problem)
             entries = {}
         return part.with_entries(entries.values())
 
@@ -270,7 +270,7 @@ class Template:
                 self._fail(key, f"unknown field {shown(key.text)} in defaults{near}")
 
     def _fail(self, node: Node, message: str) -> None:
-        self.problems.append(Problem(node.line, node.column, message))
+        self.problems.append(problem_at(node, message))
 
 
 _OF_EACH_PICTURE = "outputs"
@@ -289,7 +289,7 @@ def with_fixed(head: Mapping, expansion: Expansion, problems: list[Problem]) -> 
             entries.append((key, value))
             continue
         wrong = [
-            Problem(text.line, text.column, _why_not_fixed(name, key.text, expansion))
+            problem_at(text, _why_not_fixed(name, key.text, expansion))
             for text, name in names_in(value)
             if name not in fixed
         ]
@@ -299,7 +299,7 @@ def with_fixed(head: Mapping, expansion: Expansion, problems: list[Problem]) -> 
         try:
             entries.append((key, filler.filled(value)))
         except FilledTooLongError as error:
-            problems.append(Problem(error.node.line, error.node.column, str(error)))
+            problems.append(error.problem)
     return replace(head, entries=tuple(entries))
 
 
@@ -337,7 +337,3 @@ def _with_defaults(part: Part, defaults: Entries) -> Part:
     ]
     names = {key.text for key, _ in added}
     return part.with_entries([*(e for e in part.entries if e[0].text not in names), *added])
-
-
-def _is_null(node: Node) -> bool:
-    return isinstance(node, Scalar) and node.is_null

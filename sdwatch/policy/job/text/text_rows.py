@@ -9,7 +9,7 @@ import codecs
 import re
 from array import array
 from collections.abc import Sequence
-from typing import overload
+from typing import Any
 
 from sdwatch.policy.job.text.document import Scalar, UnreadableError, text_of
 
@@ -22,18 +22,20 @@ MOST_NAMES = 100  # columns, or options
 _UTF16 = {codecs.BOM_UTF16_LE: "utf-16-le", codecs.BOM_UTF16_BE: "utf-16-be"}
 
 
-class WrongTextError(Exception):
-    """A text cannot be read. Line and column count from 1; `unfinished`: its end may be missing."""
+class Rows(Sequence[Row]):
+    """Rows that are made whenever they are asked for."""
 
-    def __init__(self, line: int, column: int, message: str, *, unfinished: bool = False) -> None:
-        super().__init__(message)
-        self.line = line
-        self.column = column
-        self.message = message
-        self.unfinished = unfinished
+    def row(self, place: int) -> Row:
+        """Return the row at a place, from 0. Raises IndexError."""
+        raise NotImplementedError
+
+    def __getitem__(self, place: Any) -> Any:
+        if isinstance(place, slice):
+            return [self.row(i) for i in range(*place.indices(len(self)))]
+        return self.row(place)
 
 
-class TextRows(Sequence[Row]):
+class TextRows(Rows):
     """The rows of a text."""
 
     def __init__(self, text: str) -> None:
@@ -54,13 +56,7 @@ class TextRows(Sequence[Row]):
     def __len__(self) -> int:
         return len(self._starts)
 
-    @overload
-    def __getitem__(self, place: int) -> Row: ...
-    @overload
-    def __getitem__(self, place: slice) -> Sequence[Row]: ...
-    def __getitem__(self, place: int | slice) -> Row | Sequence[Row]:
-        if isinstance(place, slice):
-            return [self[i] for i in range(*place.indices(len(self)))]
+    def row(self, place: int) -> Row:
         number, row = self._last
         if place != number:
             row = self.read_row(self._starts[place], self._lines[place])
