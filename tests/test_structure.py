@@ -62,9 +62,9 @@ ROOMS_IN_HOUSES = {room for rooms in FLOORS for room in rooms if "." in room}
 """Where a room has rooms of its own, what lies beside those is a room, too."""
 
 PURE = {
-    "PIL", "__future__", "array", "ast", "base64", "binascii", "bisect", "codecs", "collections", "contextlib",
-    "csv", "dataclasses", "datetime", "difflib", "enum", "fnmatch", "functools", "hashlib",
-    "heapq", "html", "io", "ipaddress", "itertools", "json", "math", "pathlib", "pydantic",
+    "PIL", "__future__", "array", "ast", "base64", "binascii", "bisect", "codecs", "collections",
+    "contextlib", "csv", "dataclasses", "datetime", "difflib", "enum", "fnmatch", "functools",
+    "hashlib", "heapq", "html", "io", "ipaddress", "itertools", "json", "math", "pathlib", "pydantic",
     "random", "re", "shlex", "statistics", "struct", "threading", "types", "typing", "unicodedata",
     "urllib.parse", "warnings", "zlib",
     "pydantic_core", "regex", "yaml",

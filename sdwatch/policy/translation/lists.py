@@ -12,8 +12,7 @@ from sdwatch.policy.job.stage.stage_kinds import STAGES
 from sdwatch.policy.translation.built_in import FIELDS, PIXEL_METHODS, drawing, refusals
 from sdwatch.policy.translation.samplers import sampler_names, scheduler_names
 from sdwatch.policy.translation.templates import Templates, asked_for, last_of, unfit
-from sdwatch.policy.workflow.checkpoints import checkpoint_meant, checkpoints, choices
-from sdwatch.policy.workflow.node_classes import NodeClasses
+from sdwatch.policy.workflow.node_classes import NodeClasses, checkpoint_meant, checkpoints, choices
 from sdwatch.policy.workflow.preflight import misfits
 
 NO_TEMPLATES = Templates()
