@@ -397,7 +397,7 @@ class _Stage:
         they get a random one, and the others stay; else all move together."""
         places = places_for(workflow, "seed")
         values = {place: workflow.nodes[place.node].inputs[place.input] for place in places}
-        numbers = {place: value for place, value in values.items() if _is_whole(value)}
+        numbers = {place: value for place, value in values.items() if type(value) is int}
         drawn = [place for place, value in numbers.items() if value < 0]
         if drawn:
             return -1, dict.fromkeys(drawn, 0)
@@ -412,10 +412,6 @@ class _Stage:
 
 _MOST_NAMED = 6
 _MOST_MISTAKES = 20
-
-
-def _is_whole(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
 
 
 def _items(node: Node | None) -> Iterator[Scalar]:

@@ -64,7 +64,7 @@ class WorkflowRules:
             yield from template.refusals(fields)
             yield from unfit(template, self.classes, fields)
         else:
-            yield from ((refusal.field, refusal.why) for refusal in refusals(stage, fields))
+            yield from refusals(stage, fields)
             yield from self._without_checkpoint(stage, fields)
             if STAGES[stage].has_steps:
                 yield from self._outside_ranges(stage, fields)
@@ -88,13 +88,10 @@ class WorkflowRules:
         listed = checkpoints(self.classes)
         if not STAGES[stage].has_steps or asked_for(stage, fields) or len(listed) == 1:
             return
-        if not listed:
-            yield "", "it has no checkpoint in models/checkpoints"
-        else:
-            yield (
-                "",
-                (
-                    f"it has {len(listed)} checkpoints and loads none by itself: "
-                    "name one (override_settings: {sd_model_checkpoint: NAME})"
-                ),
+        why = "it has no checkpoint in models/checkpoints"
+        if listed:
+            why = (
+                f"it has {len(listed)} checkpoints and loads none by itself: "
+                "name one (override_settings: {sd_model_checkpoint: NAME})"
             )
+        yield "", why

@@ -33,8 +33,7 @@ from sdwatch.policy.job.outputs.picture import (
 )
 from sdwatch.policy.job.stage.stage_kinds import TXT2IMG, WORKFLOW_STAGE
 from sdwatch.policy.lane.knowledge import Size
-from sdwatch.policy.workflow.repeated import once_more, smallest
-from sdwatch.policy.workflow.workflow_call import call_in
+from sdwatch.policy.workflow.workflow_call import call_in, once_more, smallest
 from sdwatch.webui.http.call import Sent, result_of
 from sdwatch.webui.http.client import SDWebUIClient
 from sdwatch.webui.http.found import FoundClient

@@ -22,9 +22,8 @@ from sdwatch.policy.workflow.node_classes import (
     checkpoints,
     with_listed_checkpoints,
 )
-from sdwatch.policy.workflow.repeated import without_traces
 from sdwatch.policy.workflow.workflow import Workflow, WorkflowError
-from sdwatch.policy.workflow.workflow_call import call_in, never_cached
+from sdwatch.policy.workflow.workflow_call import call_in, never_cached, without_traces
 
 _CANARY_STEPS = 1
 _SIZE = ("width", "height", "batch_size")

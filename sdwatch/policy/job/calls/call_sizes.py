@@ -70,17 +70,13 @@ def _of_stages(stages: Sequence[Stage], sizes: Mapping[str, Size]) -> Counter[Ca
         stage, own = planned.stage, own_images(planned.stage)
         source = sizes.get(own[0]) if own else made.get(planned.taken_from)
         size = made[planned.number] = _made_of(stage, source)
-        steps = _steps_of(stage)
+        steps = stage.fields.get("steps") if STAGES[stage.kind].has_steps else None
+        if stage.workflow is not None:
+            steps = _whole(stage.workflow.value("steps"))
         pictures = planned.pictures // planned.calls if planned.calls else 1
         each = CallSize(stage.kind, size[0] * size[1] if size else None, steps, pictures)
         found[each] += planned.calls
     return found
-
-
-def _steps_of(stage: Stage) -> int | None:
-    if stage.workflow is not None:
-        return _whole(stage.workflow.value("steps"))
-    return stage.fields.get("steps") if STAGES[stage.kind].has_steps else None
 
 
 def _made_of(stage: Stage, source: Size | None) -> Size | None:
@@ -169,5 +165,4 @@ def size_of_record(record: Mapping[str, Any]) -> CallSize | None:
 
 
 def _whole(value: object) -> int | None:
-    is_count = isinstance(value, int) and not isinstance(value, bool) and 0 < value < 10**9
-    return value if is_count else None  # type: ignore[return-value]
+    return value if type(value) is int and 0 < value < 10**9 else None
