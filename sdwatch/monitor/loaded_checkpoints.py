@@ -1,4 +1,4 @@
-"""Who gets which job, by the checkpoints that are loaded: the memory that policy/queue/affinity.py
+"""Who gets which job, by the checkpoints that are loaded: the memory that policy/queue/schedule.py
 needs."""
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from itertools import islice, takewhile
 from typing import Generic, Protocol, TypeVar
 
 from sdwatch.policy.job.calls.catalogue import Catalogue, fold
-from sdwatch.policy.queue.affinity import DEFAULT, Choice, InLine, WhyNext, choose, in_words
+from sdwatch.policy.queue.schedule import DEFAULT, Choice, InLine, WhyNext, choose, in_words
 from sdwatch.system.clock import Clock
 
 _LOOKED_AT = 200

@@ -24,8 +24,7 @@ from sdwatch.policy.page.overview import (
     Unreached,
 )
 from sdwatch.policy.page.times import wall_of
-from sdwatch.policy.report.box_lines import box_state
-from sdwatch.policy.report.status_line import queued_in, suspended_in
+from sdwatch.policy.report.status_line import box_state, queued_in, suspended_in
 
 _CHECKPOINTS = 5
 """Of each WebUI of another machine so many are named."""

@@ -7,7 +7,7 @@ import unicodedata
 from collections.abc import Callable, Collection, Iterable, Mapping
 from fnmatch import translate
 from pathlib import PurePosixPath
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 from sdwatch.errors import SpoolError, UnfinishedError
 from sdwatch.policy.job.files.near_miss import PICTURE_EXTENSIONS
@@ -142,11 +142,11 @@ def matching(pattern: str, names: Iterable[str]) -> list[str]:
         and _is_picture(name)
         and ((low := _composed(name).lower()) == wanted or fits(low))
     )
-    return sorted(fit, key=_natural)
+    return sorted(fit, key=lambda name: [_natural(part) for part in _DIGITS.split(name)])
 
 
-def _natural(name: str) -> list[Any]:
-    return [(0, int(part), "") if part.isdigit() else (1, 0, part) for part in _DIGITS.split(name)]
+def _natural(part: str) -> tuple[int, int, str]:
+    return (0, int(part), "") if part.isdigit() else (1, 0, part)
 
 
 _DIGITS = re.compile(r"([0-9]{1,18})")
@@ -159,7 +159,7 @@ def on_disk(name: str, images: Collection[str]) -> str:
     clean = str(PurePosixPath(name))
     if clean in images:
         return clean
-    for form in (_composed, _folded):
+    for form in (_composed, folded):
         if len(fit := _alike(clean, images, form)) == 1:
             return fit[0]
     return clean
@@ -169,7 +169,7 @@ def several_on_disk(name: str, images: Collection[str]) -> list[str]:
     """Return the images that an ambiguous name may mean: they differ only in capital and small
     letters or the form of an accent, and none has exactly this name."""
     real = on_disk(name, images)
-    fit = [] if real in images else _alike(real, images, _folded)
+    fit = [] if real in images else _alike(real, images, folded)
     return sorted(fit) if len(fit) > 1 else []
 
 
@@ -182,7 +182,8 @@ def _composed(name: str) -> str:
     return unicodedata.normalize("NFC", name)
 
 
-def _folded(name: str) -> str:
+def folded(name: str) -> str:
+    """Return a name in the form in which Windows and macOS compare it."""
     return _composed(_composed(name).casefold())
 
 

@@ -6,6 +6,7 @@ import re
 import unicodedata
 from collections.abc import Iterable, Mapping
 
+from sdwatch.policy.job.files.job_images import folded
 from sdwatch.policy.job.outputs.result import USE
 from sdwatch.policy.job.stage.confinement import DEVICE
 
@@ -76,11 +77,6 @@ def is_inside(name: str) -> bool:
 
 
 _OUTSIDE = re.compile(r"[\\:\x00-\x1f]")
-
-
-def folded(name: str) -> str:
-    """Return a name in the form in which Windows and macOS compare it."""
-    return unicodedata.normalize("NFC", unicodedata.normalize("NFC", name).casefold())
 
 
 def _safe(text: str) -> str:
