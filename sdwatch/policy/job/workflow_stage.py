@@ -20,6 +20,7 @@ from sdwatch.policy.job.files.job_images import AnyName, on_disk
 from sdwatch.policy.job.files.sources import Sources
 from sdwatch.policy.job.graph import Links
 from sdwatch.policy.job.points.template import Part
+from sdwatch.policy.job.stage.confinement import HINT, JobRules, place_in
 from sdwatch.policy.job.text import document
 from sdwatch.policy.job.text.document import (
     MistakeError,
@@ -42,6 +43,7 @@ from sdwatch.policy.workflow.places import (
     node_named,
     place_of,
     places_for,
+    prompt_texts,
     short_place,
 )
 from sdwatch.policy.workflow.saved_files import may_save, saves_nothing
@@ -52,6 +54,7 @@ from sdwatch.policy.workflow.workflow import (
     places_of_nodes,
     read_workflow,
     shortly,
+    texts_in,
 )
 from sdwatch.policy.workflow.workflow_call import PREFIX, WorkflowCall
 
@@ -128,6 +131,21 @@ class StageWorkflow:
         """Return where each node is written, and each input that the job sets (`ID.NAME`)."""
         said = {f"{place.node}.{place.input}": self.where(stage, place) for place in self.said}
         return {**{id: self.file.place(id) for id in self.workflow.nodes}, **said}
+
+    def reaching(self, stage: Node, rules: JobRules) -> Iterator[Problem]:
+        """Yield each path and address in it, at its place. ComfyUI itself lets no file outside its
+        own folders be named. Custom nodes promise nothing of the kind, so a workflow names none,
+        whoever gets it. The text of a prompt may be anything. Inputs that are places by their name
+        are known by their class, see workflow_checks.py."""
+        prompts = prompt_texts(self.workflow)
+        for node in self.workflow.nodes.values():
+            for name, value in node.values().items():
+                place = InputPlace(node.id, name)
+                if name == PREFIX or place in prompts or rules.allows(node.kind, name):
+                    continue  # a prefix each call has of its own
+                if what := next(filter(None, map(place_in, texts_in(value))), ""):
+                    message = f"{name} of node {node.shown} contains {what}{HINT}"
+                    yield Problem(*self.where(stage, place), message)
 
     def value(self, name: str) -> Any:
         """Return the value of the one input that a short name means; None where there is none, or

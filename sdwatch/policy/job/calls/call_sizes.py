@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from sdwatch.errors import JobError
-from sdwatch.policy.job.calls.payload import DEFAULT_SIDE, hires_size, own_images
+from sdwatch.policy.job.calls.payload import first_size, hires_size, own_images
 from sdwatch.policy.job.calls.plan import plan_of
 from sdwatch.policy.job.calls.size_checks import upscaled
 from sdwatch.policy.job.files.job_images import Size
@@ -87,10 +87,8 @@ def _made_of(stage: Stage, source: Size | None) -> Size | None:
     if stage.workflow is not None:
         sides = [_whole(stage.workflow.value(side)) for side in ("width", "height")]
         return (sides[0], sides[1]) if sides[0] and sides[1] else None
-    width, height = fields.get("width"), fields.get("height")
-    if width or height or not kind.needs_image:
-        source = (width or DEFAULT_SIDE, height or DEFAULT_SIDE)
-    return source and hires_size(source, fields)
+    first = first_size(stage, source)
+    return first and hires_size(first, fields)
 
 
 def summed(sizes: Mapping[CallSize, float], most: int = MOST_SIZES) -> dict[CallSize, float]:

@@ -176,7 +176,7 @@ def _modules(report: CheckReport, place: Place, names: Any) -> None:
 def _always_on_scripts(report: CheckReport, place: Place, given: Mapping[str, Any]) -> None:
     for name, entry in given.items():
         _script(report, (*place, name), name, ALWAYS_ON, SELECTABLE)
-        if not (report.rules.allows(name) or report.rules.allows("alwayson_scripts")):
+        if not report.rules.allows(name, "alwayson_scripts"):
             args = entry.get("args") if isinstance(entry, Mapping) else None
             _files_in(report, (*place, name, "args"), args)
 
@@ -184,7 +184,7 @@ def _always_on_scripts(report: CheckReport, place: Place, given: Mapping[str, An
 def _script_args(report: CheckReport, place: Place, args: Any) -> None:
     script = report.stage.fields.get("script_name")
     allowed = ("script_args", script) if isinstance(script, str) else ("script_args",)
-    if not any(map(report.rules.allows, allowed)):
+    if not report.rules.allows(*allowed):
         _files_in(report, place, args)
 
 

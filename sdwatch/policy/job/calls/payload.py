@@ -209,6 +209,15 @@ def restores_faces(fields: Mapping[str, Any]) -> bool:
     )
 
 
+def first_size(stage: Stage, source: tuple[int, int] | None) -> tuple[int, int] | None:
+    """Return width and height of the first pass of a txt2img or img2img, None if they are not
+    known. `source`: of the picture that it works on."""
+    width, height = stage.fields.get("width"), stage.fields.get("height")
+    if width or height or not STAGES[stage.kind].needs_image:
+        return width or DEFAULT_SIDE, height or DEFAULT_SIDE
+    return source
+
+
 def hires_size(first: tuple[int, int], fields: Mapping[str, Any]) -> tuple[int, int]:
     """Return width and height after the second pass of a txt2img whose first makes `first`; `first`
     where there is no second pass. A side that is not given follows from the other one."""

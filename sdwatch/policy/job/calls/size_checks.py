@@ -9,6 +9,7 @@ from sdwatch.policy.job.calls.name_checks import CheckReport
 from sdwatch.policy.job.calls.payload import (
     DEFAULT_SCALE,
     DEFAULT_SIDE,
+    first_size,
     hires_size,
     names_upscaler,
     restores_faces,
@@ -35,11 +36,10 @@ def _check_generated(report: CheckReport, source: Size | None) -> Size | None:
             report.fail((name,), f"{name} must be a multiple of 8, not {side}; {near}")
     if (width, height) == (8, 8) and report.kind.fails_at_8x8:
         report.fail(("width",), f"{report.webui} answers 500 to a size of 8x8")
-    if width or height or not STAGES[report.stage.kind].needs_image:
-        source = (width or DEFAULT_SIDE, height or DEFAULT_SIDE)
-    if source is None:
+    first = first_size(report.stage, source)
+    if first is None:
         return None
-    first, made = source, hires_size(source, fields)
+    made = hires_size(first, fields)
     name = "hr_scale" if made != first else "width"
     _check_area(report, name, made, fields.get("batch_size", 1))
     return made

@@ -8,7 +8,6 @@ from sdwatch.policy.job.calls.catalogue import NODE_CLASSES
 from sdwatch.policy.job.calls.name_checks import CheckReport, embeddings_in
 from sdwatch.policy.job.calls.payload import DRAWN_FOR_WORKFLOWS
 from sdwatch.policy.job.stage.confinement import HINT, JobRules, is_named_as_place
-from sdwatch.policy.job.workflow_reach import may_be_place
 from sdwatch.policy.job.workflow_stage import SEEDS, StageWorkflow
 from sdwatch.policy.workflow.node_classes import NodeClasses, rule_of, with_listed_checkpoints
 from sdwatch.policy.workflow.places import InputPlace, prompt_texts
@@ -102,7 +101,7 @@ def _named_places(workflow: Workflow, classes: NodeClasses, rules: JobRules) -> 
             is_place = rule is not None and rule.type == "STRING" and is_named_as_place(name)
             if not is_place or name == PREFIX or value in ("", None):
                 continue
-            if not may_be_place(node, name, rules):
+            if not rules.allows(node.kind, name):
                 why = f"{name} of node {node.shown} names a place on ComfyUI's disk{HINT}"
                 yield Misfit(node.id, name, why)
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from typing import NamedTuple
 
 from sdwatch.errors import Problem
 from sdwatch.policy.job.files.job_files import Entries
@@ -50,6 +51,14 @@ class Part:
         return any(key.text == name and not is_null(value) for key, value in self.entries)
 
 
+class _Own(NamedTuple):
+    """A field that a part has because a name is called so: the number of the part, from 0."""
+
+    part: int
+    field: str
+    name: str
+
+
 @dataclass
 class Template:
     """The stages of a job with `${name}` and `__name__` in them. `defaults`: fields for those that
@@ -60,9 +69,7 @@ class Template:
     wildcards: Wildcards
     defaults: Sequence[Entries] = ()
     problems: list[Problem] = field(default_factory=list)
-    _own: list[tuple[str, str]] = field(init=False, default_factory=list)  # by part: field, name
-    _may_be_unused: tuple[str, ...] = field(init=False, default=_MAY_BE_UNUSED)
-    _own_parts: list[int] = field(init=False, default_factory=list)
+    _own: list[_Own] = field(init=False, default_factory=list)
 
     def __post_init__(self) -> None:
         for defaults in self.defaults:
@@ -72,11 +79,7 @@ class Template:
         if self.expansion.fills:
             self._check_values()
             used = {name for part in self.written for name in self._names_of(part)}
-            if (
-                "image.stem" in used
-            ):  # the job says by it which other image it takes, or what to generate
-                self._may_be_unused = (*_MAY_BE_UNUSED, "image")
-            self._place_unused([name for name in self.expansion.names if name not in used])
+            self._place_unused(used)
 
     def _prompts(self) -> Iterator[str]:
         """Yield the texts that a prompt may be made of."""
@@ -112,12 +115,11 @@ class Template:
                 for key, value in part.entries
                 if any(name in axis.names for _, name in names_in(value))
             ]
-            owns = any(i == index and n in axis.names for i, n in self._owners())
+            owns = any(own.part == index and own.name in axis.names for own in self._own)
             if entries or owns:
                 if part.kind.runs_workflow:  # what may be written depends on its file
                     entries = list(part.entries)
-                smaller = self._filled(index, part.with_entries(entries), values, "", axis.names)
-                yield smaller
+                yield self._filled(index, part.with_entries(entries), values, "", axis.names)
 
     def alike_in(self, name: str) -> Scalar | None:
         """Return the first value of an axis of several whose values no stage mentions, with its
@@ -140,7 +142,7 @@ class Template:
             for key, value in part.entries
             if key.text not in PROMPTS
             for _, name in names_in(value)
-        } | {name for own, name in self._own if own not in PROMPTS}
+        } | {own.name for own in self._own if own.field not in PROMPTS}
         return frozenset(self.expansion.names) - bound
 
     @property
@@ -153,16 +155,13 @@ class Template:
             for key, value in part.entries
             if may_hold_text(key.text)
             for _, name in names_in(value)
-        } | {name for own, name in self._own if may_hold_text(own)}
+        } | {own.name for own in self._own if may_hold_text(own.field)}
         return frozenset(found | {"image"} if "image.stem" in found else found)
 
     def about(self, number: int) -> str:
         """Return which point that is, by the values that make it differ, for people."""
         own = self.expansion.points.own(number)
         return f"point {number} ({described(own, self.texts)})"
-
-    def _owners(self) -> Iterator[tuple[int, str]]:
-        return ((i, name) for i, (_, name) in zip(self._own_parts, self._own, strict=True))
 
     def _filled(
         self,
@@ -193,13 +192,13 @@ class Template:
         names: Sequence[str] | None,
     ) -> dict[str, tuple[Scalar, Node]]:
         entries = {key.text: (key, filler.filled(value)) for key, value in part.entries}
-        for i, (own, name) in zip(self._own_parts, self._own, strict=True):
-            if i != index or (names is not None and name not in names):
-                continue
-            value = values.get(name)
-            if value is not None and not value.is_null:
-                key = Scalar(own, value.line, value.column)
-                entries[own] = (key, _as_images(part.kind, own, value))
+        for own in self._own:
+            value = values.get(own.name)
+            is_one = own.part == index and (names is None or own.name in names)
+            if is_one and value is not None and not value.is_null:
+                several = own.field == part.kind.image_field and part.kind.takes_several
+                node = SequenceNode((value,), value.line, value.column) if several else value
+                entries[own.field] = (Scalar(own.field, value.line, value.column), node)
         return entries
 
     def _picked(
@@ -240,25 +239,27 @@ class Template:
                 message = f"a value is not filled again: write here what ${{{name}}} stands for"
                 self._fail(value, message)
 
-    def _place_unused(self, names: list[str]) -> None:
+    def _place_unused(self, used: Collection[str]) -> None:
         """Give each name that nothing uses to the first stage that has such a field."""
         varying = {name for axis in self.expansion.points.axes for name in axis.names}
-        for name in names:
-            owner = self._owner_of(name)
-            if owner is not None:
-                self._own_parts.append(owner[0])
-                self._own.append((owner[1], name))
-            elif name in varying and name not in self._may_be_unused:
+        # By its stem the job says which other image it takes, or what to generate.
+        need_not = (*_MAY_BE_UNUSED, "image") if "image.stem" in used else _MAY_BE_UNUSED
+        for name in self.expansion.names:
+            if name in used:
+                continue
+            if (owner := self._owner_of(name)) is not None:
+                self._own.append(owner)
+            elif name in varying and name not in need_not:
                 line = self.expansion.names[name]
                 message = f"nothing uses {name}; write ${{{name}}} where its value belongs"
                 self.problems.append(Problem(line, 1, message))
 
-    def _owner_of(self, name: str) -> tuple[int, str] | None:
+    def _owner_of(self, name: str) -> _Own | None:
         for index, part in enumerate(self.written):
             if name == "image" and part.kind.takes_image and not part.gives_images:
-                return index, part.kind.image_field
+                return _Own(index, part.kind.image_field, name)
             if name in part.kind.fields.model_fields and name not in _NEVER_FILLED:
-                return index, name
+                return _Own(index, name, name)
         return None
 
     def _check_defaults(self, defaults: Entries) -> None:
@@ -318,11 +319,6 @@ def _set_in(part: Part, field: str, value: Node) -> Iterator[tuple[str, Scalar]]
     """Yield the texts for inputs of a workflow, prompts among them, by what they are set for."""
     if part.kind.runs_workflow and field == "set" and isinstance(value, Mapping):
         yield from ((k.text, v) for k, v in value.entries if isinstance(v, Scalar))
-
-
-def _as_images(kind: StageKind, name: str, value: Scalar) -> Node:
-    several = name == kind.image_field and kind.takes_several
-    return SequenceNode((value,), value.line, value.column) if several else value
 
 
 def _with_defaults(part: Part, defaults: Entries) -> Part:
