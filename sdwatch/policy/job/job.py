@@ -49,7 +49,6 @@ from sdwatch.policy.job.text.document import (
     problem_at,
     scalars_in,
     text_of,
-    unfinished_at,
     unique,
     written_wrong,
 )
@@ -180,8 +179,11 @@ def parse_job(
         if not infotext and (why := written_wrong(text_of(data))):
             reader.problems.append(why)
         at_end = open_end(root, data)
-        problems = reader.sources.all_located(unfinished_at(at_end, reader.problems))
-        raise JobError(file, readable(problems))
+        problems = [
+            replace(each, unfinished=each.unfinished or (each.line, each.column) == at_end)
+            for each in reader.problems
+        ]
+        raise JobError(file, readable(reader.sources.all_located(problems)))
     return job
 
 

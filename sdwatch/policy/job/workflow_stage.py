@@ -205,7 +205,10 @@ class WorkflowReader:
         there = frozenset(iter(names))  # without those that AnyName pretends
         if (name := on_disk(node.text, there)) not in there:
             if not isinstance(names, AnyName) or not _is_inside(node.text):
-                raise _not_there(node, there)
+                others = sorted(name for name in there if name.lower().endswith(".json"))
+                near = nearest(node.text, others) if others else "; there is no .json in it"
+                message = f"{shown(node.text)} is not in the job folder{near}"
+                raise MistakeError(node, message, unfinished=True)
             self._named([node.text])  # it may still come
             return None
         self._named([name])
@@ -224,12 +227,6 @@ class WorkflowReader:
             )
             raise UnreadableError(*file.place(""), message)
         return file
-
-
-def _not_there(node: Scalar, there: Iterable[str]) -> MistakeError:
-    others = sorted(name for name in there if name.lower().endswith(".json"))
-    near = nearest(node.text, others) if others else "; there is no .json in it"
-    return MistakeError(node, f"{shown(node.text)} is not in the job folder{near}", unfinished=True)
 
 
 def _workflow_in(data: bytes) -> tuple[Workflow, Mapping[str, tuple[int, int]]]:

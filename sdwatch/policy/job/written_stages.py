@@ -108,7 +108,10 @@ class StageForms:
         elif isinstance(node, Mapping) and len(node.entries) == 1:
             entry = node.entries[0]
         else:
-            self._fail(node, f"{_wrong_stage(node)}; a stage is one of {_kinds()}, then a colon")
+            wrong = f"{found(node)} is not a stage"
+            if isinstance(node, Mapping):
+                wrong = f"{len(node.entries)} keys in one stage (indent its fields below its kind)"
+            self._fail(node, f"{wrong}; a stage is one of {_kinds()}, then a colon")
             return None
         key, value = entry
         kind = STAGE_NAMES.get(key.text)
@@ -136,9 +139,3 @@ def _is_workflow(root: Mapping) -> bool:
 def _kinds() -> str:
     aliases = " or ".join(f'"{name}"' for name in STAGE_NAMES if name not in STAGES)
     return f"{', '.join(STAGES)} (also called {aliases})"
-
-
-def _wrong_stage(node: Node) -> str:
-    if isinstance(node, Mapping):
-        return f"{len(node.entries)} keys in one stage (indent its fields below its kind)"
-    return f"{found(node)} is not a stage"

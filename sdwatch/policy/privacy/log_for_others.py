@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from sdwatch.policy.privacy.credentials import without_credentials
 
@@ -100,17 +100,6 @@ _OWN_OR_PUBLIC = re.compile(
 """This machine's own names, which are everybody's, and the sites that logs of WebUIs name."""
 
 
-def without_addresses(text: str) -> str:
-    """Return `text` without addresses of networks, tunnels, file servers and people."""
-    text = _TUNNEL.sub(HOST, text)
-    text = _URL_HOST.sub(_without_host, text)
-    text = _EMAIL.sub(ADDRESS, text)
-    text = _MAYBE_IPV6.sub(_without_ipv6, text)
-    text = _MAC.sub(ADDRESS, text)
-    text = _IP.sub(HOST, text)
-    return _UNC.sub(rf"\1{HOST}", text)
-
-
 def _without_host(found: re.Match[str]) -> str:
     host = found[2].rstrip(".")
     return found[0] if _OWN_OR_PUBLIC.fullmatch(host) else found[1] + HOST + found[2][len(host) :]
@@ -127,3 +116,21 @@ def _without_ipv6(found: re.Match[str]) -> str:
     if address.ipv4_mapped:
         is_ours = address.ipv4_mapped.is_loopback
     return found[0] if is_ours else HOST + (found[2] or "")
+
+
+_ADDRESSES: tuple[tuple[re.Pattern[str], str | Callable[[re.Match[str]], str]], ...] = (
+    (_TUNNEL, HOST),
+    (_URL_HOST, _without_host),
+    (_EMAIL, ADDRESS),
+    (_MAYBE_IPV6, _without_ipv6),
+    (_MAC, ADDRESS),
+    (_IP, HOST),
+    (_UNC, rf"\1{HOST}"),
+)
+
+
+def without_addresses(text: str) -> str:
+    """Return `text` without addresses of networks, tunnels, file servers and people."""
+    for pattern, instead in _ADDRESSES:
+        text = pattern.sub(instead, text)
+    return text

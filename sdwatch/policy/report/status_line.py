@@ -92,11 +92,6 @@ def _lane_words(lane: Mapping[str, Any], *, answers: bool) -> Iterator[str]:
     if lane["loaded"]:
         yield f"loaded: {lane['loaded']}"
     if lane["checkpoint_count"]:
-        yield f"checkpoints: {_checkpoints_of(lane)}"
-
-
-def _checkpoints_of(lane: Mapping[str, Any]) -> str:
-    """Return the first checkpoints, and how many more there are."""
-    named = lane["checkpoints"][:_NAMED]
-    more = lane["checkpoint_count"] - len(named)
-    return ", ".join(named) + (f" and {more} more" if more > 0 else "")
+        named = lane["checkpoints"][:_NAMED]
+        more = lane["checkpoint_count"] - len(named)
+        yield f"checkpoints: {', '.join(named)}" + (f" and {more} more" if more > 0 else "")

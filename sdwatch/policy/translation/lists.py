@@ -57,7 +57,10 @@ class WorkflowRules:
     templates: Templates = NO_TEMPLATES
 
     def __call__(self, stage: str, fields: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-        has_model = self._has_model(stage, asked_for(stage, fields))
+        name, models = asked_for(stage, fields), checkpoints(self.classes)
+        has_model = name in upscalers(self.classes)
+        if STAGES[stage].has_steps:
+            has_model = bool(checkpoint_meant(name, models))
         if why := self.templates.why_not(stage, fields, has_model=has_model):
             yield "", why
         elif (template := self.templates.named(stage, fields)) is not None:
@@ -68,12 +71,6 @@ class WorkflowRules:
             yield from self._without_checkpoint(stage, fields)
             if STAGES[stage].has_steps:
                 yield from self._outside_ranges(stage, fields)
-
-    def _has_model(self, stage: str, name: str) -> bool:
-        """Return whether ComfyUI itself has a checkpoint, or an upscaler, of this name."""
-        if STAGES[stage].has_steps:
-            return bool(checkpoint_meant(name, checkpoints(self.classes)))
-        return name in upscalers(self.classes)
 
     def _outside_ranges(self, stage: str, fields: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         images = ["image"] if STAGES[stage].needs_image else []

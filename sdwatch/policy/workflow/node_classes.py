@@ -126,14 +126,13 @@ def checkpoint_meant(name: str, listed: Sequence[str]) -> str:
     folder or its ending; '' where none or several are meant. Case is passed over."""
     if name in listed:
         return name
-    found = [each for each in listed if name.lower() in _spellings(each)]
+    found = []
+    for each in listed:
+        path = PureWindowsPath(each)
+        ways = (path.as_posix(), path.with_suffix("").as_posix(), path.name, path.stem, each)
+        if name.lower() in map(str.lower, ways):
+            found.append(each)
     return found[0] if len(found) == 1 else ""
-
-
-def _spellings(listed: str) -> set[str]:
-    path = PureWindowsPath(listed)
-    both = (path.as_posix(), path.with_suffix("").as_posix(), path.name, path.stem, listed)
-    return {spelling.lower() for spelling in both}
 
 
 def with_listed_checkpoints(workflow: Workflow, classes: NodeClasses) -> Workflow:

@@ -113,19 +113,14 @@ def short_place(workflow: Workflow, name: str) -> InputPlace:
 def _linked(workflow: Workflow, name: str) -> str:
     """Return from where the inputs that a short name would mean come, '' where there are none."""
     inputs = _INPUTS.get(name) or (_TEXTS if "prompt" in name else (name,))
-    found = [
-        f"{input} of node {node.shown} comes from node {source.shown}{_values_of(source)}"
-        for node in workflow.nodes.values()
-        for input, link in node.links()
-        if input in inputs and (source := workflow.nodes.get(link.node))
-    ]
+    found = []
+    for node in workflow.nodes.values():
+        for input, link in node.links():
+            if input in inputs and (source := workflow.nodes.get(link.node)):
+                named = [f"{shortly(source.id)}.{shortly(value)}" for value in source.values()]
+                made = f" (made of {some_of(named)})" if named else ""
+                found.append(f"{input} of node {node.shown} comes from node {source.shown}{made}")
     return f"; {some_of(found)}" if found else ""
-
-
-def _values_of(node: Node) -> str:
-    """Return what can be set in a node, for people: ` (made of 80.a, 80.b)`."""
-    named = [f"{shortly(node.id)}.{shortly(input)}" for input in node.values()]
-    return f" (made of {some_of(named)})" if named else ""
 
 
 def places_for(workflow: Workflow, name: str) -> list[InputPlace]:

@@ -64,7 +64,10 @@ class CheckReport:
     def lacks(self, where: tuple[int, int], what: str, route: str, name: str, names: Names) -> None:
         """Report a name that is not in the list of this route."""
         self.refusing.add(route.partition("/")[0])
-        near = _nearest_name(name, names)
+        if alike := difflib.get_close_matches(fold(name), names.hints, 1, 0.6):
+            near = f'; did you mean "{names.hints[alike[0]]}"?'
+        else:
+            near = nearest(name, names.shown) if names.shown else "; its list is empty"
         self.fail_at(where, f"{self.webui} has no {what} {quoted(name)}{near}")
 
     def names(self, route: str) -> Names | None:
@@ -74,13 +77,6 @@ class CheckReport:
             why = self.catalogue.missing.get(list_name, "no such list")
             self.skipped[list_name] = f"{self.webui}: {why}"
         return names
-
-
-def _nearest_name(name: str, names: Names) -> str:
-    near = difflib.get_close_matches(fold(name), names.hints, 1, 0.6)
-    if near:
-        return f'; did you mean "{names.hints[near[0]]}"?'
-    return nearest(name, names.shown) if names.shown else "; its list is empty"
 
 
 _TYPO = 0.85
@@ -200,17 +196,14 @@ def _files_in(
     elif isinstance(value, list):
         for number, item in enumerate(value):
             _files_in(report, (*place, number), item, key, stands)
-    elif isinstance(value, str) and not _is_own(report, value, stands):
+    elif isinstance(value, str):
+        is_own = stands is Where.IMAGE or value in report.stage.script_images
+        if is_own and is_name(value, stands):
+            return  # a file of the job
         for text, name in texts_in(value, key):
             for file in files_named_in(text):
                 if not is_model(file, name):
                     _file(report, place, file)
-
-
-def _is_own(report: CheckReport, text: str, stands: Where) -> bool:
-    """Return whether a text in a script's arguments is a file of the job."""
-    own = stands is Where.IMAGE or text in report.stage.script_images
-    return own and is_name(text, stands)
 
 
 def _file(report: CheckReport, place: Place, path: str) -> None:

@@ -127,17 +127,13 @@ def draw_seeds(stage: Stage, draw: Callable[[], int]) -> Seeds | None:
     if not STAGES[stage.kind].has_steps:
         return None
     if STAGES[stage.kind].runs_workflow:
-        return _seeds_of_workflow(stage, draw)
+        given = stage.workflow.seed if stage.workflow else None
+        if given is None:
+            return None
+        seed = given if given >= 0 else draw() % DRAWN_FOR_WORKFLOWS
+        return Seeds(seed, NO_SUBSEED, drawn=given < 0)
     seed, subseed = stage.fields.get("seed", -1), stage.fields.get("subseed", -1)
     return Seeds(seed if seed >= 0 else draw(), subseed if subseed >= 0 else draw(), drawn=seed < 0)
-
-
-def _seeds_of_workflow(stage: Stage, draw: Callable[[], int]) -> Seeds | None:
-    given = stage.workflow.seed if stage.workflow else None
-    if given is None:
-        return None
-    seed = given if given >= 0 else draw() % DRAWN_FOR_WORKFLOWS
-    return Seeds(seed, NO_SUBSEED, drawn=given < 0)
 
 
 def counted_on(seeds: Seeds | None, stage: Stage, steps: int) -> Seeds | None:

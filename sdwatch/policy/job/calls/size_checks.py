@@ -61,7 +61,11 @@ def _check_upscaled(report: CheckReport, source: Size | None) -> Size | None:
     fields = report.stage.fields
     whole, made = upscaled(source, fields)
     if not names_upscaler(fields) and report.kind.needs_upscaler:
-        if _asks_for_more(fields, source, made) and not restores_faces(fields):
+        asks_for_more = made != source
+        if source is None:  # as far as it is known
+            times = fields.get("upscaling_resize", DEFAULT_SCALE)
+            asks_for_more = fields.get("resize_mode") != 1 and times != 1
+        if asks_for_more and not restores_faces(fields):
             _without_upscaler(report)
         return source
     if whole:
@@ -109,11 +113,3 @@ def upscaled(source: Size | None, fields: Mapping[str, Any]) -> tuple[Size | Non
         return (width, height), (width, height)
     whole = scaled(source, max(width / source[0], height / source[1]))
     return whole, (width, height) if fields.get("upscaling_crop", True) else whole
-
-
-def _asks_for_more(fields: Mapping[str, Any], source: Size | None, made: Size | None) -> bool:
-    """Return whether an upscale should change the size, as far as that is known."""
-    if source is not None:
-        return made != source
-    times = fields.get("upscaling_resize", DEFAULT_SCALE)
-    return bool(fields.get("resize_mode") != 1 and times != 1)

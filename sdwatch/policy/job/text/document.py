@@ -11,7 +11,7 @@ from __future__ import annotations
 import codecs
 import json
 import re
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -158,13 +158,6 @@ def unique(mapping: Mapping, problems: list[Problem]) -> dict[str, tuple[Scalar,
         else:
             found[key.text] = (key, value)
     return found
-
-
-def unfinished_at(end: tuple[int, int] | None, problems: Collection[Problem]) -> Iterator[Problem]:
-    """Return the problems; those at `end`, where the text stops within a value, are unfinished."""
-    for problem in problems:
-        at_end = (problem.line, problem.column) == end
-        yield replace(problem, unfinished=problem.unfinished or at_end)
 
 
 class UnreadableError(Exception):
