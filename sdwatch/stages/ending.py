@@ -8,8 +8,8 @@ from enum import StrEnum
 from sdwatch.errors import SdwatchError, WebUINoResultError
 from sdwatch.policy.failure.ledger import CallLedger
 from sdwatch.policy.failure.recovery import SENT_AT_MOST
+from sdwatch.policy.report.decisions import sent_too_often
 from sdwatch.policy.report.envelope import ErrorEnvelope, died_here_envelope
-from sdwatch.policy.report.given_up import sent_too_often
 
 
 class Ending(StrEnum):

@@ -109,23 +109,16 @@ def ids_of(parts: Sequence[Part]) -> tuple[StageIds, list[tuple[Node, str]]]:
     return StageIds(numbers, inputs), wrong
 
 
+@dataclass
 class LinkReader:
     """Reads how the stages of a job are linked. `report`: gets what is wrong; `named`: gets the
     images of the job folder that are needed."""
 
-    def __init__(
-        self,
-        ids: StageIds,
-        images: JobImages,
-        rules: JobRules,
-        report: Callable[[Problem], None],
-        named: Callable[[Sequence[str]], None],
-    ) -> None:
-        self._ids = ids
-        self._images = images
-        self._rules = rules
-        self._report = report
-        self._named = named
+    ids: StageIds
+    images: JobImages
+    rules: JobRules
+    report: Callable[[Problem], None]
+    named: Callable[[Sequence[str]], None]
 
     def read(self, part: Part, number: int, given: Mapping[str, Any]) -> Links:
         """Return the links of the stage with this number. `given`: its fields, typed."""
@@ -140,17 +133,17 @@ class LinkReader:
                     raise MistakeError(node, f'give "input" or "{own}", not both')
                 taken_from, inputs = self._input(node, number)
             except MistakeError as error:
-                self._report(error.problem)
+                self.report(error.problem)
         fan_out = given.get("fan_out")
         if fan_out is False and not part.kind.takes_several:
             message = f"a stage {part.what} works on one image at a time; remove fan_out"
-            self._report(problem_at(nodes["fan_out"], message))
+            self.report(problem_at(nodes["fan_out"], message))
         if fan_out is None and node is not None:
             fan_out = True
         payload = nodes.get("payload")
         if isinstance(payload, document.Mapping):
-            for place, why in refused(payload, self._rules):
-                self._report(problem_at(place, why))
+            for place, why in refused(payload, self.rules):
+                self.report(problem_at(place, why))
         return Links(
             str(given.get("id", "")), taken_from, inputs, fan_out, dict(given.get("payload", {}))
         )
@@ -158,41 +151,41 @@ class LinkReader:
     def _input(self, node: Scalar, number: int) -> tuple[int | None, tuple[str, ...]]:
         """Return what an `input` means: the number of a stage, or images of the job folder."""
         text = node.text
-        if text in self._ids.numbers:
-            other = self._ids.numbers[text]
+        if text in self.ids.numbers:
+            other = self.ids.numbers[text]
             if other >= number:
                 raise MistakeError(node, self._not_before(text, number))
             return other, ()
         if is_pattern(text):
             return None, self._matching(node)
-        if ID.fullmatch(text) and not self._images.is_there(text):
-            known = [*self._ids.before(number), *images_in(self._images.names or ())]
+        if ID.fullmatch(text) and not self.images.is_there(text):
+            known = [*self.ids.before(number), *images_in(self.images.names or ())]
             near = nearest(text, known) if known else "; give the stage before this one an id"
             message = f"no stage before this one has the id {found(node)}{near}"
             raise MistakeError(node, message)
-        if why := self._images.refusal(text):
-            raise MistakeError(node, why, unfinished=self._images.is_unfinished(text))
-        names = (self._images.actual_name(text),)
-        self._named(names)
+        if why := self.images.refusal(text):
+            raise MistakeError(node, why, unfinished=self.images.is_unfinished(text))
+        names = (self.images.actual_name(text),)
+        self.named(names)
         return None, names
 
     def _not_before(self, text: str, number: int) -> str:
-        later = self._ids.numbers[text]
+        later = self.ids.numbers[text]
         if later == number:
             return f'"{text}" is this stage itself, and has no images yet'
-        own = next((name for name, other in self._ids.numbers.items() if other == number), "")
-        if own and (circle := self._ids.circle(own)):
+        own = next((name for name, other in self.ids.numbers.items() if other == number), "")
+        if own and (circle := self.ids.circle(own)):
             return f"the inputs go in a circle: {' takes from '.join(circle)}"
-        near = self._ids.before(number)
+        near = self.ids.before(number)
         others = f"; before it there are {', '.join(near)}" if near else ""
         return f'"{text}" is stage {later}, which comes after this one (stage {number}){others}'
 
     def _matching(self, node: Scalar) -> tuple[str, ...]:
-        names = tuple(images_named(node, self._images.names))
+        names = tuple(images_named(node, self.images.names))
         for name in names:
-            if why := self._images.refusal(name):
-                self._report(problem_at(node, why, unfinished=self._images.is_unfinished(name)))
-        self._named(names)
+            if why := self.images.refusal(name):
+                self.report(problem_at(node, why, unfinished=self.images.is_unfinished(name)))
+        self.named(names)
         return names
 
 

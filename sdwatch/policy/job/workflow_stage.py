@@ -157,22 +157,16 @@ class StageWorkflow:
         return self.workflow.nodes[node].inputs[input]
 
 
+@dataclass
 class WorkflowReader:
     """Reads the workflows of a job's stages; each file once. `named`: gets the names of files of
     the job folder that are needed; `report`: gets what is wrong."""
 
-    def __init__(
-        self,
-        files: JobFiles,
-        sources: Sources,
-        named: Callable[[Iterable[str]], None],
-        report: Callable[[Problem], None],
-    ) -> None:
-        self._files = files
-        self._sources = sources
-        self._named = named
-        self._report = report
-        self._known: dict[str, WorkflowFile | None] = {}  # None: it has a mistake
+    files: JobFiles
+    sources: Sources
+    named: Callable[[Iterable[str]], None]
+    report: Callable[[Problem], None]
+    _known: dict[str, WorkflowFile | None] = field(init=False, default_factory=dict)
 
     def read(
         self, part: Part, links: Links, given: Mapping[str, Any], *, follows: bool
@@ -184,21 +178,21 @@ class WorkflowReader:
         if not isinstance(node, Scalar):
             if "file" not in nodes:
                 message = 'name the workflow in "file": what ComfyUI\'s Export (API) wrote'
-                self._report(problem_at(part.key, message))
+                self.report(problem_at(part.key, message))
             return None
         try:
             file = self._file(node)
         except UnreadableError as error:
-            self._report(error.problem)
+            self.report(error.problem)
             return None
         if file is None:
             return None
-        stage = _Stage(file, nodes, given, self._report)
+        stage = _Stage(file, nodes, given, self.report)
         takes_image = bool(links.inputs) or links.taken_from is not None
         return stage.read(takes_image=takes_image, follows=follows)
 
     def _file(self, node: Scalar) -> WorkflowFile | None:
-        names = self._files.names
+        names = self.files.names
         if names is None:
             message = "a single job file cannot use the workflow {}; put it as job.yaml into a "
             raise MistakeError(node, message.format(shown(node.text)) + "folder together with it")
@@ -209,17 +203,17 @@ class WorkflowReader:
                 near = nearest(node.text, others) if others else "; there is no .json in it"
                 message = f"{shown(node.text)} is not in the job folder{near}"
                 raise MistakeError(node, message, unfinished=True)
-            self._named([node.text])  # it may still come
+            self.named([node.text])  # it may still come
             return None
-        self._named([name])
+        self.named([name])
         if name not in self._known:
             self._known[name] = None
             self._known[name] = self._opened(node, name)
         return self._known[name]
 
     def _opened(self, node: Scalar, name: str) -> WorkflowFile:
-        first = self._sources.add(self._files.shown(name))
-        workflow, at = self._files.made_of(node, name, self._sources, _workflow_in)
+        first = self.sources.add(self.files.shown(name))
+        workflow, at = self.files.made_of(node, name, self.sources, _workflow_in)
         file = WorkflowFile(workflow, first, at)
         if not may_save(workflow):
             message = (
@@ -238,25 +232,18 @@ def _workflow_in(data: bytes) -> tuple[Workflow, Mapping[str, tuple[int, int]]]:
         raise UnreadableError(*error.place, str(error), unfinished=error.unfinished) from None
 
 
+@dataclass
 class _Stage:
     """Puts what one stage says into its workflow. `nodes`: its fields as written; `given`: typed;
     a mistaken one is missing there."""
 
-    def __init__(
-        self,
-        file: WorkflowFile,
-        nodes: Mapping[str, Node],
-        given: Mapping[str, Any],
-        report: Callable[[Problem], None],
-    ) -> None:
-        self._file = file
-        self._workflow = file.workflow
-        self._nodes = nodes
-        self._given = given
-        self._report = report
-        self._mistakes = 0
-        self._values: dict[tuple[str, str], Any] = {}
-        self._said: dict[InputPlace, Way] = {}
+    file: WorkflowFile
+    nodes: Mapping[str, Node]
+    given: Mapping[str, Any]
+    report: Callable[[Problem], None]
+    _mistakes: int = 0
+    _values: dict[tuple[str, str], Any] = field(default_factory=dict)
+    _said: dict[InputPlace, Way] = field(default_factory=dict)
 
     def read(self, *, takes_image: bool, follows: bool) -> StageWorkflow:
         """Return the whole. `takes_image`: each call has an image, from wherever; `follows`: else
@@ -264,16 +251,16 @@ class _Stage:
         self._set()
         self._short_names()
         images = self._images_by_place()
-        workflow = self._workflow.with_values(self._values)
+        workflow = self.file.workflow.with_values(self._values)
         seed, seeds = self._seeds(workflow)
         image = None
-        with self._noting(self._nodes["file"]):
-            if takes_image or isinstance(self._given.get("images"), list):
+        with self._noting(self.nodes["file"]):
+            if takes_image or isinstance(self.given.get("images"), list):
                 image = self._place_of_image(workflow)
             elif follows:
                 image = self._place_for_stage_before(workflow)
         return StageWorkflow(
-            self._file,
+            self.file,
             workflow,
             seeds,
             seed,
@@ -291,15 +278,15 @@ class _Stage:
             yield
         except UnreadableError as error:
             self._mistakes += 1
-            self._report(error.problem)
+            self.report(error.problem)
         except PlaceError as error:
             self._mistakes += 1
-            self._report(problem_at(node, str(error)))
+            self.report(problem_at(node, str(error)))
 
     def _set(self) -> None:
-        node = self._nodes.get("set")
+        node = self.nodes.get("set")
         entries = node.entries if isinstance(node, document.Mapping) else ()
-        for key, value in entries if "set" in self._given else ():
+        for key, value in entries if "set" in self.given else ():
             if self._mistakes > _MOST_MISTAKES:
                 break
             with self._noting(key):
@@ -315,18 +302,18 @@ class _Stage:
             raise MistakeError(value, message)
         self._note(key, place, ("set", key.text))
         try:
-            now = self._workflow.nodes[place.node].inputs[place.input]
+            now = self.file.workflow.nodes[place.node].inputs[place.input]
             self._values[place] = as_written(value, now)
         except ValueError as error:
             raise MistakeError(value, f"{key.text} must be {error}, not {found(value)}") from None
 
     def _place(self, key: Scalar) -> InputPlace:
         """Return the input that a key names. Raises PlaceError, also where that is a link."""
-        place = place_of(self._workflow, key.text)
-        node = self._workflow.nodes[place.node]
+        place = place_of(self.file.workflow, key.text)
+        node = self.file.workflow.nodes[place.node]
         if (link := link_of(node.inputs[place.input])) is None:
             return place
-        source = self._workflow.nodes.get(link.node)
+        source = self.file.workflow.nodes.get(link.node)
         inputs = source.values() if source else {}
         named = (f"{shortly(link.node)}.{shortly(name)}" for name in list(inputs)[:_MOST_NAMED])
         there = ", ".join(named)
@@ -343,15 +330,15 @@ class _Stage:
 
     def _short_names(self) -> None:
         for name in SHORT_NAMES:
-            if name in self._given and name in self._nodes:
-                node = self._nodes[name]
+            if name in self.given and name in self.nodes:
+                node = self.nodes[name]
                 with self._noting(node):
-                    place = short_place(self._workflow, name)
+                    place = short_place(self.file.workflow, name)
                     self._note(node, place, (name,))
-                    self._values[place] = self._given[name]
+                    self._values[place] = self.given[name]
 
     def _images_by_place(self) -> dict[InputPlace, str]:
-        node, given = self._nodes.get("images"), self._given.get("images")
+        node, given = self.nodes.get("images"), self.given.get("images")
         images = {}
         if isinstance(node, document.Mapping) and isinstance(given, dict):
             for key, _ in node.entries:
@@ -385,26 +372,26 @@ class _Stage:
                 f"the image could be for several: {listed(workflow, places)}; name those that "
                 "are the same in each call, as `images: {%s.%s: pose.png}`" % places[0]
             )
-        raise MistakeError(self._nodes.get("images") or self._nodes["input"], message)
+        raise MistakeError(self.nodes.get("images") or self.nodes["input"], message)
 
     def _outputs(self) -> tuple[str, ...]:
         ids = []
-        for node in _items(self._nodes.get("outputs")):
+        for node in _items(self.nodes.get("outputs")):
             with self._noting(node):
-                named = node_named(self._workflow, node.text)
+                named = node_named(self.file.workflow, node.text)
                 if saves_nothing(named):
                     raise PlaceError(f"node {named.shown} saves nothing that sdwatch can take")
                 ids.append(named.id)
         return tuple(ids)
 
     def _allowed(self) -> tuple[str, ...]:
-        kinds = {node.kind for node in self._workflow.nodes.values()}
-        given = list(_items(self._nodes.get("allow")))
+        kinds = {node.kind for node in self.file.workflow.nodes.values()}
+        given = list(_items(self.nodes.get("allow")))
         for node in given:
             if node.text not in kinds:
                 near = nearest_name(node.text, kinds)
                 message = f"no node of the workflow has the class {shown(node.text)}{near}"
-                self._report(problem_at(node, message))
+                self.report(problem_at(node, message))
         return tuple(node.text for node in given if node.text in kinds)
 
     def _seeds(self, workflow: Workflow) -> tuple[int | None, Mapping[InputPlace, int]]:
@@ -418,9 +405,9 @@ class _Stage:
             return -1, dict.fromkeys(drawn, 0)
         first = next(iter(numbers.values()), None)
         if first is None:
-            if (self._given.get("repeat") or 1) > 1:
+            if (self.given.get("repeat") or 1) > 1:
                 message = "the workflow has no seed, so it would make the same again"
-                self._report(problem_at(self._nodes["repeat"], message))
+                self.report(problem_at(self.nodes["repeat"], message))
             return None, {}
         return first, {place: value - first for place, value in numbers.items()}
 

@@ -55,8 +55,8 @@ from sdwatch.policy.lane.events import (
     Recorded,
     RunGone,
 )
+from sdwatch.policy.report.decisions import sent_too_often
 from sdwatch.policy.report.envelope import CANARY_HEALTHY, ErrorEnvelope, FailedAttempt
-from sdwatch.policy.report.given_up import sent_too_often
 from sdwatch.system.failpoints import failpoint
 from sdwatch.system.log_events import LogEvent, about, bound_facts
 from sdwatch.webui.http.call import CallHandle, Captured, Outcome, PreparedCall

@@ -168,14 +168,14 @@ def read_expansion(
     return expansion, reader.problems
 
 
+@dataclass
 class _Reader:
-    def __init__(self, files: JobFiles, most: int, sources: Sources) -> None:
-        self.files = files
-        self.most = most
-        self.sources = sources
-        self.seeds = LineSeeds.EACH
-        self.problems: list[Problem] = []
-        self.named: dict[str, int] = {}  # each name -> the line where it got a value
+    files: JobFiles
+    most: int
+    sources: Sources
+    seeds: LineSeeds = LineSeeds.EACH
+    problems: list[Problem] = field(default_factory=list)
+    named: dict[str, int] = field(default_factory=dict)  # each name -> the line of its value
 
     def fail(self, node: Node, message: str, *, unfinished: bool = False) -> None:
         self.problems.append(problem_at(node, message, unfinished=unfinished))

@@ -32,9 +32,7 @@ class Table(TextRows):
     not fit. `lines`: what is added to the number of each line. Raises UnreadableError."""
 
     def __init__(self, text: str, most: int, lines: int = 0) -> None:
-        super().__init__(text)
-        self.problems: list[Problem] = []
-        self._offset = lines
+        super().__init__(text, lines)
         start, line = 0, 1
         if named := _NAMED.match(text):
             start, line = named.end(), 2

@@ -12,7 +12,6 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from sdwatch.errors import Problem
 from sdwatch.policy.job.text.document import Scalar, UnreadableError
 from sdwatch.policy.job.text.text_rows import LONGEST_LINE, Row, TextRows, next_line
 from sdwatch.policy.naming import nearest
@@ -44,9 +43,7 @@ class PromptLines(TextRows):
     UnreadableError."""
 
     def __init__(self, text: str, most: int, lines: int = 0) -> None:
-        super().__init__(text)
-        self.problems: list[Problem] = []
-        self._offset = lines
+        super().__init__(text, lines)
         names: dict[str, Scalar] = {}
         start, line = next_line(text, 0, 1)
         while start < len(text):

@@ -11,6 +11,7 @@ from array import array
 from collections.abc import Sequence
 from typing import Any
 
+from sdwatch.errors import Problem
 from sdwatch.policy.job.text.document import Scalar, UnreadableError, text_of
 
 Row = tuple[Scalar, ...]
@@ -36,10 +37,13 @@ class Rows(Sequence[Row]):
 
 
 class TextRows(Rows):
-    """The rows of a text."""
+    """The rows of a text. `lines`: what is added to the number of each line; `problems`: rows that
+    cannot be read."""
 
-    def __init__(self, text: str) -> None:
+    def __init__(self, text: str, lines: int) -> None:
         self.text = text
+        self.problems: list[Problem] = []
+        self._offset = lines
         self._last: tuple[int, Row] = (-1, ())  # which is often asked for again
         self._starts = array("Q")
         self._lines = array("Q")
