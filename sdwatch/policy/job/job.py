@@ -27,9 +27,8 @@ from sdwatch.policy.job.points.expansion import REPEAT, OnFailure, is_part, read
 from sdwatch.policy.job.points.points import ONE, Points
 from sdwatch.policy.job.points.shown_values import described, without_texts
 from sdwatch.policy.job.points.template import Part, Template, with_fixed
-from sdwatch.policy.job.stage.aliases import where_it_goes
+from sdwatch.policy.job.stage.aliases import where_it_goes, without_dumped
 from sdwatch.policy.job.stage.confinement import JobRules, beyond
-from sdwatch.policy.job.stage.dumped import without_dumped
 from sdwatch.policy.job.stage.infotext import infotext_in
 from sdwatch.policy.job.stage.scripts import (
     SCRIPT_FIELDS,
@@ -326,7 +325,7 @@ class _JobReader:
             workflow = self.workflows.read(part, links, fields, follows=number > 1)
         if workflow is not None:
             fields |= workflow.as_set
-            self.problems += workflow.reaching(part.node, self.rules)
+            self.problems += workflow.reaching(self.rules)
         return Stage(kind.name, fields, part.key.line, node, images, links, workflow)
 
     def fields(

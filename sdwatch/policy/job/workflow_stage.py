@@ -82,7 +82,8 @@ class WorkflowFile:
 
 @dataclass(frozen=True)
 class StageWorkflow:
-    """The workflow of a stage, with what the job says in it. `file`: as it was read.
+    """The workflow of a stage, with what the job says in it. `stage`: as it is in the job; `file`:
+    as it was read.
 
     `seeds`: the inputs that get the seed of a call, each with what it is further; `seed`: what the
     job or the file says, -1 for a random one, None where it has no such input. `image`: the input
@@ -92,6 +93,7 @@ class StageWorkflow:
     input gets.
     """
 
+    stage: Node
     file: WorkflowFile
     workflow: Workflow
     seeds: Mapping[InputPlace, int] = field(default_factory=dict)
@@ -121,18 +123,17 @@ class StageWorkflow:
         }
         return {"set": given} if given else {}
 
-    def where(self, stage: Node, place: InputPlace) -> tuple[int, int]:
-        """Return where the value of an input is written: in the job, or else in the file. `stage`:
-        as it is in the job."""
+    def where(self, place: InputPlace) -> tuple[int, int]:
+        """Return where the value of an input is written: in the job, or else in the file."""
         way = self.said.get(place)
-        return self.file.place(place.node) if way is None else locate(stage, way)
+        return self.file.place(place.node) if way is None else locate(self.stage, way)
 
-    def places(self, stage: Node) -> dict[str, tuple[int, int]]:
+    def places(self) -> dict[str, tuple[int, int]]:
         """Return where each node is written, and each input that the job sets (`ID.NAME`)."""
-        said = {f"{place.node}.{place.input}": self.where(stage, place) for place in self.said}
+        said = {f"{place.node}.{place.input}": self.where(place) for place in self.said}
         return {**{id: self.file.place(id) for id in self.workflow.nodes}, **said}
 
-    def reaching(self, stage: Node, rules: JobRules) -> Iterator[Problem]:
+    def reaching(self, rules: JobRules) -> Iterator[Problem]:
         """Yield each path and address in it, at its place. ComfyUI itself lets no file outside its
         own folders be named. Custom nodes promise nothing of the kind, so a workflow names none,
         whoever gets it. The text of a prompt may be anything. Inputs that are places by their name
@@ -145,7 +146,7 @@ class StageWorkflow:
                     continue  # a prefix each call has of its own
                 if what := next(filter(None, map(place_in, texts_in(value))), ""):
                     message = f"{name} of node {node.shown} contains {what}{HINT}"
-                    yield Problem(*self.where(stage, place), message)
+                    yield Problem(*self.where(place), message)
 
     def value(self, name: str) -> Any:
         """Return the value of the one input that a short name means; None where there is none, or
@@ -187,7 +188,7 @@ class WorkflowReader:
             return None
         if file is None:
             return None
-        stage = _Stage(file, nodes, given, self.report)
+        stage = _Stage(part.node, file, nodes, given, self.report)
         takes_image = bool(links.inputs) or links.taken_from is not None
         return stage.read(takes_image=takes_image, follows=follows)
 
@@ -234,9 +235,10 @@ def _workflow_in(data: bytes) -> tuple[Workflow, Mapping[str, tuple[int, int]]]:
 
 @dataclass
 class _Stage:
-    """Puts what one stage says into its workflow. `nodes`: its fields as written; `given`: typed;
-    a mistaken one is missing there."""
+    """Puts what one stage says into its workflow. `stage`: as written; `nodes`: its fields;
+    `given`: typed; a mistaken one is missing there."""
 
+    stage: Node
     file: WorkflowFile
     nodes: Mapping[str, Node]
     given: Mapping[str, Any]
@@ -260,6 +262,7 @@ class _Stage:
             elif follows:
                 image = self._place_for_stage_before(workflow)
         return StageWorkflow(
+            self.stage,
             self.file,
             workflow,
             seeds,

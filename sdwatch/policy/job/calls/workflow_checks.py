@@ -21,7 +21,6 @@ def check_workflow(report: CheckReport) -> None:
     rules, stage, classes = report.rules, report.stage, report.catalogue.classes
     used = stage.workflow
     assert used is not None
-    assert stage.node is not None
     if classes is None:
         report.skipped["node classes"] = f"{report.webui} gave no /object_info"
         return
@@ -37,26 +36,23 @@ def check_workflow(report: CheckReport) -> None:
     found += _idle_outputs(workflow, classes, call)
     _check_embeddings(report, used)
     for at, why in _off_steps(workflow, classes):
-        report.warn_at(used.where(stage.node, at), why)
+        report.warn_at(used.where(at), why)
     if found:
         # Models arrive while it runs. One that restarts itself, as ComfyUI-Manager makes it do, or
         # that somebody else restarts, may have other classes, and that is not a new incarnation.
         report.refusing.add(NODE_CLASSES)
     for misfit in found:
-        place = used.where(stage.node, InputPlace(misfit.node, misfit.input))
-        report.fail_at(place, misfit.message)
+        report.fail_at(used.where(InputPlace(misfit.node, misfit.input)), misfit.message)
 
 
 def _check_embeddings(report: CheckReport, used: StageWorkflow) -> None:
     """Look up the embeddings that its prompts name."""
-    assert report.stage.node is not None
     for place in sorted(prompt_texts(used.workflow)):
         text = used.workflow.nodes[place.node].inputs[place.input]
         for name in embeddings_in(text) if isinstance(text, str) else ():
             names = report.names("embeddings")
             if names is not None and name not in names:
-                where = used.where(report.stage.node, place)
-                report.lacks(where, "embedding", "embeddings", name, names)
+                report.lacks(used.where(place), "embedding", "embeddings", name, names)
 
 
 def _off_steps(workflow: Workflow, classes: NodeClasses) -> Iterator[tuple[InputPlace, str]]:
