@@ -87,23 +87,24 @@ class StageIds:
         return [*way, name] if name == way[0] else []
 
 
-def ids_of(parts: Sequence[Part]) -> tuple[StageIds, list[tuple[Node, str]]]:
+def ids_of(parts: Sequence[Part]) -> tuple[StageIds, list[Problem]]:
     """Return the ids that stages give themselves, and what is wrong with one."""
     numbers: dict[str, int] = {}
     inputs: dict[str, str] = {}
-    wrong: list[tuple[Node, str]] = []
-    for number, part in enumerate(parts, 1):
+    wrong: list[Problem] = []
+    for part in parts:
         given = {key.text: value for key, value in part.entries}
         node = given.get("id")
         if not isinstance(node, Scalar) or node.is_null:
             continue
         if not ID.fullmatch(node.text):
             why = "has letters, digits, _ and -, and starts with a letter or _"
-            wrong.append((node, f"{found(node)} is not an id; an id {why}"))
+            wrong.append(problem_at(node, f"{found(node)} is not an id; an id {why}"))
         elif node.text in numbers:
-            wrong.append((node, f"stage {numbers[node.text]} has the id {found(node)}, too"))
+            message = f"stage {numbers[node.text]} has the id {found(node)}, too"
+            wrong.append(problem_at(node, message))
         else:
-            numbers[node.text] = number
+            numbers[node.text] = part.number
             if isinstance(taken := given.get("input"), Scalar):
                 inputs[node.text] = taken.text
     return StageIds(numbers, inputs), wrong
@@ -120,8 +121,8 @@ class LinkReader:
     report: Callable[[Problem], None]
     named: Callable[[Sequence[str]], None]
 
-    def read(self, part: Part, number: int, given: Mapping[str, Any]) -> Links:
-        """Return the links of the stage with this number. `given`: its fields, typed."""
+    def read(self, part: Part, given: Mapping[str, Any]) -> Links:
+        """Return the links of a stage. `given`: its fields, typed."""
         nodes = {key.text: value for key, value in part.entries}
         own = part.kind.image_field
         taken_from: int | None = None
@@ -131,7 +132,7 @@ class LinkReader:
             try:
                 if part.gives(own) and not isinstance(nodes[own], document.Mapping):
                     raise MistakeError(node, f'give "input" or "{own}", not both')
-                taken_from, inputs = self._input(node, number)
+                taken_from, inputs = self._input(node, part.number)
             except MistakeError as error:
                 self.report(error.problem)
         fan_out = given.get("fan_out")

@@ -198,9 +198,8 @@ class _JobReader:
         self.warnings: list[Problem] = []
         self.named: set[str] = set()
         self.ids = StageIds()
-        self.numbers: dict[tuple[int, int], int] = {}  # of stages, by the place of their key
-        self.sources = Sources()
-        self.workflows = WorkflowReader(files, self.sources, self.named.update, self.report)
+        self.sources = files.sources
+        self.workflows = WorkflowReader(files, self.named.update, self.report)
 
     def job(self, root: Node, default_name: str) -> Job:
         if not isinstance(root, document.Mapping):
@@ -211,12 +210,11 @@ class _JobReader:
             )
             return Job("", 0, ())
         keys = unique(root, self.problems)
-        most = self.rules.max_points
-        expansion, problems = read_expansion(root, self.files, most, self.sources)
+        expansion, problems = read_expansion(root, self.files, self.rules.max_points)
         self.problems += problems
         if problems:
             return Job("", 0, ())
-        defaults = [expansion.defaults, *read_defaults(self.files, self.sources, self.problems)]
+        defaults = [expansion.defaults, *read_defaults(self.files, self.problems)]
         rest = replace(root, entries=tuple(e for e in root.entries if not is_part(e[0].text)))
         given = {key.text for entries in defaults for key, _ in entries}
         forms = StageForms({*expansion.names, *given}, self.problems)
@@ -224,7 +222,8 @@ class _JobReader:
         header = self.fields(with_fixed(head, expansion, self.problems), Header, "job")
         wildcards = Wildcards(self.files.wildcard, self.sources, self.problems)
         template = Template(parts, expansion, wildcards, defaults)
-        self.note_places(template)
+        self.ids, wrong = ids_of(template.written)
+        self.problems += wrong
         first = template.parts(1, 0)
         self.problems += template.problems
         stages = [self.stage(part, first=part is first[0]) for part in first]
@@ -247,14 +246,6 @@ class _JobReader:
             partial(self.make, template) if template.varies else None,
             template.texts,
         )
-
-    def note_places(self, template: Template) -> None:
-        """Note the ids of the stages, and which part is written where."""
-        self.ids, wrong = ids_of(template.written)
-        for place, why in wrong:
-            self.fail(place, why)
-        places = ((part.key.line, part.key.column) for part in template.written)
-        self.numbers = {place: number for number, place in enumerate(places, 1)}
 
     def outputs(
         self, given: Mapping[str, Any], keys: Mapping[str, Any], names: Collection[str]
@@ -315,14 +306,13 @@ class _JobReader:
             self.fail(part.key, f"the first stage has no images to work on; {where}")
         fields = self.fields(part.node, part.model, part.what, may_be_dump=not kind.runs_workflow)
         given = {key: fields.pop(key) for key in OWN if key in fields}
-        number = self.numbers[part.key.line, part.key.column]
         reader = LinkReader(self.ids, self.images, self.rules, self.report, self.named.update)
-        links = reader.read(part, number, given)
+        links = reader.read(part, given)
         node = replace(part.node, line=part.key.line, column=part.key.column)
         images = self.script_images(fields)
         workflow = None
         if kind.runs_workflow:
-            workflow = self.workflows.read(part, links, fields, follows=number > 1)
+            workflow = self.workflows.read(part, links, fields)
         if workflow is not None:
             fields |= workflow.as_set
             self.problems += workflow.reaching(self.rules)

@@ -17,7 +17,6 @@ from typing import Any
 from sdwatch.errors import Problem
 from sdwatch.policy.job.files.job_files import JobFiles
 from sdwatch.policy.job.files.job_images import AnyName, on_disk
-from sdwatch.policy.job.files.sources import Sources
 from sdwatch.policy.job.graph import Links
 from sdwatch.policy.job.points.template import Part
 from sdwatch.policy.job.stage.confinement import HINT, JobRules, place_in
@@ -164,16 +163,13 @@ class WorkflowReader:
     the job folder that are needed; `report`: gets what is wrong."""
 
     files: JobFiles
-    sources: Sources
     named: Callable[[Iterable[str]], None]
     report: Callable[[Problem], None]
     _known: dict[str, WorkflowFile | None] = field(init=False, default_factory=dict)
 
-    def read(
-        self, part: Part, links: Links, given: Mapping[str, Any], *, follows: bool
-    ) -> StageWorkflow | None:
+    def read(self, part: Part, links: Links, given: Mapping[str, Any]) -> StageWorkflow | None:
         """Return the workflow of a stage, None where it cannot be read. `given`: its fields,
-        typed; a missing one had a mistake. `follows`: there is a stage before it."""
+        typed; a missing one had a mistake."""
         nodes = {key.text: value for key, value in part.entries if not is_null(value)}
         node = nodes.get("file")
         if not isinstance(node, Scalar):
@@ -190,7 +186,7 @@ class WorkflowReader:
             return None
         stage = _Stage(part.node, file, nodes, given, self.report)
         takes_image = bool(links.inputs) or links.taken_from is not None
-        return stage.read(takes_image=takes_image, follows=follows)
+        return stage.read(takes_image=takes_image, follows=part.number > 1)
 
     def _file(self, node: Scalar) -> WorkflowFile | None:
         names = self.files.names
@@ -213,8 +209,8 @@ class WorkflowReader:
         return self._known[name]
 
     def _opened(self, node: Scalar, name: str) -> WorkflowFile:
-        first = self.sources.add(self.files.shown(name))
-        workflow, at = self.files.made_of(node, name, self.sources, _workflow_in)
+        first = self.files.sources.add(self.files.shown(name))
+        workflow, at = self.files.made_of(node, name, _workflow_in)
         file = WorkflowFile(workflow, first, at)
         if not may_save(workflow):
             message = (

@@ -98,7 +98,8 @@ class StageForms:
         if len(node.items) > MAX_STAGES:
             self._fail(node, f"a job has at most {MAX_STAGES} stages, not {len(node.items)}")
             return []
-        return [part for part in map(self._part, node.items) if part is not None]
+        parts = [part for part in map(self._part, node.items) if part is not None]
+        return [replace(part, number=number) for number, part in enumerate(parts, 1)]
 
     def _part(self, node: Node) -> Part | None:
         if (

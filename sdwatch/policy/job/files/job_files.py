@@ -8,7 +8,7 @@ used, as `sdwatch retry --failed` puts it there.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TypeVar
 
@@ -54,12 +54,14 @@ NOTHING = Outside()
 class JobFiles:
     """The files beside a job file: their names, relative to its folder, with `/`; None for a job
     that is a single file. `read`: returns the bytes of one, or raises SpoolError. `folder`: comes
-    before their names for people. `from_outside`: what the job takes from there."""
+    before their names for people. `from_outside`: what the job takes from there. `sources`: gets
+    each that is read."""
 
     names: frozenset[str] | None
     read: Callable[[str], bytes]
     folder: str = ""
     from_outside: Outside = NOTHING
+    sources: Sources = field(default_factory=Sources)
 
     def shown(self, name: str) -> str:
         """Return the name of a file beside the job for people."""
@@ -84,12 +86,10 @@ class JobFiles:
             lambda name: self.beside(f"{USED}/{USED_WILDCARDS}/{name}.txt"),
         )
 
-    def made_of(
-        self, node: Scalar, name: str, sources: Sources, make: Callable[[bytes], Made]
-    ) -> Made:
+    def made_of(self, node: Scalar, name: str, make: Callable[[bytes], Made]) -> Made:
         """Return what `make` makes of the bytes of a file beside the job, which `node` names.
         Raises UnreadableError."""
-        first = sources.add(self.shown(name))
+        first = self.sources.add(self.shown(name))
         try:
             return make(self.read(name))
         except FileNotFoundError:
@@ -108,12 +108,12 @@ class JobFiles:
 Entries = tuple[tuple[Scalar, Node], ...]
 
 
-def read_defaults(files: JobFiles, sources: Sources, problems: list[Problem]) -> list[Entries]:
+def read_defaults(files: JobFiles, problems: list[Problem]) -> list[Entries]:
     """Return the fields of each `_defaults.yaml` that a job gets, the nearest first: that of its
     own job folder, then those of the folders above."""
     own = files.beside(DEFAULTS)
     chain = [*([own] if own else []), *files.outside.defaults]
-    return [_entries_of(file, sources, problems) for file in chain]
+    return [_entries_of(file, files.sources, problems) for file in chain]
 
 
 def _entries_of(file: LineFile, sources: Sources, problems: list[Problem]) -> Entries:

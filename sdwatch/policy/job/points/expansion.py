@@ -18,7 +18,6 @@ from pydantic import Field
 from sdwatch.errors import Problem
 from sdwatch.policy.job.files.job_files import JobFiles
 from sdwatch.policy.job.files.job_images import images_named
-from sdwatch.policy.job.files.sources import Sources
 from sdwatch.policy.job.points.points import (
     ONE,
     Axis,
@@ -152,11 +151,9 @@ def is_part(key: str) -> bool:
     return key in EXPANDING
 
 
-def read_expansion(
-    root: Mapping, files: JobFiles, most: int, sources: Sources
-) -> tuple[Expansion, list[Problem]]:
+def read_expansion(root: Mapping, files: JobFiles, most: int) -> tuple[Expansion, list[Problem]]:
     """Return what `root` says about its points, and what is wrong with that. `most`: points."""
-    reader = _Reader(files, most, sources)
+    reader = _Reader(files, most)
     expansion = reader.expansion(root)
     points = expansion.points
     if not reader.problems and points.total > most:
@@ -172,7 +169,6 @@ def read_expansion(
 class _Reader:
     files: JobFiles
     most: int
-    sources: Sources
     seeds: LineSeeds = LineSeeds.EACH
     problems: list[Problem] = field(default_factory=list)
     named: dict[str, int] = field(default_factory=dict)  # each name -> the line of its value
@@ -339,9 +335,9 @@ class _Reader:
     def prompts(self, node: Scalar) -> Iterator[Axis]:
         """Read a file of prompts: a text with a prompt in each line, or a table."""
         text = self.text(node)
-        self.sources.kept += len(text)
+        self.files.sources.kept += len(text)
         kind = Table if node.text.lower().endswith(".csv") else PromptLines
-        listed = kind(text, self.most, self.sources.add(self.files.shown(node.text)))
+        listed = kind(text, self.most, self.files.sources.add(self.files.shown(node.text)))
         self.problems += listed.problems
         if listed:
             for name in listed.names:
@@ -363,7 +359,7 @@ class _Reader:
             )
             message = f"{shown(node.text)} is not in the job folder{near}"
             raise MistakeError(node, message, unfinished=True)
-        return self.files.made_of(node, node.text, self.sources, text_beside)
+        return self.files.made_of(node, node.text, text_beside)
 
     def images(self, node: Scalar) -> Axis:
         """Find the images of the job folder that fit a pattern, in natural order."""
@@ -386,7 +382,7 @@ class _Reader:
             )
             self.fail(key, message)
         elif key.text in self.named:
-            first = self.sources.words(self.named[key.text])
+            first = self.files.sources.words(self.named[key.text])
             self.fail(key, f"{_called(key)} has values twice, first in {first}; keep one")
         else:
             self.named[key.text] = key.line

@@ -27,13 +27,14 @@ _MOST_PROBLEMS = 100
 @dataclass(frozen=True)
 class Part:
     """A stage as written. `model`: what its fields are read with; `what`: its name there; `key`:
-    where it starts; `node`: its fields."""
+    where it starts; `node`: its fields; `number`: which stage of the job it is, from 1."""
 
     kind: StageKind
     model: type[Written]
     what: str
     key: Node
     node: Node
+    number: int = 1
 
     def with_entries(self, entries: Iterable[tuple[Scalar, Node]]) -> Part:
         assert isinstance(self.node, Mapping)
@@ -52,7 +53,7 @@ class Part:
 
 
 class _Own(NamedTuple):
-    """A field that a part has because a name is called so: the number of the part, from 0."""
+    """A field that a part has because a name is called so. `part`: its number."""
 
     part: int
     field: str
@@ -101,25 +102,22 @@ class Template:
             return list(self.written)
         values = self.expansion.points.values(number)
         chance = f"{random_seed}/{self.expansion.points.chance(number)}"
-        return [
-            self._filled(index, part, values, f"{chance}/{index}")
-            for index, part in enumerate(self.written)
-        ]
+        return [self._filled(part, values, f"{chance}/{part.number - 1}") for part in self.written]
 
     def parts_with(self, number: int, axis: Axis) -> Iterator[Part]:
         """Yield the fields of a point that depend on the value of this axis, by stage."""
         values = self.expansion.points.values(number)
-        for index, part in enumerate(self.written):
+        for part in self.written:
             entries = [
                 (key, value)
                 for key, value in part.entries
                 if any(name in axis.names for _, name in names_in(value))
             ]
-            owns = any(own.part == index and own.name in axis.names for own in self._own)
+            owns = any(own.part == part.number and own.name in axis.names for own in self._own)
             if entries or owns:
                 if part.kind.runs_workflow:  # what may be written depends on its file
                     entries = list(part.entries)
-                yield self._filled(index, part.with_entries(entries), values, "", axis.names)
+                yield self._filled(part.with_entries(entries), values, "", axis.names)
 
     def alike_in(self, name: str) -> Scalar | None:
         """Return the first value of an axis of several whose values no stage mentions, with its
@@ -164,18 +162,13 @@ class Template:
         return f"point {number} ({described(own, self.texts)})"
 
     def _filled(
-        self,
-        index: int,
-        part: Part,
-        values: Values,
-        chance: str,
-        names: Sequence[str] | None = None,
+        self, part: Part, values: Values, chance: str, names: Sequence[str] | None = None
     ) -> Part:
         """Return a part with its values. `names`: the only ones that set a field of their own."""
         if not isinstance(part.node, Mapping):
             return part
         try:
-            entries = self._entries(index, part, Filler(values), values, names)
+            entries = self._entries(part, values, names)
             if self.wildcards.are_used and not self.wildcards.problems:
                 entries |= self._picked(part, entries, chance)
         except FilledTooLongError as error:
@@ -184,17 +177,13 @@ class Template:
         return part.with_entries(entries.values())
 
     def _entries(
-        self,
-        index: int,
-        part: Part,
-        filler: Filler,
-        values: Values,
-        names: Sequence[str] | None,
+        self, part: Part, values: Values, names: Sequence[str] | None
     ) -> dict[str, tuple[Scalar, Node]]:
+        filler = Filler(values)
         entries = {key.text: (key, filler.filled(value)) for key, value in part.entries}
         for own in self._own:
             value = values.get(own.name)
-            is_one = own.part == index and (names is None or own.name in names)
+            is_one = own.part == part.number and (names is None or own.name in names)
             if is_one and value is not None and not value.is_null:
                 several = own.field == part.kind.image_field and part.kind.takes_several
                 node = SequenceNode((value,), value.line, value.column) if several else value
@@ -255,11 +244,11 @@ class Template:
                 self.problems.append(Problem(line, 1, message))
 
     def _owner_of(self, name: str) -> _Own | None:
-        for index, part in enumerate(self.written):
+        for part in self.written:
             if name == "image" and part.kind.takes_image and not part.gives_images:
-                return _Own(index, part.kind.image_field, name)
+                return _Own(part.number, part.kind.image_field, name)
             if name in part.kind.fields.model_fields and name not in _NEVER_FILLED:
-                return _Own(index, name, name)
+                return _Own(part.number, name, name)
         return None
 
     def _check_defaults(self, defaults: Entries) -> None:
@@ -289,11 +278,11 @@ def with_fixed(head: Mapping, expansion: Expansion, problems: list[Problem]) -> 
         if key.text == _OF_EACH_PICTURE:
             entries.append((key, value))
             continue
-        wrong = [
-            problem_at(text, _why_not_fixed(name, key.text, expansion))
-            for text, name in names_in(value)
-            if name not in fixed
-        ]
+        wrong = []
+        for text, name in names_in(value):
+            differs = f"${{{name}}} differs from point to point, and {key.text} is the same for all"
+            why = f"{differs} of them" if name in expansion.names else _no_value(name, expansion)
+            wrong += [problem_at(text, why)] if name not in fixed else []
         problems += wrong[:_MOST_PROBLEMS]
         if wrong:
             continue
@@ -302,12 +291,6 @@ def with_fixed(head: Mapping, expansion: Expansion, problems: list[Problem]) -> 
         except FilledTooLongError as error:
             problems.append(error.problem)
     return replace(head, entries=tuple(entries))
-
-
-def _why_not_fixed(name: str, field: str, expansion: Expansion) -> str:
-    if name in expansion.names:
-        return f"${{{name}}} differs from point to point, and {field} is the same for all of them"
-    return _no_value(name, expansion)
 
 
 def _no_value(name: str, expansion: Expansion) -> str:
