@@ -31,6 +31,7 @@ from sdwatch.policy.job.outputs.picture import MOST_PIXELS
 from sdwatch.policy.job.outputs.result import Format, wrong_in_pattern
 from sdwatch.policy.job.stage.confinement import MAX_GENERATION, JobRules
 from sdwatch.policy.job.text.typed_values import (
+    DURATION,
     ONE_OR_MORE,
     WHOLE,
     Written,
@@ -96,7 +97,6 @@ def _to_make(path: Path) -> Path:
     return path
 
 
-_DURATION = reading(seconds, "a duration such as 90, 1.5, 2 min or 1 h")
 _SIZE = reading(size, "a size such as 500 MB or 1 GB")
 _AREA = reading(pixels, "a number of pixels such as 100 MP")
 _AGE = reading(age, "off, or an age such as 12 h or 30 days")
@@ -114,8 +114,8 @@ _COMMAND = reading(
 
 Place: TypeAlias = Annotated[Path, BeforeValidator(_meant), AfterValidator(_findable)]
 MadePlace: TypeAlias = Annotated[Place, AfterValidator(_to_make)]
-Duration: TypeAlias = Annotated[float, _DURATION]
-Limit: TypeAlias = Annotated[float, Field(gt=0), _DURATION]
+Duration: TypeAlias = Annotated[float, DURATION]
+Limit: TypeAlias = Annotated[float, Field(gt=0), DURATION]
 Size: TypeAlias = Annotated[int, _SIZE]
 Area: TypeAlias = Annotated[int, Field(ge=1, le=MOST_PIXELS), _AREA]
 LogCap: TypeAlias = Annotated[int, Field(ge=10_000), _SIZE]

@@ -104,10 +104,6 @@ class Workflow:
             nodes[id] = replace(nodes[id], inputs={**nodes[id].inputs, name: value})
         return replace(self, nodes=nodes)
 
-    def without(self, ids: frozenset[str]) -> Workflow:
-        """Return it without these nodes, which nobody may link to."""
-        return replace(self, nodes={id: n for id, n in self.nodes.items() if id not in ids})
-
     def as_prompt(self) -> dict[str, Any]:
         """Return what POST /prompt takes as `prompt`."""
         return {
@@ -118,11 +114,6 @@ class Workflow:
             }
             for node in self.nodes.values()
         }
-
-    def texts(self) -> Iterator[str]:
-        """Return every text in its inputs: prompts are among them, and no place says which."""
-        for node in self.nodes.values():
-            yield from texts_in(node.values())
 
 
 def link_of(value: Any) -> Link | None:

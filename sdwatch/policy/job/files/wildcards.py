@@ -43,7 +43,8 @@ class LineFile:
 
 def wildcards_in(text: str) -> list[str]:
     """Return the names of all `__name__` in a text that a file could have."""
-    return [name for name in _WILDCARD.findall(text) if _is_plain(name)]
+    found = _WILDCARD.findall(text) if "__" in text else []
+    return [name for name in found if _is_plain(name)]
 
 
 def _is_plain(name: str) -> bool:
@@ -71,20 +72,17 @@ class Wildcards:
     def look_through(self, texts: Iterable[str]) -> None:
         """Read all files that may be needed for these texts, and note what is wrong with them."""
         for text in texts:
-            if "__" in text:
-                for name in wildcards_in(text):
-                    self._measure(name, ())
+            for name in wildcards_in(text):
+                self._measure(name, ())
 
     def longest(self, text: str) -> int:
         """Return how many characters a text may have with a line for each wildcard."""
-        found = wildcards_in(text) if "__" in text else ()
-        return len(text) + sum(self._longest.get(name, 0) for name in found)
+        return len(text) + sum(self._longest.get(name, 0) for name in wildcards_in(text))
 
     def picked(self, text: str, chance: str) -> str:
         """Return a text with a line for each `__name__` that has a file. `chance`: the same picks
         the same."""
-        draw = random.Random(chance)
-        return self._filled(text, draw, 0)
+        return self._filled(text, random.Random(chance), 0)
 
     def _filled(self, text: str, draw: random.Random, depth: int) -> str:
         def line(use: re.Match[str]) -> str:
@@ -119,7 +117,7 @@ class Wildcards:
         longest = 0
         for number, text in self._read(name, file):
             length = len(text)
-            for inner in wildcards_in(text) if "__" in text else ():
+            for inner in wildcards_in(text):
                 if why := _endless(inner, (*within, name)):
                     raise UnreadableError(number, text.find(f"__{inner}__") + 1, why)
                 length += self._measure(inner, (*within, name))

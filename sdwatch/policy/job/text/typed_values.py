@@ -18,6 +18,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError, mo
 from pydantic_core import ErrorDetails, PydanticCustomError
 
 from sdwatch.errors import Problem
+from sdwatch.policy.config.measures import seconds
 from sdwatch.policy.job.text.document import Mapping, Node, Scalar, Sequence, unique
 from sdwatch.policy.naming import nearest, shown
 
@@ -152,6 +153,7 @@ def _free(value: Any) -> JSON:
 
 WHOLE = reading(_whole, "a whole number")
 Whole: TypeAlias = Annotated[int, WHOLE]
+DURATION = reading(seconds, "a duration such as 90, 1.5, 2 min or 1 h")
 NUMBER = reading(_number, "a number such as 7 or 7.5")
 Number: TypeAlias = Annotated[float, NUMBER]
 Free: TypeAlias = Annotated[Any, BeforeValidator(_free)]
