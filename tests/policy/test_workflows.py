@@ -95,6 +95,7 @@ def test_the_body_of_a_post_is_taken_too() -> None:
         (b"\xff{}", "not UTF-8"),
         (b"[" * 100_000, "nested too deeply"),
         (b'{"3": {"class_type": "A", "inputs": {"a": NaN}}}', "NaN is not a value of JSON"),
+        (b'{"3": {"inputs": {"a": ' + b"1" * 5_000 + b"}}}", "too many digits"),
     ],
 )
 def test_what_is_no_workflow_is_refused(data: bytes, why: str) -> None:

@@ -216,6 +216,10 @@ def _json(data: bytes) -> Any:
         at_end = error.pos >= len(text.rstrip()) or _OPEN_TEXT.match(text, error.pos) is not None
         place = (error.lineno, error.colno)
         raise WorkflowError(f"this is not JSON: {error.msg}", place, unfinished=at_end) from None
+    except WorkflowError:
+        raise
+    except ValueError:  # Python reads no more than 4,300
+        raise WorkflowError("a number in it has too many digits") from None
     except RecursionError:
         raise WorkflowError("it is nested too deeply for a workflow") from None
 
