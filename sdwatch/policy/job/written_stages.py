@@ -112,7 +112,9 @@ class StageForms:
             wrong = f"{found(node)} is not a stage"
             if isinstance(node, Mapping):
                 wrong = f"{len(node.entries)} keys in one stage (indent its fields below its kind)"
-            self._fail(node, f"{wrong}; a stage is one of {_kinds()}, then a colon")
+            aliases = " or ".join(f'"{name}"' for name in STAGE_NAMES if name not in STAGES)
+            kinds = f"{', '.join(STAGES)} (also called {aliases})"
+            self._fail(node, f"{wrong}; a stage is one of {kinds}, then a colon")
             return None
         key, value = entry
         kind = STAGE_NAMES.get(key.text)
@@ -135,8 +137,3 @@ def _is_workflow(root: Mapping) -> bool:
     return {"nodes", "links"} <= keys or any(
         key.text == "class_type" for node in nodes for key, _ in node.entries
     )
-
-
-def _kinds() -> str:
-    aliases = " or ".join(f'"{name}"' for name in STAGE_NAMES if name not in STAGES)
-    return f"{', '.join(STAGES)} (also called {aliases})"

@@ -217,7 +217,12 @@ def _clean(key: str, value: Any, depth: int) -> Any:
     if isinstance(value, int | float):
         return value
     if isinstance(value, str):
-        return _clean_string(key, value)
+        kind = kind_of(key, value)
+        if kind == "image":
+            return {"image": _describe_image(value)}
+        return (
+            value if kind == "name" else {"text": {"length": len(value), "sha256": digest(value)}}
+        )
     if depth >= DEEPEST:
         return {"hidden": "nested too deep"}
     if isinstance(value, Mapping):
@@ -246,15 +251,6 @@ def _is_name_of_field(key: str) -> bool:
     title = next((known for known in _SCRIPTS if key.casefold().startswith(known)), "")
     is_short = len(key) <= LONGEST_NAME and key.isprintable()
     return is_short and all(map(is_common, _WORD.findall(key[len(title) :])))
-
-
-def _clean_string(key: str, value: str) -> Any:
-    kind = kind_of(key, value)
-    if kind == "image":
-        return {"image": _describe_image(value)}
-    if kind == "text":
-        return {"text": {"length": len(value), "sha256": digest(value)}}
-    return value
 
 
 def _is_secret(key: str) -> bool:

@@ -315,13 +315,9 @@ _LOOKED_UP = (
 
 def _where_to_look(envelope: ErrorEnvelope, evidence: Evidence) -> list[str]:
     """Return what can be read in the tail, but only if it is there."""
-    if envelope.diagnosis not in _LOOKED_UP or not envelope.attempts:
-        return []
-    if evidence.shows is Shown.EXCEPTION:
-        return [f"  {evidence.tail_name} has the exception."]
-    if evidence.shows is Shown.LINES:
-        return [f"  {evidence.tail_name} has the WebUI's last lines."]
-    return []
+    has = {Shown.EXCEPTION: "has the exception", Shown.LINES: "has the WebUI's last lines"}
+    may_help = envelope.diagnosis in _LOOKED_UP and envelope.attempts and evidence.shows in has
+    return [f"  {evidence.tail_name} {has[evidence.shows]}."] if may_help else []
 
 
 _WHERE = "  (Type these commands in this folder, or in the folder where sdwatch was started.)"

@@ -106,11 +106,8 @@ class WorkflowTemplate:
 
     def _value(self, name: str, fields: Mapping[str, Any]) -> Any:
         if name in ("sampler_name", "scheduler"):
-            asked = [str(fields.get(each) or "") for each in ("sampler_name", "scheduler")]
-            if not asked[0] and self.fields.get("sampler_name"):
-                asked[0] = str(self.fields["sampler_name"])
-            if not fields.get("scheduler") and self.fields.get("scheduler"):
-                asked[1] = str(self.fields["scheduler"])
+            names = ("sampler_name", "scheduler")
+            asked = [str(fields.get(each) or self.fields.get(each) or "") for each in names]
             return sampler_and_scheduler(*asked)[name == "scheduler"]
         value = fields.get(name)
         if value is None and (value := self.fields[name]) is None:

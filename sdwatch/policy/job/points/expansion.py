@@ -4,7 +4,7 @@ prompts, a folder of images. Pure.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from collections.abc import Mapping as Values_
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
@@ -160,7 +160,7 @@ def read_expansion(root: Mapping, files: JobFiles, most: int) -> tuple[Expansion
         keys = (key for key, _ in root.entries if key.text in _MAKES_POINTS)
         reader.fail(next(keys), f"this makes {points.total:,} points; max_points allows {most:,}")
     if not reader.problems and points.only and max(points.only) > points.total:
-        where = dict(_entries(root))["points"]
+        where = next(value for key, value in root.entries if key.text == "points")
         reader.fail(where, f"there is no point {max(points.only)}; the last is {points.total}")
     return expansion, reader.problems
 
@@ -235,7 +235,7 @@ class _Reader:
             raise MistakeError(node, message)
         if self.problems:
             return
-        parts = dict(_entries(node))
+        parts = {key.text: value for key, value in node.entries}
         excluded = self.combinations(parts.get("exclude"), "exclude", names)
         included = self.combinations(parts.get("include"), "include", names)
         if self.problems:
@@ -392,10 +392,6 @@ def _given(text: str, node: Scalar) -> Scalar:
     """Return a value that a file beside the job gives: like text in quotes where it looks like
     one, and typed by the field that takes it."""
     return Scalar(text, node.line, node.column, quoted=bool(text))
-
-
-def _entries(root: Mapping) -> Iterable[tuple[str, Node]]:
-    return ((key.text, value) for key, value in root.entries)
 
 
 def _called(key: Scalar) -> str:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from sdwatch.policy.job.stage.stage_kinds import PROMPTS
@@ -153,10 +153,9 @@ def _entry(name: str, value: str, line: int, column: int = 1) -> _Entry:
 
 
 def _unquoted(value: str) -> str:
-    parse: Callable[[str], object] = json.loads
     if len(value) > 1 and value.startswith('"') and value.endswith('"'):
         try:
-            return str(parse(value))
+            return str(json.loads(value))
         except ValueError:
             return value.strip('"')
     return value
