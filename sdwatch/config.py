@@ -23,13 +23,15 @@ from pydantic import (
     model_validator,
 )
 
-from sdwatch.policy.config import config_paths, measures
+from sdwatch.policy.config import config_paths
+from sdwatch.policy.config.measures import age, or_off, pixels, seconds, size
 from sdwatch.policy.failure.check_levels import LEVELS, Level
 from sdwatch.policy.job.needs import Tags
 from sdwatch.policy.job.outputs.picture import MOST_PIXELS
 from sdwatch.policy.job.outputs.result import Format, wrong_in_pattern
 from sdwatch.policy.job.stage.confinement import MAX_GENERATION, JobRules
 from sdwatch.policy.job.text.typed_values import (
+    DURATION,
     ONE_OR_MORE,
     WHOLE,
     Written,
@@ -43,14 +45,10 @@ from sdwatch.policy.report.command import words_on_windows
 _LONGEST_SECRETS = 10_000  # bytes that are read of a file with users and passwords
 
 
-def _memory(text: str) -> int | None:
-    """Return the bytes of a size, or of a share of this machine's memory; None for `off`."""
+def _memory(text: str) -> int:
+    """Return the bytes of a size, or of a share of this machine's memory."""
     share = re.fullmatch(r"([0-9]{1,2}|100)\s*%", text.strip())
-    return (
-        int(int(share[1]) / 100 * psutil.virtual_memory().total)
-        if share
-        else measures.size_or_off(text)
-    )
+    return int(int(share[1]) / 100 * psutil.virtual_memory().total) if share else size(text)
 
 
 def _umask(text: str) -> int | None:
@@ -99,14 +97,15 @@ def _to_make(path: Path) -> Path:
     return path
 
 
-_DURATION = reading(measures.seconds, "a duration such as 90, 1.5, 2 min or 1 h")
-_SIZE = reading(measures.size, "a size such as 500 MB or 1 GB")
-_AREA = reading(measures.pixels, "a number of pixels such as 100 MP")
-_AGE = reading(measures.age, "off, or an age such as 12 h or 30 days")
-_WAIT = reading(measures.seconds_or_off, "off, or a duration such as 90, 10 min or 1 h")
-_MOST = reading(measures.size_or_off, "off, or a size such as 50 GB")
-_MEMORY = reading(_memory, "off, a size such as 20 GB, or a share of the memory such as 80 %")
-_COUNT = reading(measures.count, "off, or a number such as 500")
+_SIZE = reading(size, "a size such as 500 MB or 1 GB")
+_AREA = reading(pixels, "a number of pixels such as 100 MP")
+_AGE = reading(age, "off, or an age such as 12 h or 30 days")
+_WAIT = reading(or_off(seconds), "off, or a duration such as 90, 10 min or 1 h")
+_MOST = reading(or_off(size), "off, or a size such as 50 GB")
+_MEMORY = reading(
+    or_off(_memory), "off, a size such as 20 GB, or a share of the memory such as 80 %"
+)
+_COUNT = reading(or_off(int), "off, or a number such as 500")
 _PATTERN = reading(_pattern, "off, or a name such as {date}/{name}-{point}-{seed}")
 _UMASK = reading(_umask, "keep, or three octal digits that start with 0, such as 002 or 077")
 _COMMAND = reading(
@@ -115,8 +114,8 @@ _COMMAND = reading(
 
 Place: TypeAlias = Annotated[Path, BeforeValidator(_meant), AfterValidator(_findable)]
 MadePlace: TypeAlias = Annotated[Place, AfterValidator(_to_make)]
-Duration: TypeAlias = Annotated[float, _DURATION]
-Limit: TypeAlias = Annotated[float, Field(gt=0), _DURATION]
+Duration: TypeAlias = Annotated[float, DURATION]
+Limit: TypeAlias = Annotated[float, Field(gt=0), DURATION]
 Size: TypeAlias = Annotated[int, _SIZE]
 Area: TypeAlias = Annotated[int, Field(ge=1, le=MOST_PIXELS), _AREA]
 LogCap: TypeAlias = Annotated[int, Field(ge=10_000), _SIZE]

@@ -36,16 +36,13 @@ def test_help_and_version_import_nothing_that_is_slow(
 
 OPTIONAL = {
     "what only ComfyUI has": (
-        "policy.job.calls.prompt_checks", "policy.job.calls.workflow_checks",
+        "policy.job.calls.workflow_checks",
         "policy.job.workflow_*", "policy.translation.*", "policy.workflow.*",
         "webui.http.comfyui_*", "webui.http.prompt_*",
     ),
-    "the cluster": (
-        "cluster*", "cli.cluster", "policy.cluster*",
-        "policy.page.box_sections", "policy.report.box_lines",
-    ),
+    "the cluster": ("cluster*", "cli.cluster", "policy.cluster*"),
     "other commands": ("cli.checks*", "cli.init", "cli.replay", "spool.bundle", "web", "web.*"),
-    "a run that fails": ("policy.report.given_up", "policy.report.why", "spool.explanation"),
+    "a run that fails": ("policy.report.why", "spool.explanation"),
     "a lane on hold": ("policy.report.hold_text",),
     "outputs": ("policy.job.outputs.converted", "spool.outputs", "system.new_files"),
     "lists of prompts": ("policy.job.text.csv_table", "policy.job.text.prompt_lines"),

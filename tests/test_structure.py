@@ -65,10 +65,10 @@ ROOMS_IN_HOUSES = {room for rooms in FLOORS for room in rooms if "." in room}
 
 PURE = {
     "PIL", "__future__", "array", "ast", "base64", "binascii", "bisect", "codecs", "collections",
-    "csv", "dataclasses", "datetime", "difflib", "enum", "fnmatch", "functools", "hashlib",
-    "heapq", "html", "io", "ipaddress", "itertools", "json", "math", "pathlib", "pydantic",
-    "random", "re", "shlex", "statistics", "struct", "threading", "types", "typing", "unicodedata",
-    "urllib.parse", "warnings", "zlib",
+    "contextlib", "csv", "dataclasses", "datetime", "difflib", "enum", "fnmatch", "functools",
+    "hashlib", "heapq", "html", "io", "ipaddress", "itertools", "json", "math", "pathlib",
+    "pydantic", "random", "re", "shlex", "statistics", "struct", "threading", "types", "typing",
+    "unicodedata", "urllib.parse", "warnings", "zlib",
     "pydantic_core", "regex", "yaml",
 }  # fmt: skip
 """What policy may use: values in, values out (threading is for the redactor's lock,

@@ -17,7 +17,7 @@ from sdwatch.cli.shared.chosen_config import add_config_argument, choose_config
 from sdwatch.cli.shared.exit_codes import ExitCode
 from sdwatch.cli.shared.plain_lines import say
 from sdwatch.errors import NotFoundError, SdwatchError
-from sdwatch.policy.report.box_lines import box_lines
+from sdwatch.policy.report.status_line import box_lines
 from sdwatch.system import disk, signals
 from sdwatch.system.clock import SystemClock, wait
 

@@ -17,9 +17,8 @@ from sdwatch.cli.shared.run_by_name import archived_runs, near_misses, waiting_j
 from sdwatch.policy.kinds.table import kind_named
 from sdwatch.policy.page.sections import memory
 from sdwatch.policy.privacy.printable import counted, printable, printable_text
-from sdwatch.policy.report.box_lines import box_lines
 from sdwatch.policy.report.notice import config_edited
-from sdwatch.policy.report.status_line import queued_in, status_line, suspended_in
+from sdwatch.policy.report.status_line import box_lines, queued_in, status_line, suspended_in
 from sdwatch.spool.folders import Spool
 from sdwatch.spool.heartbeat import (
     INTERVAL,

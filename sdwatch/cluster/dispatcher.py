@@ -24,8 +24,8 @@ from sdwatch.policy.cluster.run_log import Phase, RunLog, with_entry
 from sdwatch.policy.failure.ledger import HandedOver
 from sdwatch.policy.job.job import Job
 from sdwatch.policy.privacy.redaction import Redactor
-from sdwatch.policy.queue.affinity import left_loaded, needed_first
 from sdwatch.policy.queue.run_names import is_run_id
+from sdwatch.policy.queue.schedule import left_loaded, needed_first
 from sdwatch.policy.report.envelope import job_envelope
 from sdwatch.spool.arrival import Arrival
 from sdwatch.spool.recorder import Faults

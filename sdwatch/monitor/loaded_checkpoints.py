@@ -1,4 +1,4 @@
-"""Who gets which job, by the checkpoints that are loaded: the memory that policy/queue/affinity.py
+"""Who gets which job, by the checkpoints that are loaded: the memory that policy/queue/schedule.py
 needs."""
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from itertools import islice, takewhile
 
 from sdwatch.monitor.placement import Candidate
 from sdwatch.policy.job.calls.catalogue import Catalogue, fold
-from sdwatch.policy.queue.affinity import DEFAULT, Choice, InLine, WhyNext, choose, in_words
+from sdwatch.policy.queue.schedule import DEFAULT, Choice, InLine, WhyNext, choose, in_words
 from sdwatch.spool.arrival import Arrival
 from sdwatch.system.clock import Clock
 

@@ -20,7 +20,7 @@ from sdwatch.monitor.suspended import SuspendedRun, SuspendedRuns
 from sdwatch.policy.failure.hold_reason import NoCall
 from sdwatch.policy.job.job import Job
 from sdwatch.policy.job.when import ANY_TIME, TimeField, When
-from sdwatch.policy.queue.affinity import left_loaded, needed_first
+from sdwatch.policy.queue.schedule import left_loaded, needed_first
 from sdwatch.policy.report.envelope import cancelled_envelope, job_envelope
 from sdwatch.spool.arrival import Arrival
 from sdwatch.spool.folders import Spool

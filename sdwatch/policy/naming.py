@@ -1,11 +1,11 @@
 """How messages name what people wrote: in quotes, or only its length, with the name that was meant
-or those that are allowed. Pure."""
+or those that are allowed; and how names that are too long for a disk are cut. Pure."""
 
 from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 _MOST_SHOWN = 12  # names
 
@@ -43,3 +43,18 @@ def some_of(names: list[str]) -> str:
     """Return the first names, and how many more there are."""
     more = f" and {len(names) - _MOST_SHOWN} more" if len(names) > _MOST_SHOWN else ""
     return ", ".join(names[:_MOST_SHOWN]) + more
+
+
+def cut(name: str, most: int, most_bytes: int, is_mark: Callable[[str], bool]) -> str:
+    """Return the start of a name, with at most so many UTF-16 units and bytes of UTF-8; no letter
+    is parted from its marks."""
+    units = size = end = 0
+    for sign in name:
+        units += 1 + (sign > "\uffff")
+        size += len(sign.encode())
+        if units > most or size > most_bytes:
+            while end and is_mark(name[end]):
+                end -= 1
+            break
+        end += 1
+    return name[:end]

@@ -36,8 +36,7 @@ from sdwatch import system
 from sdwatch.errors import JobError
 from sdwatch.policy.job.job import Job
 from sdwatch.policy.job.stage.confinement import JobRules
-from sdwatch.policy.queue.affinity import needed_first
-from sdwatch.policy.queue.schedule import Place, place_in_order
+from sdwatch.policy.queue.schedule import Place, needed_first, place_in_order
 from sdwatch.spool.arrival import Arrival
 from sdwatch.spool.candidates import FoundJob, candidates
 from sdwatch.spool.fingerprint import fingerprint_from

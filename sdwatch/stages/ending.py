@@ -8,6 +8,7 @@ from enum import StrEnum
 from sdwatch.errors import SdwatchError, WebUINoResultError
 from sdwatch.policy.failure.ledger import CallLedger
 from sdwatch.policy.failure.recovery import SENT_AT_MOST
+from sdwatch.policy.report.decisions import sent_too_often
 from sdwatch.policy.report.envelope import ErrorEnvelope, died_here_envelope
 
 
@@ -57,8 +58,6 @@ def call_failed(envelope: ErrorEnvelope, call_id: str, call: CallLedger) -> Call
         if call.was_cut_off_too_often:
             envelope = replace(died_here_envelope(call_id), evidence=envelope.evidence)
         else:
-            from sdwatch.policy.report.given_up import sent_too_often
-
             *_, before, _ = envelope.attempts
             envelope = sent_too_often(envelope, SENT_AT_MOST, before)
     return CallFailedError(envelope)

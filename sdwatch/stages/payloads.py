@@ -42,7 +42,7 @@ class Payloads:
         that is gone, or no image."""
         own = bool(own_images(stage))
         if stage.workflow is not None:
-            return self._workflow(stage, stage.workflow, call, own)
+            return self._workflow(stage.workflow, call, own)
         images = self._read_all(call, call.images, own)
         payload = dict(call.fields)
         if mask := payload.get("mask"):
@@ -56,25 +56,23 @@ class Payloads:
             payload |= _size_of(images[0])
         return payload
 
-    def _workflow(
-        self, stage: Stage, workflow: StageWorkflow, call: Call, own: bool
-    ) -> dict[str, Any]:
+    def _workflow(self, workflow: StageWorkflow, call: Call, own: bool) -> dict[str, Any]:
         fixed = self._read_all(call, list(workflow.images.values()), own=True)
         images = [*fixed, *self._read_all(call, call.images, own)]
         made = workflow.call(call.fields.get("seed"))
-        made = replace(made, workflow=replace(made.workflow, places=self._places(stage, workflow)))
+        made = replace(made, workflow=replace(made.workflow, places=self._places(workflow)))
         return {
             **call.fields,
             **made.as_payload(),
             **STAGES[call.kind].carrying(list(map(_encoded, images))),
         }
 
-    def _places(self, stage: Stage, workflow: StageWorkflow) -> dict[str, str]:
+    def _places(self, workflow: StageWorkflow) -> dict[str, str]:
         """Return where the nodes of a workflow are written, and what the job sets in them."""
-        if self._run.job is None or stage.node is None:
+        if self._run.job is None:
             return {}
         located, found = self._run.job.sources.located, {}
-        for name, (line, column) in workflow.places(stage.node).items():
+        for name, (line, column) in workflow.places().items():
             place = located(Problem(line, column, ""))
             found[name] = f"{place.file or JOB_FILE}:{place.line}:{place.column}"
         return found

@@ -8,7 +8,7 @@ import pytest
 
 from sdwatch.monitor.loaded_checkpoints import Affinity
 from sdwatch.policy.job.job import parse_job
-from sdwatch.policy.queue.affinity import (
+from sdwatch.policy.queue.schedule import (
     Choice,
     InLine,
     WhyNext,

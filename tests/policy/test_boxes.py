@@ -17,7 +17,7 @@ from sdwatch.policy.page.from_status import box_cards, broker_down
 from sdwatch.policy.page.headline import headline
 from sdwatch.policy.page.overview import MonitorCard, Overview, Presence
 from sdwatch.policy.page.page import main
-from sdwatch.policy.report.box_lines import box_lines
+from sdwatch.policy.report.status_line import box_lines
 
 LANE = LaneShown("forge", "forge", True, "", ("24gb",), 2, "b", 3, "0" * 64)
 BOX = BoxShown((LANE,), 1, "", 4)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from sdwatch.policy.privacy.addresses import without_addresses
 from sdwatch.policy.privacy.credentials import without_credentials
+from sdwatch.policy.privacy.log_for_others import without_addresses
 from tests.support.tables import table
 
 

@@ -10,8 +10,8 @@ import pytest
 from sdwatch.errors import JobError
 from sdwatch.policy.job.calls.payload import counted_on, draw_seeds
 from sdwatch.policy.job.job import parse_job
+from sdwatch.policy.job.text.document import UnreadableError
 from sdwatch.policy.job.text.prompt_lines import fields_of as options_of
-from sdwatch.policy.job.text.text_rows import WrongTextError
 from tests.policy.jobs_of import fields_of, job_of, problems_of
 from tests.support.tables import table
 
@@ -140,7 +140,7 @@ def test_words_are_split_as_shlex_does() -> None:
         try:
             words = shlex.split(value)
         except ValueError:
-            with pytest.raises(WrongTextError):
+            with pytest.raises(UnreadableError):
                 options_of(f"--prompt {value}")
             continue
         if words:

@@ -18,7 +18,13 @@ from sdwatch.policy.workflow.places import (
     short_place,
 )
 from sdwatch.policy.workflow.preflight import misfits
-from sdwatch.policy.workflow.workflow import Workflow, WorkflowError, read_workflow, workflow_of
+from sdwatch.policy.workflow.workflow import (
+    Workflow,
+    WorkflowError,
+    read_workflow,
+    texts_in,
+    workflow_of,
+)
 from tests.support.tables import table
 
 DRAWS: dict[str, Any] = {
@@ -89,6 +95,7 @@ def test_the_body_of_a_post_is_taken_too() -> None:
         (b"\xff{}", "not UTF-8"),
         (b"[" * 100_000, "nested too deeply"),
         (b'{"3": {"class_type": "A", "inputs": {"a": NaN}}}', "NaN is not a value of JSON"),
+        (b'{"3": {"inputs": {"a": ' + b"1" * 5_000 + b"}}}", "too many digits"),
     ],
 )
 def test_what_is_no_workflow_is_refused(data: bytes, why: str) -> None:
@@ -102,7 +109,8 @@ def test_the_editors_own_format_names_the_menu() -> None:
 
 
 def test_its_texts_are_all_that_its_inputs_say() -> None:
-    assert {"a castle", "fog", "sd15.safetensors", "x"} <= set(workflow().texts())
+    texts = {text for node in workflow().nodes.values() for text in texts_in(node.values())}
+    assert {"a castle", "fog", "sd15.safetensors", "x"} <= texts
 
 
 # -- places

@@ -18,9 +18,8 @@ from sdwatch.cli.shared.plain_lines import PlainShow
 from sdwatch.cli.shared.progress_text import clock
 from sdwatch.policy.failure.lifecycle import State
 from sdwatch.policy.privacy.printable import printable_text
-from sdwatch.policy.report.box_lines import box_state
 from sdwatch.policy.report.notice import Notice, Topic, config_edited
-from sdwatch.policy.report.status_line import queued_in
+from sdwatch.policy.report.status_line import box_state, queued_in
 
 REFRESHED = 2.0
 """Times a second."""

@@ -6,6 +6,10 @@ Each function raises ValueError where the text is none.
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
+from typing import TypeVar
+
+Value = TypeVar("Value")
 
 _MEASURE = re.compile(r"([0-9]+(?:\.[0-9]*)?|\.[0-9]+)\s*([A-Za-z]*)")
 _DURATIONS = {"": 1, "s": 1, "sec": 1, "min": 60, "h": 3600}
@@ -20,9 +24,9 @@ def seconds(text: str) -> float:
     return _measure(text.lower(), _DURATIONS)
 
 
-def seconds_or_off(text: str) -> float | None:
-    """Return the seconds of a duration; None for `off`."""
-    return None if text.lower() == "off" else seconds(text)
+def or_off(read: Callable[[str], Value]) -> Callable[[str], Value | None]:
+    """Return what reads the same, and `off` as None."""
+    return lambda text: None if text.lower() == "off" else read(text)
 
 
 def size(text: str) -> int:
@@ -38,16 +42,6 @@ def pixels(text: str) -> int:
 def age(text: str) -> float | None:
     """Return the seconds of an age such as `30 days`; None for `off`."""
     return None if text.lower() == "off" else _measure(text.lower(), _AGES)
-
-
-def size_or_off(text: str) -> int | None:
-    """Return the bytes of a size; None for `off`."""
-    return None if text.lower() == "off" else size(text)
-
-
-def count(text: str) -> int | None:
-    """Return a whole number; None for `off`."""
-    return None if text.lower() == "off" else int(text)
 
 
 def _measure(text: str, units: dict[str, int]) -> float:

@@ -11,9 +11,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, WithJsonSchema
 
-from sdwatch.policy.config import measures
 from sdwatch.policy.job.text.editor_forms import duration_form, text_like
-from sdwatch.policy.job.text.typed_values import ONE_OR_MORE, Written, reading
+from sdwatch.policy.job.text.typed_values import DURATION, ONE_OR_MORE, Written, reading
 from sdwatch.policy.job.when import ANY_TIME, TIME, WINDOW, When, parse_time, parse_window
 
 
@@ -27,7 +26,6 @@ def _time(text: str) -> str:
     return text
 
 
-_DURATION = reading(measures.seconds, "a duration such as 90, 1.5, 2 min or 1 h")
 _MORE_THAN_0 = WithJsonSchema(duration_form("exclusiveMinimum"))
 _FROM_0 = WithJsonSchema(duration_form("minimum"))
 _WINDOW = reading(_window, "a window such as 22:00-07:00 or mon-fri 22:00-07:00")
@@ -46,7 +44,7 @@ class OomStep(StrEnum):
 class ConductFields(Written):
     """Fields of the job itself, about its run."""
 
-    timeout: Annotated[float, Field(gt=0), _DURATION, _MORE_THAN_0] | None = Field(
+    timeout: Annotated[float, Field(gt=0), DURATION, _MORE_THAN_0] | None = Field(
         None,
         description="Seconds, or `2 h`: the longest time that all calls of the run may take "
         "together, failed attempts included. After that the call under way is interrupted and the "
@@ -63,7 +61,7 @@ class ConductFields(Written):
         "when its window ends is finished, its second attempt included; the rest waits in "
         "`working/` for the next window.",
     )
-    delay_between_calls: Annotated[float, _DURATION, _FROM_0] | None = Field(
+    delay_between_calls: Annotated[float, DURATION, _FROM_0] | None = Field(
         None,
         description="Seconds, or `2 min`: a pause between two calls of the run. Other jobs are "
         "served meanwhile.",

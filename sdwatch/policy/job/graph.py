@@ -11,20 +11,19 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from sdwatch.errors import Problem
 from sdwatch.policy.job.files.job_images import (
     JobImages,
     images_in,
+    images_named,
     is_pattern,
-    matching,
-    near_image,
-    not_with_backslash,
 )
 from sdwatch.policy.job.points.template import Part
 from sdwatch.policy.job.stage.confinement import JobRules, beyond_in
 from sdwatch.policy.job.stage.fields import ID, InputFields, RouteFields
 from sdwatch.policy.job.stage.stage_kinds import STAGES
 from sdwatch.policy.job.text import document
-from sdwatch.policy.job.text.document import Node, Scalar
+from sdwatch.policy.job.text.document import MistakeError, Node, Scalar, problem_at
 from sdwatch.policy.job.text.typed_values import found
 from sdwatch.policy.naming import nearest
 
@@ -88,68 +87,64 @@ class StageIds:
         return [*way, name] if name == way[0] else []
 
 
-def ids_of(parts: Sequence[Part]) -> tuple[StageIds, list[tuple[Node, str]]]:
+def ids_of(parts: Sequence[Part]) -> tuple[StageIds, list[Problem]]:
     """Return the ids that stages give themselves, and what is wrong with one."""
     numbers: dict[str, int] = {}
     inputs: dict[str, str] = {}
-    wrong: list[tuple[Node, str]] = []
-    for number, part in enumerate(parts, 1):
+    wrong: list[Problem] = []
+    for part in parts:
         given = {key.text: value for key, value in part.entries}
         node = given.get("id")
         if not isinstance(node, Scalar) or node.is_null:
             continue
         if not ID.fullmatch(node.text):
             why = "has letters, digits, _ and -, and starts with a letter or _"
-            wrong.append((node, f"{found(node)} is not an id; an id {why}"))
+            wrong.append(problem_at(node, f"{found(node)} is not an id; an id {why}"))
         elif node.text in numbers:
-            wrong.append((node, f"stage {numbers[node.text]} has the id {found(node)}, too"))
+            message = f"stage {numbers[node.text]} has the id {found(node)}, too"
+            wrong.append(problem_at(node, message))
         else:
-            numbers[node.text] = number
+            numbers[node.text] = part.number
             if isinstance(taken := given.get("input"), Scalar):
                 inputs[node.text] = taken.text
     return StageIds(numbers, inputs), wrong
 
 
+@dataclass
 class LinkReader:
-    """Reads how the stages of a job are linked. `fail(node, message, unfinished)`: reports a
-    mistake; `named`: gets the images of the job folder that are needed."""
+    """Reads how the stages of a job are linked. `report`: gets what is wrong; `named`: gets the
+    images of the job folder that are needed."""
 
-    def __init__(
-        self,
-        ids: StageIds,
-        images: JobImages,
-        rules: JobRules,
-        fail: Callable[[Node, str, bool], None],
-        named: Callable[[Sequence[str]], None],
-    ) -> None:
-        self._ids = ids
-        self._images = images
-        self._rules = rules
-        self._fail = fail
-        self._named = named
+    ids: StageIds
+    images: JobImages
+    rules: JobRules
+    report: Callable[[Problem], None]
+    named: Callable[[Sequence[str]], None]
 
-    def read(self, part: Part, number: int, given: Mapping[str, Any]) -> Links:
-        """Return the links of the stage with this number. `given`: its fields, typed."""
+    def read(self, part: Part, given: Mapping[str, Any]) -> Links:
+        """Return the links of a stage. `given`: its fields, typed."""
         nodes = {key.text: value for key, value in part.entries}
         own = part.kind.image_field
         taken_from: int | None = None
         inputs: tuple[str, ...] = ()
         node = nodes.get("input")
         if isinstance(node, Scalar) and not node.is_null:
-            if part.gives(own) and not isinstance(nodes[own], document.Mapping):
-                self._fail(node, f'give "input" or "{own}", not both', False)
-            else:
-                taken_from, inputs = self._input(node, number)
+            try:
+                if part.gives(own) and not isinstance(nodes[own], document.Mapping):
+                    raise MistakeError(node, f'give "input" or "{own}", not both')
+                taken_from, inputs = self._input(node, part.number)
+            except MistakeError as error:
+                self.report(error.problem)
         fan_out = given.get("fan_out")
         if fan_out is False and not part.kind.takes_several:
             message = f"a stage {part.what} works on one image at a time; remove fan_out"
-            self._fail(nodes["fan_out"], message, False)
+            self.report(problem_at(nodes["fan_out"], message))
         if fan_out is None and node is not None:
             fan_out = True
         payload = nodes.get("payload")
         if isinstance(payload, document.Mapping):
-            for place, why in refused(payload, self._rules):
-                self._fail(place, why, False)
+            for place, why in refused(payload, self.rules):
+                self.report(problem_at(place, why))
         return Links(
             str(given.get("id", "")), taken_from, inputs, fan_out, dict(given.get("payload", {}))
         )
@@ -157,53 +152,41 @@ class LinkReader:
     def _input(self, node: Scalar, number: int) -> tuple[int | None, tuple[str, ...]]:
         """Return what an `input` means: the number of a stage, or images of the job folder."""
         text = node.text
-        if text in self._ids.numbers:
-            other = self._ids.numbers[text]
+        if text in self.ids.numbers:
+            other = self.ids.numbers[text]
             if other >= number:
-                self._fail(node, self._not_before(text, number), False)
+                raise MistakeError(node, self._not_before(text, number))
             return other, ()
         if is_pattern(text):
             return None, self._matching(node)
-        if ID.fullmatch(text) and not self._images.is_there(text):
-            known = [*self._ids.before(number), *images_in(self._images.names or ())]
+        if ID.fullmatch(text) and not self.images.is_there(text):
+            known = [*self.ids.before(number), *images_in(self.images.names or ())]
             near = nearest(text, known) if known else "; give the stage before this one an id"
             message = f"no stage before this one has the id {found(node)}{near}"
-            self._fail(node, message, False)
-            return None, ()
-        if why := self._images.refusal(text):
-            self._fail(node, why, self._images.is_unfinished(text))
-            return None, ()
-        names = (self._images.actual_name(text),)
-        self._named(names)
+            raise MistakeError(node, message)
+        if why := self.images.refusal(text):
+            raise MistakeError(node, why, unfinished=self.images.is_unfinished(text))
+        names = (self.images.actual_name(text),)
+        self.named(names)
         return None, names
 
     def _not_before(self, text: str, number: int) -> str:
-        later = self._ids.numbers[text]
+        later = self.ids.numbers[text]
         if later == number:
             return f'"{text}" is this stage itself, and has no images yet'
-        own = next((name for name, other in self._ids.numbers.items() if other == number), "")
-        if own and (circle := self._ids.circle(own)):
+        own = next((name for name, other in self.ids.numbers.items() if other == number), "")
+        if own and (circle := self.ids.circle(own)):
             return f"the inputs go in a circle: {' takes from '.join(circle)}"
-        near = self._ids.before(number)
+        near = self.ids.before(number)
         others = f"; before it there are {', '.join(near)}" if near else ""
         return f'"{text}" is stage {later}, which comes after this one (stage {number}){others}'
 
     def _matching(self, node: Scalar) -> tuple[str, ...]:
-        if self._images.names is None:
-            message = "a single job file has no images; put it as job.yaml into a folder with them"
-            self._fail(node, message, False)
-            return ()
-        if "\\" in node.text:
-            self._fail(node, not_with_backslash(node.text), False)
-            return ()
-        names = tuple(matching(node.text, self._images.names))
+        names = tuple(images_named(node, self.images.names))
         for name in names:
-            if why := self._images.refusal(name):
-                self._fail(node, why, self._images.is_unfinished(name))
-        if not names:
-            near = near_image(node.text, self._images.names)
-            self._fail(node, f"no image in the job folder fits {found(node)}{near}", True)
-        self._named(names)
+            if why := self.images.refusal(name):
+                self.report(problem_at(node, why, unfinished=self.images.is_unfinished(name)))
+        self.named(names)
         return names
 
 

@@ -27,9 +27,8 @@ from sdwatch.policy.job.points.expansion import REPEAT, OnFailure, is_part, read
 from sdwatch.policy.job.points.points import ONE, Points
 from sdwatch.policy.job.points.shown_values import described, without_texts
 from sdwatch.policy.job.points.template import Part, Template, with_fixed
-from sdwatch.policy.job.stage.aliases import where_it_goes
+from sdwatch.policy.job.stage.aliases import where_it_goes, without_dumped
 from sdwatch.policy.job.stage.confinement import JobRules, beyond
-from sdwatch.policy.job.stage.dumped import without_dumped
 from sdwatch.policy.job.stage.infotext import infotext_in
 from sdwatch.policy.job.stage.scripts import (
     SCRIPT_FIELDS,
@@ -41,7 +40,17 @@ from sdwatch.policy.job.stage.scripts import (
 )
 from sdwatch.policy.job.stage.stage_kinds import IMAGE_FIELDS, PROMPTS
 from sdwatch.policy.job.text import document
-from sdwatch.policy.job.text.document import Node, Scalar, Sequence, unique
+from sdwatch.policy.job.text.document import (
+    Node,
+    Scalar,
+    open_end,
+    parse_document,
+    problem_at,
+    scalars_in,
+    text_of,
+    unique,
+    written_wrong,
+)
 from sdwatch.policy.job.text.typed_values import Written, found, read_model, readable
 from sdwatch.policy.job.written_stages import Header, StageForms
 
@@ -158,7 +167,7 @@ def parse_job(
     Raises JobError with every problem."""
     infotext = infotext_in(data)
     try:
-        root = infotext.root if infotext else document.parse_document(data, file)
+        root = infotext.root if infotext else parse_document(data, file)
     except FileProblems as error:
         raise JobError(file, readable(error.problems)) from None
     files = JobFiles(images, read, folder, outside)
@@ -168,11 +177,14 @@ def parse_job(
         reader.warnings.append(Problem(infotext.line, 1, left_out))
     job = reader.job(root, default_name)
     if reader.problems:
-        if not infotext and (why := document.written_wrong(document.text_of(data))):
+        if not infotext and (why := written_wrong(text_of(data))):
             reader.problems.append(why)
-        at_end = document.open_end(root, data)
-        problems = reader.sources.all_located(document.unfinished_at(at_end, reader.problems))
-        raise JobError(file, readable(problems))
+        at_end = open_end(root, data)
+        problems = [
+            replace(each, unfinished=each.unfinished or (each.line, each.column) == at_end)
+            for each in reader.problems
+        ]
+        raise JobError(file, readable(reader.sources.all_located(problems)))
     return job
 
 
@@ -188,15 +200,14 @@ class _JobReader:
         self.warnings: list[Problem] = []
         self.named: set[str] = set()
         self.ids = StageIds()
-        self.numbers: dict[tuple[int, int], int] = {}  # of stages, by the place of their key
-        self.sources = Sources()
+        self.sources = files.sources
 
     @cached_property
     def workflows(self) -> WorkflowReader:
         """Reads the workflows of ComfyUI that the job names, each once; most jobs have none."""
         from sdwatch.policy.job.workflow_stage import WorkflowReader
 
-        return WorkflowReader(self.files, self.sources, self.named.update, self.report)
+        return WorkflowReader(self.files, self.named.update, self.report)
 
     def job(self, root: Node, default_name: str) -> Job:
         if not isinstance(root, document.Mapping):
@@ -207,19 +218,20 @@ class _JobReader:
             )
             return Job("", 0, ())
         keys = unique(root, self.problems)
-        most = self.rules.max_points
-        expansion, problems = read_expansion(root, self.files, most, self.sources)
+        expansion, problems = read_expansion(root, self.files, self.rules.max_points)
         self.problems += problems
         if problems:
             return Job("", 0, ())
-        defaults = [expansion.defaults, *read_defaults(self.files, self.sources, self.problems)]
+        defaults = [expansion.defaults, *read_defaults(self.files, self.problems)]
         rest = replace(root, entries=tuple(e for e in root.entries if not is_part(e[0].text)))
         given = {key.text for entries in defaults for key, _ in entries}
         forms = StageForms({*expansion.names, *given}, self.problems)
         parts, head = forms.parts_of(rest, keys)
         header = self.fields(with_fixed(head, expansion, self.problems), Header, "job")
-        template = Template(parts, expansion, self.wildcards(), defaults)
-        self.note_places(template)
+        wildcards = Wildcards(self.files.wildcard, self.sources, self.problems)
+        template = Template(parts, expansion, wildcards, defaults)
+        self.ids, wrong = ids_of(template.written)
+        self.problems += wrong
         first = template.parts(1, 0)
         self.problems += template.problems
         stages = [self.stage(part, first=part is first[0]) for part in first]
@@ -243,17 +255,6 @@ class _JobReader:
             template.texts,
         )
 
-    def wildcards(self) -> Wildcards:
-        return Wildcards(self.files.wildcard, self.sources, self.problems)
-
-    def note_places(self, template: Template) -> None:
-        """Note the ids of the stages, and which part is written where."""
-        self.ids, wrong = ids_of(template.written)
-        for place, why in wrong:
-            self.fail(place, why)
-        places = ((part.key.line, part.key.column) for part in template.written)
-        self.numbers = {place: number for number, place in enumerate(places, 1)}
-
     def outputs(
         self, given: Mapping[str, Any], keys: Mapping[str, Any], names: Collection[str]
     ) -> OutputWish:
@@ -273,29 +274,24 @@ class _JobReader:
             raise JobError(self.file, readable(problems))
         return stages
 
-    def check_repetition(self, template: Template, stages: Iterable[Stage]) -> None:
-        """Refuse a repetition that would make the same again."""
-        if self.problems or (node := template.alike_in(REPEAT)) is None:
-            return
-        if all(stage.workflow is not None and not stage.workflow.seeds for stage in stages):
-            self.fail(node, "no workflow of the job has a seed, so it would make the same again")
-
     def check_points(self, template: Template, stages: Iterable[Stage]) -> None:
         """Check each value of each axis, with the fields that depend on it, unless something is
-        wrong already."""
-        self.check_repetition(template, stages)
+        wrong already. A repetition must not make the same again."""
         if self.problems:
+            return
+        makes_the_same = all(stage.workflow and not stage.workflow.seeds for stage in stages)
+        if makes_the_same and (node := template.alike_in(REPEAT)):
+            self.fail(node, "no workflow of the job has a seed, so it would make the same again")
             return
         points, known = template.expansion.points, set(self.warnings)
         found_before: list[Problem] = []
         self.problems = template.problems = []
         for number, axis in points.covering(template.only_in_prompts):
-            if number == 1:
+            if axis is None:  # the first one, which was read
                 continue
             if len(found_before) > _MOST_PROBLEMS:
                 break
-            parts = template.parts(number, 0) if axis is None else template.parts_with(number, axis)
-            for part in parts:
+            for part in template.parts_with(number, axis):
                 self.stage(part, first=False)
             found_before += self.at_point(template, number)
             self.problems.clear()
@@ -311,39 +307,24 @@ class _JobReader:
 
     def stage(self, part: Part, *, first: bool) -> Stage:
         """Read the fields of a stage."""
-        if first:
-            self.check_source(part)
-        may_be_dump = not part.kind.runs_workflow
-        fields = self.fields(part.node, part.model, part.what, may_be_dump=may_be_dump)
+        kind = part.kind
+        is_given = isinstance(part.node, document.Mapping)
+        if first and kind.needs_image and is_given and not part.gives_images:
+            where = f'name them in "{kind.image_field}" or "input"'
+            self.fail(part.key, f"the first stage has no images to work on; {where}")
+        fields = self.fields(part.node, part.model, part.what, may_be_dump=not kind.runs_workflow)
         given = {key: fields.pop(key) for key in OWN if key in fields}
-        number = self.numbers[part.key.line, part.key.column]
         reader = LinkReader(self.ids, self.images, self.rules, self.report, self.named.update)
-        links = reader.read(part, number, given)
+        links = reader.read(part, given)
         node = replace(part.node, line=part.key.line, column=part.key.column)
         images = self.script_images(fields)
         workflow = None
-        if part.kind.runs_workflow:
-            workflow = self.workflow(part, links, fields, follows=number > 1)
-        return Stage(part.kind.name, fields, part.key.line, node, images, links, workflow)
-
-    def workflow(
-        self, part: Part, links: Links, fields: dict[str, Any], *, follows: bool
-    ) -> StageWorkflow | None:
-        """Read the workflow of a stage. `follows`: there is one before it."""
-        from sdwatch.policy.job.workflow_reach import reaching
-
-        workflow = self.workflows.read(part, links, fields, follows=follows)
+        if kind.runs_workflow:
+            workflow = self.workflows.read(part, links, fields)
         if workflow is not None:
             fields |= workflow.as_set
-            for place, why in reaching(workflow, part.node, self.rules):
-                self.fail(place, why)
-        return workflow
-
-    def check_source(self, part: Part) -> None:
-        kind = part.kind
-        if kind.needs_image and isinstance(part.node, document.Mapping) and not part.gives_images:
-            where = f'name them in "{kind.image_field}" or "input"'
-            self.fail(part.key, f"the first stage has no images to work on; {where}")
+            self.problems += workflow.reaching(self.rules)
+        return Stage(kind.name, fields, part.key.line, node, images, links, workflow)
 
     def fields(
         self, node: Node, model: type[Written], what: str, *, may_be_dump: bool = True
@@ -376,9 +357,8 @@ class _JobReader:
         if key in IMAGE_FIELDS:
             if isinstance(value, dict):
                 return {place: self.cleaned(key, name) for place, name in value.items()}
-            names = list(
-                map(self.images.actual_name, value if isinstance(value, list) else [value])
-            )
+            listed = value if isinstance(value, list) else [value]
+            names = list(map(self.images.actual_name, listed))
             self.named.update(names)
             return names if isinstance(value, list) else names[0]
         if key in SCRIPT_FIELDS:
@@ -418,30 +398,22 @@ class _JobReader:
                 )
 
     def drop_harmful(self, node: Node, given: dict[str, Any]) -> None:
-        entries = node.entries if isinstance(node, document.Mapping) else ()
-        for key, _ in entries:
+        for key, _ in node.entries if isinstance(node, document.Mapping) else ():
             if key.text in _DROPPED and given.pop(key.text, True) is not True:
                 self.warn(key, f"{key.text} is ignored: {_DROPPED[key.text]}")
 
     def check_names(self, node: Node) -> None:
-        if isinstance(node, Sequence):
-            for item in node.items:
-                self.check_names(item)
-        elif isinstance(node, document.Mapping):
-            for _, item in node.entries:
-                self.check_names(item)
-        elif isinstance(node, Scalar) and not node.is_null:
-            why = self.images.refusal(node.text)
-            if why:
-                if node.text in self.ids.numbers:
-                    why += f'; for the pictures of that stage write "input: {node.text}"'
-                self.fail(node, why, unfinished=self.images.is_unfinished(node.text))
+        for name in scalars_in(node):
+            if not name.is_null and (why := self.images.refusal(name.text)):
+                if name.text in self.ids.numbers:
+                    why += f'; for the pictures of that stage write "input: {name.text}"'
+                self.fail(name, why, unfinished=self.images.is_unfinished(name.text))
 
-    def report(self, node: Node, message: str, unfinished: bool) -> None:
-        self.fail(node, message, unfinished=unfinished)
+    def report(self, problem: Problem) -> None:
+        self.problems.append(problem)
 
     def fail(self, node: Node, message: str, *, unfinished: bool = False) -> None:
-        self.problems.append(Problem(node.line, node.column, message, unfinished))
+        self.report(problem_at(node, message, unfinished=unfinished))
 
     def warn(self, node: Node, message: str) -> None:
-        self.warnings.append(Problem(node.line, node.column, message))
+        self.warnings.append(problem_at(node, message))

@@ -4,7 +4,7 @@ name. Pure."""
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from dataclasses import field as dataclass_field
 from typing import Annotated, Any, TypeAlias
@@ -12,8 +12,7 @@ from typing import Annotated, Any, TypeAlias
 from pydantic import AfterValidator, Field
 
 from sdwatch.errors import Problem
-from sdwatch.policy.job.text import document
-from sdwatch.policy.job.text.document import Node, Scalar
+from sdwatch.policy.job.text.document import Node, Scalar, scalars_in
 from sdwatch.policy.job.text.typed_values import ONE_OR_MORE, Reading, Written
 from sdwatch.policy.naming import nearest, quoted
 
@@ -91,30 +90,17 @@ def needs_of(given: Mapping[str, Any], keys: Mapping[str, tuple[Scalar, Node]]) 
     they were written."""
     if not (needed := given.get("needs")):
         return ANYWHERE
-    places = {text.text: (text.line, text.column) for text in _texts(keys["needs"][1])}
+    places = {text.text: (text.line, text.column) for text in scalars_in(keys["needs"][1])}
     tags, names = needed.get("tags") or (), needed.get("checkpoints") or ()
     return Needs(tuple(dict.fromkeys(tags)), tuple(dict.fromkeys(names)), places)
 
 
-def _texts(node: Node) -> Iterator[Scalar]:
-    if isinstance(node, Scalar):
-        yield node
-    elif isinstance(node, document.Sequence):
-        for item in node.items:
-            yield from _texts(item)
-    elif isinstance(node, document.Mapping):
-        for _, value in node.entries:
-            yield from _texts(value)
-
-
 def lacking(needs: Needs, tags: Collection[str]) -> list[Problem]:
     """Return which tags of a job a lane with `tags` does not have."""
-    return [
-        Problem(*needs.place_of(tag), f"no tag {quoted(tag)}{_instead(tag, tags)}")
-        for tag in needs.tags
-        if tag not in tags
-    ]
-
-
-def _instead(tag: str, tags: Collection[str]) -> str:
-    return nearest(tag, sorted(tags)) if tags else "; the config gives this WebUI no `tags`"
+    problems = []
+    for tag in needs.tags:
+        if tag not in tags:
+            none = "; the config gives this WebUI no `tags`"
+            instead = nearest(tag, sorted(tags)) if tags else none
+            problems.append(Problem(*needs.place_of(tag), f"no tag {quoted(tag)}{instead}"))
+    return problems

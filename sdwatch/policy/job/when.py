@@ -9,7 +9,7 @@ skips is the moment of the change. Of one that comes twice the first is meant.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from enum import StrEnum
@@ -92,21 +92,11 @@ def next_opening(windows: Sequence[Window], instant: float, offset: Offset) -> f
     without windows."""
     if not windows:
         return instant
-    return min(max(instant, opens) for opens, closes in _near(windows, instant, offset))
-
-
-def _near(
-    windows: Sequence[Window], instant: float, offset: Offset
-) -> Iterator[tuple[float, float]]:
-    """Yield opening and closing of the windows that are open at this instant or open after it."""
     today = local(instant, offset).date()
-    for number in range(-1, _SEARCHED):
-        day = today + timedelta(days=number)
-        for window in windows:
-            if day.weekday() in window.days:
-                opens, closes = window.on(day, offset)
-                if opens < closes and instant < closes:
-                    yield opens, closes
+    days = [today + timedelta(days=number) for number in range(-1, _SEARCHED)]
+    near = (w.on(day, offset) for day in days for w in windows if day.weekday() in w.days)
+    fit = (opens for opens, closes in near if opens < closes and instant < closes)
+    return max(instant, min(fit))
 
 
 # -- local time
@@ -189,14 +179,11 @@ def parse_time(text: str) -> datetime:
     if found is None:
         raise ValueError(text)
     hours, _, rest = (found["time"] or "00:00").partition(":")
-    made = datetime.fromisoformat(f"{found['day']}T{hours:0>2}:{rest}{_zone(found['zone'])}")
+    zone = "+00:00" if found["zone"] in ("Z", "z") else found["zone"] or ""
+    made = datetime.fromisoformat(f"{found['day']}T{hours:0>2}:{rest}{zone}")
     if made.year not in _YEARS:
         raise ValueError(text)
     return made
-
-
-def _zone(text: str | None) -> str:
-    return "+00:00" if text in ("Z", "z") else text or ""
 
 
 def waits_in_words(waits: Waits, now: float, offset: Offset) -> str:

@@ -9,20 +9,28 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 from typing import Any
 
-from sdwatch.errors import SpoolError
+from sdwatch.errors import Problem
 from sdwatch.policy.job.files.job_files import JobFiles
 from sdwatch.policy.job.files.job_images import AnyName, on_disk
-from sdwatch.policy.job.files.sources import Sources
 from sdwatch.policy.job.graph import Links
 from sdwatch.policy.job.points.template import Part
+from sdwatch.policy.job.stage.confinement import HINT, JobRules, place_in
 from sdwatch.policy.job.text import document
-from sdwatch.policy.job.text.document import Node, Scalar, UnreadableError, text_of
-from sdwatch.policy.job.text.typed_values import found, locate
-from sdwatch.policy.job.workflow_values import as_written
+from sdwatch.policy.job.text.document import (
+    MistakeError,
+    Node,
+    Scalar,
+    UnreadableError,
+    is_null,
+    problem_at,
+    text_of,
+)
+from sdwatch.policy.job.text.typed_values import as_written, found, locate
 from sdwatch.policy.naming import nearest, shown
 from sdwatch.policy.workflow.places import (
     SHORT_NAMES,
@@ -34,6 +42,7 @@ from sdwatch.policy.workflow.places import (
     node_named,
     place_of,
     places_for,
+    prompt_texts,
     short_place,
 )
 from sdwatch.policy.workflow.saved_files import may_save, pictures_in, saves_nothing
@@ -44,6 +53,7 @@ from sdwatch.policy.workflow.workflow import (
     places_of_nodes,
     read_workflow,
     shortly,
+    texts_in,
 )
 from sdwatch.policy.workflow.workflow_call import PREFIX, WorkflowCall
 
@@ -71,7 +81,8 @@ class WorkflowFile:
 
 @dataclass(frozen=True)
 class StageWorkflow:
-    """The workflow of a stage, with what the job says in it. `file`: as it was read.
+    """The workflow of a stage, with what the job says in it. `stage`: as it is in the job; `file`:
+    as it was read.
 
     `seeds`: the inputs that get the seed of a call, each with what it is further; `seed`: what the
     job or the file says, -1 for a random one, None where it has no such input. `image`: the input
@@ -81,6 +92,7 @@ class StageWorkflow:
     input gets.
     """
 
+    stage: Node
     file: WorkflowFile
     workflow: Workflow
     seeds: Mapping[InputPlace, int] = field(default_factory=dict)
@@ -115,16 +127,30 @@ class StageWorkflow:
         }
         return {"set": given} if given else {}
 
-    def where(self, stage: Node, place: InputPlace) -> tuple[int, int]:
-        """Return where the value of an input is written: in the job, or else in the file. `stage`:
-        as it is in the job."""
+    def where(self, place: InputPlace) -> tuple[int, int]:
+        """Return where the value of an input is written: in the job, or else in the file."""
         way = self.said.get(place)
-        return self.file.place(place.node) if way is None else locate(stage, way)
+        return self.file.place(place.node) if way is None else locate(self.stage, way)
 
-    def places(self, stage: Node) -> dict[str, tuple[int, int]]:
+    def places(self) -> dict[str, tuple[int, int]]:
         """Return where each node is written, and each input that the job sets (`ID.NAME`)."""
-        said = {f"{place.node}.{place.input}": self.where(stage, place) for place in self.said}
+        said = {f"{place.node}.{place.input}": self.where(place) for place in self.said}
         return {**{id: self.file.place(id) for id in self.workflow.nodes}, **said}
+
+    def reaching(self, rules: JobRules) -> Iterator[Problem]:
+        """Yield each path and address in it, at its place. ComfyUI itself lets no file outside its
+        own folders be named. Custom nodes promise nothing of the kind, so a workflow names none,
+        whoever gets it. The text of a prompt may be anything. Inputs that are places by their name
+        are known by their class, see workflow_checks.py."""
+        prompts = prompt_texts(self.workflow)
+        for node in self.workflow.nodes.values():
+            for name, value in node.values().items():
+                place = InputPlace(node.id, name)
+                if name == PREFIX or place in prompts or rules.allows(node.kind, name):
+                    continue  # a prefix each call has of its own
+                if what := next(filter(None, map(place_in, texts_in(value))), ""):
+                    message = f"{name} of node {node.shown} contains {what}{HINT}"
+                    yield Problem(*self.where(place), message)
 
     def value(self, name: str) -> Any:
         """Return the value of the one input that a short name means; None where there is none, or
@@ -136,112 +162,91 @@ class StageWorkflow:
         return self.workflow.nodes[node].inputs[input]
 
 
+@dataclass
 class WorkflowReader:
     """Reads the workflows of a job's stages; each file once. `named`: gets the names of files of
-    the job folder that are needed; `fail(node, message, unfinished)`: reports a mistake."""
+    the job folder that are needed; `report`: gets what is wrong."""
 
-    def __init__(
-        self,
-        files: JobFiles,
-        sources: Sources,
-        named: Callable[[Iterable[str]], None],
-        fail: Callable[[Node, str, bool], None],
-    ) -> None:
-        self._files = files
-        self._sources = sources
-        self._named = named
-        self._fail = fail
-        self._known: dict[str, WorkflowFile | None] = {}  # None: it has a mistake
+    files: JobFiles
+    named: Callable[[Iterable[str]], None]
+    report: Callable[[Problem], None]
+    _known: dict[str, WorkflowFile | None] = field(init=False, default_factory=dict)
 
-    def read(
-        self, part: Part, links: Links, given: Mapping[str, Any], *, follows: bool
-    ) -> StageWorkflow | None:
+    def read(self, part: Part, links: Links, given: Mapping[str, Any]) -> StageWorkflow | None:
         """Return the workflow of a stage, None where it cannot be read. `given`: its fields,
-        typed; a missing one had a mistake. `follows`: there is a stage before it."""
-        nodes = {key.text: value for key, value in part.entries if not _is_null(value)}
+        typed; a missing one had a mistake."""
+        nodes = {key.text: value for key, value in part.entries if not is_null(value)}
         node = nodes.get("file")
         if not isinstance(node, Scalar):
             if "file" not in nodes:
                 message = 'name the workflow in "file": what ComfyUI\'s Export (API) wrote'
-                self._fail(part.key, message, False)
+                self.report(problem_at(part.key, message))
             return None
-        file = self._file(node)
+        try:
+            file = self._file(node)
+        except UnreadableError as error:
+            self.report(error.problem)
+            return None
         if file is None:
             return None
-        stage = _Stage(file, nodes, given, lambda place, why: self._fail(place, why, False))
+        stage = _Stage(part.node, file, nodes, given, self.report)
         takes_image = bool(links.inputs) or links.taken_from is not None
-        return stage.read(takes_image=takes_image, follows=follows)
+        return stage.read(takes_image=takes_image, follows=part.number > 1)
 
     def _file(self, node: Scalar) -> WorkflowFile | None:
-        names = self._files.names
+        names = self.files.names
         if names is None:
             message = "a single job file cannot use the workflow {}; put it as job.yaml into a "
-            self._fail(node, message.format(shown(node.text)) + "folder together with it", False)
-            return None
+            raise MistakeError(node, message.format(shown(node.text)) + "folder together with it")
         there = frozenset(iter(names))  # without those that AnyName pretends
         if (name := on_disk(node.text, there)) not in there:
-            if isinstance(names, AnyName) and _is_inside(node.text):
-                self._named([node.text])  # it may still come
-            else:
-                self._not_there(node, there)
+            if not isinstance(names, AnyName) or not _is_inside(node.text):
+                others = sorted(name for name in there if name.lower().endswith(".json"))
+                near = nearest(node.text, others) if others else "; there is no .json in it"
+                message = f"{shown(node.text)} is not in the job folder{near}"
+                raise MistakeError(node, message, unfinished=True)
+            self.named([node.text])  # it may still come
             return None
-        self._named([name])
+        self.named([name])
         if name not in self._known:
+            self._known[name] = None
             self._known[name] = self._opened(node, name)
         return self._known[name]
 
-    def _not_there(self, node: Scalar, there: frozenset[str]) -> None:
-        others = sorted(name for name in there if name.lower().endswith(".json"))
-        near = nearest(node.text, others) if others else "; there is no .json in it"
-        self._fail(node, f"{shown(node.text)} is not in the job folder{near}", True)
-
-    def _opened(self, node: Scalar, name: str) -> WorkflowFile | None:
-        first = self._sources.add(self._files.shown(name))
-        try:
-            data = self._files.read(name)
-            text_of(data)
-            workflow = read_workflow(data)
-        except FileNotFoundError:
-            self._fail(node, f"{shown(name)} is not in the job folder", True)
-        except SpoolError as error:
-            self._fail(node, f"{shown(name)} {error}", False)
-        except UnreadableError as error:
-            wrong = error.problem
-            place = Scalar("", first + wrong.line, wrong.column)
-            self._fail(place, wrong.message, wrong.unfinished)
-        except WorkflowError as error:
-            place = Scalar("", first + error.place[0], error.place[1])
-            self._fail(place, str(error), error.unfinished)
-        else:
-            file = WorkflowFile(workflow, first, places_of_nodes(data))
-            if may_save(workflow):
-                return file
+    def _opened(self, node: Scalar, name: str) -> WorkflowFile:
+        first = self.files.sources.add(self.files.shown(name))
+        workflow, at = self.files.made_of(node, name, _workflow_in)
+        file = WorkflowFile(workflow, first, at)
+        if not may_save(workflow):
             message = (
                 "no node of the workflow saves anything: use SaveImage (a PreviewImage only shows)"
             )
-            self._fail(Scalar("", *file.place("")), message, False)
-        return None
+            raise UnreadableError(*file.place(""), message)
+        return file
 
 
+def _workflow_in(data: bytes) -> tuple[Workflow, Mapping[str, tuple[int, int]]]:
+    """Return the workflow of a file, and where each node starts. Raises UnreadableError."""
+    text_of(data)
+    try:
+        return read_workflow(data), places_of_nodes(data)
+    except WorkflowError as error:
+        raise UnreadableError(*error.place, str(error), unfinished=error.unfinished) from None
+
+
+@dataclass
 class _Stage:
-    """Puts what one stage says into its workflow. `nodes`: its fields as written; `given`: typed;
-    a mistaken one is missing there."""
+    """Puts what one stage says into its workflow. `stage`: as written; `nodes`: its fields;
+    `given`: typed; a mistaken one is missing there."""
 
-    def __init__(
-        self,
-        file: WorkflowFile,
-        nodes: Mapping[str, Node],
-        given: Mapping[str, Any],
-        fail: Callable[[Node, str], None],
-    ) -> None:
-        self._file = file
-        self._workflow = file.workflow
-        self._nodes = nodes
-        self._given = given
-        self._report = fail
-        self._mistakes = 0
-        self._values: dict[tuple[str, str], Any] = {}
-        self._said: dict[InputPlace, Way] = {}
+    stage: Node
+    file: WorkflowFile
+    nodes: Mapping[str, Node]
+    given: Mapping[str, Any]
+    report: Callable[[Problem], None]
+    _mistakes: int = 0
+    _values: dict[tuple[str, str], Any] = field(default_factory=dict)
+    _said: dict[InputPlace, Way] = field(default_factory=dict)
 
     def read(self, *, takes_image: bool, follows: bool) -> StageWorkflow:
         """Return the whole. `takes_image`: each call has an image, from wherever; `follows`: else
@@ -249,101 +254,101 @@ class _Stage:
         self._set()
         self._short_names()
         images = self._images_by_place()
-        workflow = self._workflow.with_values(self._values)
+        workflow = self.file.workflow.with_values(self._values)
         seed, seeds = self._seeds(workflow)
         image = None
-        if takes_image or isinstance(self._given.get("images"), list):
-            image = self._place_of_image(workflow)
-        elif follows:
-            image = self._place_for_stage_before(workflow)
+        with self._noting(self.nodes["file"]):
+            if takes_image or isinstance(self.given.get("images"), list):
+                image = self._place_of_image(workflow)
+            elif follows:
+                image = self._place_for_stage_before(workflow)
         return StageWorkflow(
-            self._file,
+            self.stage,
+            self.file,
             workflow,
             seeds,
             seed,
             image,
             images,
-            tuple(self._outputs()),
-            tuple(self._allowed()),
+            self._outputs(),
+            self._allowed(),
             self._said,
         )
 
-    def _fail(self, node: Node, message: str) -> None:
-        self._mistakes += 1
-        self._report(node, message)
+    @contextmanager
+    def _noting(self, node: Node) -> Iterator[None]:
+        """Report a mistake that shows within, at `node` if it has no place of its own."""
+        try:
+            yield
+        except UnreadableError as error:
+            self._mistakes += 1
+            self.report(error.problem)
+        except PlaceError as error:
+            self._mistakes += 1
+            self.report(problem_at(node, str(error)))
 
     def _set(self) -> None:
-        node = self._nodes.get("set")
+        node = self.nodes.get("set")
         entries = node.entries if isinstance(node, document.Mapping) else ()
-        for key, value in entries if "set" in self._given else ():
+        for key, value in entries if "set" in self.given else ():
             if self._mistakes > _MOST_MISTAKES:
                 break
-            place = self._place(key)
-            if place is None:
-                continue
-            if place.input == PREFIX:
-                message = (
-                    f"{PREFIX} is set by sdwatch; to name the pictures use `outputs` of the job"
-                )
-                self._fail(key, message)
-            elif not isinstance(value, Scalar):
-                self._fail(
-                    value, f"{key.text} takes a text, a number or a switch, not {found(value)}"
-                )
-            elif self._is_new(key, place, ("set", key.text)):
-                now = self._workflow.nodes[place.node].inputs[place.input]
-                try:
-                    self._values[place] = as_written(value, now)
-                except ValueError as error:
-                    self._fail(value, f"{key.text} must be {error}, not {found(value)}")
+            with self._noting(key):
+                self._set_one(key, value)
 
-    def _place(self, key: Scalar) -> InputPlace | None:
-        """Return the input that a key names, unless that is a link."""
+    def _set_one(self, key: Scalar, value: Node) -> None:
+        place = self._place(key)
+        if place.input == PREFIX:
+            message = f"{PREFIX} is set by sdwatch; to name the pictures use `outputs` of the job"
+            raise MistakeError(key, message)
+        if not isinstance(value, Scalar):
+            message = f"{key.text} takes a text, a number or a switch, not {found(value)}"
+            raise MistakeError(value, message)
+        self._note(key, place, ("set", key.text))
         try:
-            place = place_of(self._workflow, key.text)
-        except PlaceError as error:
-            self._fail(key, str(error))
-            return None
-        node = self._workflow.nodes[place.node]
+            now = self.file.workflow.nodes[place.node].inputs[place.input]
+            self._values[place] = as_written(value, now)
+        except ValueError as error:
+            raise MistakeError(value, f"{key.text} must be {error}, not {found(value)}") from None
+
+    def _place(self, key: Scalar) -> InputPlace:
+        """Return the input that a key names. Raises PlaceError, also where that is a link."""
+        place = place_of(self.file.workflow, key.text)
+        node = self.file.workflow.nodes[place.node]
         if (link := link_of(node.inputs[place.input])) is None:
             return place
-        source = self._workflow.nodes.get(link.node)
+        source = self.file.workflow.nodes.get(link.node)
         inputs = source.values() if source else {}
         named = (f"{shortly(link.node)}.{shortly(name)}" for name in list(inputs)[:_MOST_NAMED])
         there = ", ".join(named)
         instead = f"; set what that makes it of: {there}" if there else ""
         gives = source.shown if source else shortly(link.node)
-        message = f"{place.input} of node {node.shown} comes from node {gives}{instead}"
-        self._fail(key, message)
-        return None
+        raise PlaceError(f"{place.input} of node {node.shown} comes from node {gives}{instead}")
 
-    def _is_new(self, node: Node, place: InputPlace, way: Way) -> bool:
+    def _note(self, node: Node, place: InputPlace, way: Way) -> None:
+        """Note where the job says what an input gets. Raises MistakeError for the second time."""
         if (before := self._said.get(place)) is not None:
-            both = " and ".join(map(_in_words, (before, way)))
-            self._fail(node, f"{both} are the same input of the workflow; keep one")
-            return False
+            both = " and ".join(" in ".join(reversed(each)) for each in (before, way))
+            raise MistakeError(node, f"{both} are the same input of the workflow; keep one")
         self._said[place] = way
-        return True
 
     def _short_names(self) -> None:
         for name in SHORT_NAMES:
-            if name not in self._given or name not in self._nodes:
-                continue
-            try:
-                place = short_place(self._workflow, name)
-            except PlaceError as error:
-                self._fail(self._nodes[name], str(error))
-                continue
-            if self._is_new(self._nodes[name], place, (name,)):
-                self._values[place] = self._given[name]
+            if name in self.given and name in self.nodes:
+                node = self.nodes[name]
+                with self._noting(node):
+                    place = short_place(self.file.workflow, name)
+                    self._note(node, place, (name,))
+                    self._values[place] = self.given[name]
 
     def _images_by_place(self) -> dict[InputPlace, str]:
-        node, given = self._nodes.get("images"), self._given.get("images")
+        node, given = self.nodes.get("images"), self.given.get("images")
         images = {}
         if isinstance(node, document.Mapping) and isinstance(given, dict):
             for key, _ in node.entries:
-                place = self._place(key)
-                if place is not None and self._is_new(key, place, ("images", key.text)):
+                with self._noting(key):
+                    place = self._place(key)
+                    self._note(key, place, ("images", key.text))
                     images[place] = given[key.text]
         return images
 
@@ -353,79 +358,66 @@ class _Stage:
     def _place_for_stage_before(self, workflow: Workflow) -> InputPlace | None:
         places = self._free(image_places(workflow, by_class=True))
         if len(places) > 1:
-            self._fail(
-                self._nodes["file"],
+            raise PlaceError(
                 f"the picture of the stage before could be for several: "
                 f"{listed(workflow, places)}; name the others: `images: {{%s.%s: pose.png}}` for "
                 "a file of the job folder, `set:` for one that ComfyUI has in its input/"
                 % places[-1],
             )
-        return places[0] if len(places) == 1 else None
+        return places[0] if places else None
 
-    def _place_of_image(self, workflow: Workflow) -> InputPlace | None:
+    def _place_of_image(self, workflow: Workflow) -> InputPlace:
         places = self._free(image_places(workflow))
         if len(places) == 1:
             return places[0]
-        node = self._nodes.get("images") or self._nodes["input"]
-        if not places:
-            self._fail(node, "the workflow has no place for an image: no LoadImage that is free")
-        else:
-            self._fail(
-                node,
+        message = "the workflow has no place for an image: no LoadImage that is free"
+        if places:
+            message = (
                 f"the image could be for several: {listed(workflow, places)}; name those that "
-                "are the same in each call, as `images: {%s.%s: pose.png}`" % places[0],
+                "are the same in each call, as `images: {%s.%s: pose.png}`" % places[0]
             )
-        return None
+        raise MistakeError(self.nodes.get("images") or self.nodes["input"], message)
 
-    def _outputs(self) -> Iterator[str]:
-        for node in _items(self._nodes.get("outputs")):
-            try:
-                named = node_named(self._workflow, node.text)
-            except PlaceError as error:
-                self._fail(node, str(error))
-                continue
-            if saves_nothing(named):
-                self._fail(node, f"node {named.shown} saves nothing that sdwatch can take")
-            else:
-                yield named.id
+    def _outputs(self) -> tuple[str, ...]:
+        ids = []
+        for node in _items(self.nodes.get("outputs")):
+            with self._noting(node):
+                named = node_named(self.file.workflow, node.text)
+                if saves_nothing(named):
+                    raise PlaceError(f"node {named.shown} saves nothing that sdwatch can take")
+                ids.append(named.id)
+        return tuple(ids)
 
-    def _allowed(self) -> Iterator[str]:
-        kinds = {node.kind for node in self._workflow.nodes.values()}
-        for node in _items(self._nodes.get("allow")):
-            if node.text in kinds:
-                yield node.text
-            else:
+    def _allowed(self) -> tuple[str, ...]:
+        kinds = {node.kind for node in self.file.workflow.nodes.values()}
+        given = list(_items(self.nodes.get("allow")))
+        for node in given:
+            if node.text not in kinds:
                 near = nearest_name(node.text, kinds)
-                self._fail(node, f"no node of the workflow has the class {shown(node.text)}{near}")
+                message = f"no node of the workflow has the class {shown(node.text)}{near}"
+                self.report(problem_at(node, message))
+        return tuple(node.text for node in given if node.text in kinds)
 
     def _seeds(self, workflow: Workflow) -> tuple[int | None, Mapping[InputPlace, int]]:
         """Return the seed, and the inputs that get it. Where some are -1, which ComfyUI refuses,
         they get a random one, and the others stay; else all move together."""
         places = places_for(workflow, "seed")
         values = {place: workflow.nodes[place.node].inputs[place.input] for place in places}
-        numbers = {place: value for place, value in values.items() if _is_whole(value)}
+        numbers = {place: value for place, value in values.items() if type(value) is int}
         drawn = [place for place, value in numbers.items() if value < 0]
         if drawn:
             return -1, dict.fromkeys(drawn, 0)
         first = next(iter(numbers.values()), None)
         if first is None:
-            if (self._given.get("repeat") or 1) > 1:
+            if (self.given.get("repeat") or 1) > 1:
                 message = "the workflow has no seed, so it would make the same again"
-                self._fail(self._nodes["repeat"], message)
+                self.report(problem_at(self.nodes["repeat"], message))
             return None, {}
         return first, {place: value - first for place, value in numbers.items()}
 
 
 _MOST_NAMED = 6
 _MOST_MISTAKES = 20
-
-
-def _is_whole(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
-
-
-def _in_words(way: Way) -> str:
-    return way[-1] if len(way) == 1 else f"{way[-1]} in {way[0]}"
 
 
 def _items(node: Node | None) -> Iterator[Scalar]:
@@ -438,7 +430,3 @@ def _is_inside(name: str) -> bool:
     """Return whether a file of this name could be in a job folder."""
     parts = PurePosixPath(name).parts
     return bool(parts) and ".." not in parts and not re.match(r"[/~]|.*[\\:]", name)
-
-
-def _is_null(node: Node) -> bool:
-    return isinstance(node, Scalar) and node.is_null

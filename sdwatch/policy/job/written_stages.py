@@ -98,7 +98,8 @@ class StageForms:
         if len(node.items) > MAX_STAGES:
             self._fail(node, f"a job has at most {MAX_STAGES} stages, not {len(node.items)}")
             return []
-        return [part for part in map(self._part, node.items) if part is not None]
+        parts = [part for part in map(self._part, node.items) if part is not None]
+        return [replace(part, number=number) for number, part in enumerate(parts, 1)]
 
     def _part(self, node: Node) -> Part | None:
         if (
@@ -108,7 +109,12 @@ class StageForms:
         elif isinstance(node, Mapping) and len(node.entries) == 1:
             entry = node.entries[0]
         else:
-            self._fail(node, f"{_wrong_stage(node)}; a stage is one of {_kinds()}, then a colon")
+            wrong = f"{found(node)} is not a stage"
+            if isinstance(node, Mapping):
+                wrong = f"{len(node.entries)} keys in one stage (indent its fields below its kind)"
+            aliases = " or ".join(f'"{name}"' for name in STAGE_NAMES if name not in STAGES)
+            kinds = f"{', '.join(STAGES)} (also called {aliases})"
+            self._fail(node, f"{wrong}; a stage is one of {kinds}, then a colon")
             return None
         key, value = entry
         kind = STAGE_NAMES.get(key.text)
@@ -131,14 +137,3 @@ def _is_workflow(root: Mapping) -> bool:
     return {"nodes", "links"} <= keys or any(
         key.text == "class_type" for node in nodes for key, _ in node.entries
     )
-
-
-def _kinds() -> str:
-    aliases = " or ".join(f'"{name}"' for name in STAGE_NAMES if name not in STAGES)
-    return f"{', '.join(STAGES)} (also called {aliases})"
-
-
-def _wrong_stage(node: Node) -> str:
-    if isinstance(node, Mapping):
-        return f"{len(node.entries)} keys in one stage (indent its fields below its kind)"
-    return f"{found(node)} is not a stage"

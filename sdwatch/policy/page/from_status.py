@@ -24,7 +24,7 @@ from sdwatch.policy.page.overview import (
     Unreached,
 )
 from sdwatch.policy.page.times import wall_of
-from sdwatch.policy.report.status_line import queued_in, suspended_in
+from sdwatch.policy.report.status_line import box_state, queued_in, suspended_in
 
 _CHECKPOINTS = 5
 """Of each WebUI of another machine so many are named."""
@@ -85,10 +85,6 @@ def _lane_card(lane: Status) -> LaneCard:
 def box_cards(status: Status) -> tuple[BoxCard, ...]:
     """Return the other machines that do jobs from here."""
     boxes = status.get("cluster", {}).get("boxes", {})
-    if not boxes:
-        return ()
-    from sdwatch.policy.report.box_lines import box_state
-
     return tuple(
         BoxCard(
             name,

@@ -16,7 +16,7 @@ _BY_FORM = re.compile(
     r"|\b[sprw]k_(?:live|test)_[A-Za-z0-9]{8,}"
     r"|\beyJ[A-Za-z0-9_\-]{8,}\.[A-Za-z0-9_\-]+(?:\.[A-Za-z0-9_\-]*)?"  # a JSON web token
 )
-_SCHEMES = re.compile(r"\b(Bearer|Basic|Digest)(\s+)[A-Za-z0-9+/=_.~\-]{6,}", re.I)
+_SCHEMES = re.compile(r"\b((?:Bearer|Basic|Digest)\s+)[A-Za-z0-9+/=_.~\-]{6,}", re.I)
 _LABEL = (
     r"(?:passw(?:or)?d|passphrase|passwd|pwd|secret|token|auth|authorization|cookie|credentials?"
     r"|signature|ngrok|\bsig|[_\-]pass|api[_-]?key|[_\-]key)"
@@ -49,9 +49,7 @@ _USERINFO = re.compile(r"(://)(?:[^/\s@\"'<>]|<[a-z]{1,9}>)+@")  # one may be hi
 def without_credentials(text: str) -> str:
     """Return `text` with `<secret>` in place of each."""
     text = _USERINFO.sub(rf"\1{SECRET}@", text)
-    text = _LABELLED.sub(rf"\1{SECRET}", text)
-    text = _SCHEMES.sub(rf"\1\2{SECRET}", text)
-    for pattern in (_FLAG, _COMMAND, _SAID):
+    for pattern in (_LABELLED, _SCHEMES, _FLAG, _COMMAND, _SAID):
         text = pattern.sub(rf"\1{SECRET}", text)
     return _BY_FORM.sub(SECRET, text)
 

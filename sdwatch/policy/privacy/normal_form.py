@@ -34,12 +34,13 @@ _HANGUL = ("\uac00", "\ud7a3")  # taken apart these would weigh too much
 
 
 class NormalForm:
-    """The normal form `text` of `raw`. It consists of runs: words or single characters."""
+    """The normal form `text` of `raw`. It consists of runs: words or single characters. `starts`:
+    where in `text` each run starts."""
 
     def __init__(self, raw: str) -> None:
         self._raw_starts: list[int] = []
         self._raw_ends: list[int] = []
-        self._starts: list[int] = []
+        self.starts: list[int] = []
         pieces: list[str] = []
         size = 0
         for found in _TOKEN.finditer(raw):
@@ -49,36 +50,31 @@ class NormalForm:
             elif group is None or not (piece := _decoded(group, found[group])):
                 continue
             pieces.append(piece)
-            self._starts.append(size)
+            self.starts.append(size)
             self._raw_starts.append(found.start())
             self._raw_ends.append(found.end())
             size += len(piece)
         self.text = "".join(pieces)
 
-    @property
-    def starts(self) -> list[int]:
-        """Return where in `text` each run starts."""
-        return self._starts
-
     def ends_run(self, at: int) -> bool:
         """Return whether a run ends at `at` in `text`."""
-        next_run = bisect_left(self._starts, at)
-        return at == (self._starts[next_run] if next_run < len(self._starts) else len(self.text))
+        next_run = bisect_left(self.starts, at)
+        return at == (self.starts[next_run] if next_run < len(self.starts) else len(self.text))
 
     def raw_span(self, start: int, end: int) -> tuple[int, int]:
         """Return where in the raw text the runs lie that [start, end) of `text` covers; also one at
         each end that it covers in part, unless that is by chance, as the end of `truncated`."""
-        first = bisect_right(self._starts, start) - 1
-        last = bisect_left(self._starts, end) - 1
-        first_end, last_start = self._end_of(first), self._starts[last]
-        if first < last and _is_by_chance(first_end - start, first_end - self._starts[first]):
+        first = bisect_right(self.starts, start) - 1
+        last = bisect_left(self.starts, end) - 1
+        first_end, last_start = self._end_of(first), self.starts[last]
+        if first < last and _is_by_chance(first_end - start, first_end - self.starts[first]):
             first += 1
         if first < last and _is_by_chance(end - last_start, self._end_of(last) - last_start):
             last -= 1
         return self._raw_starts[first], self._raw_ends[last]
 
     def _end_of(self, run: int) -> int:
-        return self._starts[run + 1] if run + 1 < len(self._starts) else len(self.text)
+        return self.starts[run + 1] if run + 1 < len(self.starts) else len(self.text)
 
 
 def _is_by_chance(covered: int, size: int) -> bool:

@@ -64,7 +64,8 @@ class Passages:
                     del store[one]
 
     def _kept(self, text: str) -> Iterator[tuple[Counter[Any], set[Any]]]:
-        words = _telling_words(text)
+        found = map(str.casefold, _WORD.findall(text))
+        words = [word for word in found if not is_common(word)]
         if len(text) <= _LONGEST_WHOLE:
             yield self._pieces, set(_pieces(text, 1))
         else:
@@ -113,7 +114,8 @@ def _runs(text: str, form: NormalForm, pieces: Container[str], step: int) -> Ite
             last = at
             continue
         end = last + PIECE
-        if end - start >= ENOUGH and _is_more_than_numbers(normal[start:end]):
+        letters = (sign for sign in normal[max(start, 0) : end] if not sign.isdigit())
+        if end - start >= ENOUGH and sum(1 for _ in letters) >= _LEAST_LETTERS:
             first, behind = form.raw_span(start, end)
             if end - start >= _LONG_ENOUGH or _is_telling(text[first:behind]):
                 yield first, behind
@@ -137,17 +139,8 @@ def _phrases(text: str) -> Iterator[str]:
                 yield normal
 
 
-def _telling_words(text: str) -> list[str]:
-    words = map(str.casefold, _WORD.findall(text))
-    return [word for word in words if not is_common(word)]
-
-
 def _is_telling(text: str) -> bool:
     """Return whether it has a word that is not in every log. Escapes are not words."""
     if not text.isascii() or _ESCAPED.search(text):
         return True
     return not all(map(is_common, _WORD.findall(text)))
-
-
-def _is_more_than_numbers(normal: str) -> bool:
-    return sum(not sign.isdigit() for sign in normal) >= _LEAST_LETTERS

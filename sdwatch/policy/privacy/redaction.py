@@ -9,11 +9,12 @@ mark is removed, too.
 
 from __future__ import annotations
 
+import binascii
 import html
 import json
 import re
 import threading
-from base64 import b64encode
+from base64 import b64decode, b64encode
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -22,7 +23,6 @@ from urllib.parse import quote, quote_plus
 
 from sdwatch.policy.privacy.config_secrets import is_weak
 from sdwatch.policy.privacy.credentials import SECRET
-from sdwatch.policy.privacy.encoded import texts_in
 from sdwatch.policy.privacy.passages import Passages
 from sdwatch.policy.privacy.printable import MARK
 from sdwatch.policy.privacy.sanitise import digest, strings
@@ -151,7 +151,7 @@ class Redactor:
             yield _Span(match.start(), match.end(), f"<bytes {len(match.group())} chars>")
         for start, end in self._passages.found_in(text):
             yield _Span(start, end, "")
-        for start, end, said in texts_in(text):
+        for start, end, said in _decoded_in(text):
             if next(self._passages.found_in(said), None) or any(self._secrets_in(said)):
                 yield _Span(start, end, f"<base64 {end - start} chars>")
         for match in MARK.finditer(text):
@@ -355,3 +355,47 @@ def _as_one(spans: list[_Span], end: int) -> _Span:
 
 def _size(span: _Span) -> int:
     return span.end - span.start
+
+
+# -- texts in base64 and hex, as a log may have them
+
+_BASE64_TEXT = re.compile(r"(?<![\w+/\-])[A-Za-z0-9+/_\-]{12,}+")
+_HEX_TEXT = re.compile(r"\b(?:[0-9a-fA-F]{2}){8,}+\b")
+_LONGEST_ENCODED = 400_000
+"""Of one run. A longer one is an image."""
+
+_LEAST_PRINTABLE = 0.9
+
+
+def _decoded_in(text: str) -> Iterator[tuple[int, int, str]]:
+    """Return where each run stands that may be one, and what it says; of one whose beginning was
+    cut off, what each of the four ways to read it says."""
+    for found in _HEX_TEXT.finditer(text):
+        if len(found.group()) <= _LONGEST_ENCODED and (said := _said(bytes.fromhex(found.group()))):
+            yield found.start(), found.end(), said
+    for found in _BASE64_TEXT.finditer(text):
+        run = found.group()
+        if len(run) > _LONGEST_ENCODED or (run.isalpha() and (run.islower() or run.isupper())):
+            continue
+        for start in range(4):
+            if said := _said(_from_base64(run[start:])):
+                yield found.start(), found.end(), said
+
+
+def _from_base64(run: str) -> bytes:
+    digits = run.replace("-", "+").replace("_", "/")
+    digits = digits[: len(digits) - len(digits) % 4]
+    try:
+        return b64decode(digits, validate=True)
+    except (binascii.Error, ValueError):
+        return b""
+
+
+def _said(data: bytes) -> str:
+    """Return the text that bytes are, also if it was cut within a character; '' if they are
+    none."""
+    text = data.decode("utf-8", "ignore")
+    if len(text.encode()) < len(data) - 6:
+        return ""
+    printable = sum(sign.isprintable() or sign.isspace() for sign in text)
+    return text if printable >= _LEAST_PRINTABLE * len(text) else ""

@@ -126,7 +126,11 @@ def kind_of(key: str, value: str) -> Kind:
     """Return what a string under `key` is taken for; in doubt it is a text, and hidden."""
     if _is_secret(key):
         return "secret"
-    if key.lower() in IMAGE_KEYS or _looks_like_image(value):
+    if (
+        key.lower() in IMAGE_KEYS
+        or IMAGE_DATA.match(value)
+        or (len(value) >= LONG_BASE64 and _BASE64.fullmatch(value))
+    ):
         return "image"
     is_name = key in NAME_KEYS and len(value) <= LONGEST_NAME and value.isprintable()
     return "name" if is_name else "text"
@@ -179,7 +183,9 @@ def _strings_of_node(node: Node) -> Iterator[tuple[Kind, str]]:
     `ComfyUI` into each filename_prefix, and switches have words such as `enable`: to hide these
     makes a log unreadable."""
     for name, value in node.values().items():
-        if _is_listed(name, value) or (name not in _TEXT_INPUTS and _is_common_word(value)):
+        is_word = isinstance(value, str) and _WORD.fullmatch(value) is not None
+        is_said_often = is_word and name not in _TEXT_INPUTS and is_common(value)
+        if _is_listed(name, value) or is_said_often:
             yield "name", value
         else:
             yield from _strings("", {name: value}, 1)
@@ -189,10 +195,6 @@ def _is_listed(name: str, value: Any) -> bool:
     """Return whether an input of a node is one of a list, by its name."""
     is_name = isinstance(value, str) and len(value) <= LONGEST_NAME and value.isprintable()
     return is_name and name in _LISTED
-
-
-def _is_common_word(value: Any) -> bool:
-    return isinstance(value, str) and _WORD.fullmatch(value) is not None and is_common(value)
 
 
 def _strings(key: str, value: Any, depth: int) -> Iterator[tuple[Kind, str]]:
@@ -219,7 +221,12 @@ def _clean(key: str, value: Any, depth: int) -> Any:
     if isinstance(value, int | float):
         return value
     if isinstance(value, str):
-        return _clean_string(key, value)
+        kind = kind_of(key, value)
+        if kind == "image":
+            return {"image": _describe_image(value)}
+        return (
+            value if kind == "name" else {"text": {"length": len(value), "sha256": digest(value)}}
+        )
     if depth >= DEEPEST:
         return {"hidden": "nested too deep"}
     if isinstance(value, Mapping):
@@ -250,23 +257,8 @@ def _is_name_of_field(key: str) -> bool:
     return is_short and all(map(is_common, _WORD.findall(key[len(title) :])))
 
 
-def _clean_string(key: str, value: str) -> Any:
-    kind = kind_of(key, value)
-    if kind == "image":
-        return {"image": _describe_image(value)}
-    if kind == "text":
-        return {"text": {"length": len(value), "sha256": digest(value)}}
-    return value
-
-
 def _is_secret(key: str) -> bool:
     return _SECRET_KEY.search(key) is not None
-
-
-def _looks_like_image(value: str) -> bool:
-    if IMAGE_DATA.match(value):
-        return True
-    return len(value) >= LONG_BASE64 and _BASE64.fullmatch(value) is not None
 
 
 def _describe_image(value: str) -> dict[str, Any]:

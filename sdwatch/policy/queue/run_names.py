@@ -14,6 +14,8 @@ import re
 import unicodedata
 from collections.abc import Iterable, Iterator
 
+from sdwatch.policy.naming import cut
+
 IMAGES = "images"
 FILES = "files"
 """The folders of a run for what it made."""
@@ -63,7 +65,7 @@ def slug_of(name: str, most: int = LONG) -> str:
     visible = "".join(sign for sign in name if unicodedata.category(sign) != "Cf")
     signs = map(_sign, unicodedata.normalize("NFC", visible.lower()))
     slug = re.sub("-+", "-", "".join(_without_loose_marks(signs))).lstrip("-")
-    return _cut(slug, most).strip("-") or NO_NAME
+    return cut(slug, most, _MOST_BYTES, _is_mark).strip("-") or NO_NAME
 
 
 def _sign(sign: str) -> str:
@@ -81,20 +83,6 @@ def _without_loose_marks(signs: Iterable[str]) -> Iterator[str]:
         left = left - 1 if is_mark else _MOST_MARKS * (sign != "-")
         if not is_mark or left >= 0:
             yield sign
-
-
-def _cut(slug: str, most: int) -> str:
-    """Return the start of a name, within the bounds; no letter is parted from its marks."""
-    units = size = end = 0
-    for sign in slug:
-        units += 1 + (sign > "\uffff")
-        size += len(sign.encode())
-        if units > most or size > _MOST_BYTES:
-            while end and _is_mark(slug[end]):
-                end -= 1
-            break
-        end += 1
-    return slug[:end]
 
 
 def _is_mark(sign: str) -> bool:

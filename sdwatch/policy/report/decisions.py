@@ -1,9 +1,17 @@
-"""What the recovery gate decided in a run, from its journal, for error.json. Pure."""
+"""What the recovery gate decided in a run, for error.json; and the envelope of a call that it
+lets nobody send again. Pure."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from typing import Any
+
+from sdwatch.policy.failure.diagnosis import advice_for
+from sdwatch.policy.failure.facts import Diagnosis
+from sdwatch.policy.failure.recovery import Action, Decision, Ground
+from sdwatch.policy.failure.whose_fault import whose_fault
+from sdwatch.policy.report.envelope import ErrorEnvelope, FailedAttempt
 
 
 def decisions_in(records: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
@@ -20,3 +28,18 @@ def decisions_in(records: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
         for record in records
         if record.get("event") in ("call_failed", "call_self_tested") and "decision" in record
     ]
+
+
+def sent_too_often(envelope: ErrorEnvelope, sent: int, last: FailedAttempt) -> ErrorEnvelope:
+    """Return the envelope of a call that was sent `sent` times, the last time without a record of
+    how that ended. `last`: the last failure that was recorded."""
+    diagnosis = Diagnosis(last.diagnosis)
+    why = Decision(Action.FAIL, Ground.SENT_TOO_OFTEN, times=sent).why
+    return replace(
+        envelope,
+        diagnosis=diagnosis,
+        blame=whose_fault(diagnosis),
+        message=f"{why}; the last failure that was recorded: {last.message}",
+        advice=advice_for(diagnosis),
+        failure=last.failure,
+    )

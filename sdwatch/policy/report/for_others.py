@@ -144,13 +144,9 @@ def tracebacks_of(lines: Sequence[str]) -> Iterator[dict[str, Any]]:
 
 def _frame(frame: Frame) -> str:
     """Return `modules/processing.py:847 process`."""
-    path = _within_package(frame.file)
-    if path is None:
-        return f"{ELSEWHERE}:{frame.line}"
-    return f"{path}:{frame.line} {_FUNCTION(frame.function) or ''}".rstrip()
-
-
-def _within_package(file: str) -> Any:
-    path = re.sub(r"[\\/]+", "/", file)
+    path = re.sub(r"[\\/]+", "/", frame.file)
     found = next((match for root in _ROOTS if (match := root.match(path))), None)
-    return _PATH(path[found.end() :]) if found else None
+    within = _PATH(path[found.end() :]) if found else None
+    if within is None:
+        return f"{ELSEWHERE}:{frame.line}"
+    return f"{within}:{frame.line} {_FUNCTION(frame.function) or ''}".rstrip()

@@ -1,9 +1,14 @@
-"""Say in one line what a monitor does, from its status. Pure."""
+"""Say in one line what a monitor does, from its status, and in a few how a box of a cluster is.
+Pure."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from typing import Any
+
+from sdwatch.policy.failure.lasting import in_words
+from sdwatch.policy.kinds.table import title_of
+from sdwatch.policy.privacy.printable import counted
 
 
 def status_line(status: Mapping[str, Any]) -> str:
@@ -41,3 +46,52 @@ def _parts(status: Mapping[str, Any]) -> Iterator[str]:
         yield "the broker does not answer"
     if boxes := cluster.get("boxes", {}):
         yield f"{sum(box['answers'] for box in boxes.values())} of {len(boxes)} boxes answer"
+
+
+# -- boxes
+
+_NAMED = 3
+"""Checkpoints that are named."""
+
+
+def box_state(box: Mapping[str, Any]) -> str:
+    """Return in a few words whether a box takes jobs."""
+    if not box["answers"]:
+        return f"gone: has not shown itself for {in_words(box['seconds_ago'])}"
+    if box["held"]:
+        return "held"
+    if box["drained"]:
+        return "drained"
+    if box["paused"]:
+        return "on hold"
+    return "takes jobs" if box["places"] else "takes no jobs now"
+
+
+def box_lines(name: str, box: Mapping[str, Any]) -> Iterator[str]:
+    """Yield how a box is, then each of its lanes."""
+    runs = box["runs"] if isinstance(box["runs"], int) else len(box["runs"])
+    words = [box_state(box), f"{runs} of {counted(box['places'], 'place')} taken"]
+    if box["answers"]:
+        words.append(f"seen {box['seconds_ago']:.0f} s ago")
+    yield f"{name}: {', '.join(words)}"
+    if box["paused"]:
+        yield f"  on hold: {box['paused']}"
+    for lane in box["lanes"]:
+        yield f"  {lane['name']:<12} {'; '.join(_lane_words(lane, answers=box['answers']))}"
+
+
+def _lane_words(lane: Mapping[str, Any], *, answers: bool) -> Iterator[str]:
+    """Yield what is to say about a lane of a box. `answers`: how it is now is known."""
+    if answers:
+        yield "ready" if lane["ready"] else "on hold" if lane["hold"] else "not ready"
+    yield title_of(lane["kind"])
+    if lane["hold"]:
+        yield lane["hold"]
+    if lane["tags"]:
+        yield f"tags: {', '.join(lane['tags'])}"
+    if lane["loaded"]:
+        yield f"loaded: {lane['loaded']}"
+    if lane["checkpoint_count"]:
+        named = lane["checkpoints"][:_NAMED]
+        more = lane["checkpoint_count"] - len(named)
+        yield f"checkpoints: {', '.join(named)}" + (f" and {more} more" if more > 0 else "")

@@ -182,11 +182,6 @@ def _memory_in(host_snapshot: Mapping[str, Any]) -> Mapping[str, Any]:
     return host_snapshot.get("just_before") or host_snapshot.get("at_the_failure") or {}
 
 
-def _was_low(host_snapshot: Mapping[str, Any]) -> bool:
-    seen = _memory_in(host_snapshot)
-    return is_memory_low(seen.get("memory_available", 0), seen.get("memory_total", 0))
-
-
 _BLAMED = {
     Blamed.JOB: "the job",
     Blamed.WEBUI: "the WebUI; the job is probably fine",
@@ -211,7 +206,10 @@ def _blamed(envelope: ErrorEnvelope, evidence: Evidence) -> str:
         or not envelope.attempts
     ):
         return who
-    outside = f"; {_OUTSIDE}" if _is_from_outside(envelope) else ""
+    last = envelope.attempts[-1]
+    # Its text names somebody else than the job, or is about the WebUI's own state.
+    is_outside = last.diagnosis == Diagnosis.POISONED or last.blames not in (None, Blamed.JOB)
+    outside = f"; {_OUTSIDE}" if is_outside else ""
     again = f"the same call failed again{_in_between(envelope.attempts)}"
     if envelope.self_test_passed:
         by_somebody = _by_somebody(envelope, evidence.host_snapshot)
@@ -225,13 +223,6 @@ def _blamed(envelope: ErrorEnvelope, evidence: Evidence) -> str:
             f"{outside}"
         )
     return f"probably {who}" + (f": {again}" if len(envelope.attempts) > 1 else "") + outside
-
-
-def _is_from_outside(envelope: ErrorEnvelope) -> bool:
-    """Return whether the text of the last failure names somebody else than the job: its signature
-    does, or it is about the WebUI's own state."""
-    last = envelope.attempts[-1]
-    return last.diagnosis == Diagnosis.POISONED or last.blames not in (None, Blamed.JOB)
 
 
 def _in_between(attempts: Sequence[FailedAttempt]) -> str:
@@ -249,8 +240,9 @@ def _in_between(attempts: Sequence[FailedAttempt]) -> str:
 def _by_somebody(envelope: ErrorEnvelope, host_snapshot: Mapping[str, Any]) -> bool:
     """Return whether the process ended as it does when somebody ends it: cleanly, or killed with
     SIGKILL although memory was not low."""
-    code = envelope.exit_code
-    ended = ended_cleanly(code) or (was_killed(code) and not _was_low(host_snapshot))
+    code, seen = envelope.exit_code, _memory_in(host_snapshot)
+    was_low = is_memory_low(seen.get("memory_available", 0), seen.get("memory_total", 0))
+    ended = ended_cleanly(code) or (was_killed(code) and not was_low)
     return envelope.diagnosis == Diagnosis.CRASH and ended
 
 
@@ -323,13 +315,9 @@ _LOOKED_UP = (
 
 def _where_to_look(envelope: ErrorEnvelope, evidence: Evidence) -> list[str]:
     """Return what can be read in the tail, but only if it is there."""
-    if envelope.diagnosis not in _LOOKED_UP or not envelope.attempts:
-        return []
-    if evidence.shows is Shown.EXCEPTION:
-        return [f"  {evidence.tail_name} has the exception."]
-    if evidence.shows is Shown.LINES:
-        return [f"  {evidence.tail_name} has the WebUI's last lines."]
-    return []
+    has = {Shown.EXCEPTION: "has the exception", Shown.LINES: "has the WebUI's last lines"}
+    may_help = envelope.diagnosis in _LOOKED_UP and envelope.attempts and evidence.shows in has
+    return [f"  {evidence.tail_name} {has[evidence.shows]}."] if may_help else []
 
 
 _WHERE = "  (Type these commands in this folder, or in the folder where sdwatch was started.)"

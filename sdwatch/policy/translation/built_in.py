@@ -9,7 +9,6 @@ weighted in another way, and a batch has one seed.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from sdwatch.policy.job.stage.stage_kinds import STAGES
@@ -46,38 +45,27 @@ PIXEL_METHODS: Mapping[str, str] = {"Lanczos": "lanczos", "Nearest": "nearest-ex
 """Upscalers of AUTOMATIC1111 without a model, and what ComfyUI's ImageScale calls them."""
 
 
-@dataclass(frozen=True)
-class FieldRefusal:
-    """A field that has no counterpart. `why`: for people."""
-
-    field: str
-    why: str
-
-
-def refusals(stage: str, fields: Mapping[str, Any]) -> list[FieldRefusal]:
-    """Return the fields of a stage that ComfyUI's built-in workflows cannot do."""
+def refusals(stage: str, fields: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """Yield the fields of a stage that ComfyUI's built-in workflows cannot do, with why."""
     known = _DRAWN if STAGES[stage].has_steps else _ENLARGED
-    found = [
-        FieldRefusal(name, _why(name))
-        for name, value in fields.items()
-        if name not in known and matters(value)
-    ]
-    settings = fields.get("override_settings")
-    for name in settings if isinstance(settings, dict) else {}:
-        if name != CHECKPOINT:
-            found.append(FieldRefusal("override_settings", f"ComfyUI has no setting {name}"))
-    if _names_lora(fields):
+    for name, value in fields.items():
+        if name not in known and matters(value):
+            yield name, _why(name)
+    yield from refused_settings(fields)
+    if "<lora:" in str(fields.get("prompt")):
         why = "ComfyUI loads no LoRA from a prompt; use a workflow of your own with a LoraLoader"
-        found.append(FieldRefusal("prompt", why))
+        yield "prompt", why
     if fields.get("resize_mode") and not STAGES[stage].has_steps:
         why = "the built-in workflow enlarges by a factor (upscaling_resize) and to no size"
-        found.append(FieldRefusal("resize_mode", why))
-    return found
+        yield "resize_mode", why
 
 
-def _names_lora(fields: Mapping[str, Any]) -> bool:
-    prompt = fields.get("prompt")
-    return isinstance(prompt, str) and "<lora:" in prompt
+def refused_settings(fields: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """Yield the settings that a job would change and that ComfyUI does not have."""
+    settings = fields.get("override_settings")
+    for name in settings if isinstance(settings, Mapping) else {}:
+        if name != CHECKPOINT:
+            yield "override_settings", f"ComfyUI has no setting {name}"
 
 
 def matters(value: Any) -> bool:
@@ -172,6 +160,7 @@ def _one_round(
         str(fields.get("sampler_name") or ""), str(fields.get("scheduler") or "")
     )
     strength = fields.get("denoising_strength")
+    strength = DEFAULT_STRENGTH if strength is None else strength
     yield _node(
         f"sample-{name}",
         "KSampler",
@@ -180,7 +169,8 @@ def _one_round(
         cfg=float(DEFAULT_CFG if fields.get("cfg_scale") is None else fields["cfg_scale"]),
         sampler_name=sampler,
         scheduler=scheduler,
-        denoise=_denoise(fields, strength),
+        # Without an image all of it: AUTOMATIC1111 reads the strength there for hires only.
+        denoise=float(strength) if fields.get("init_images") else 1.0,
         model=["checkpoint", 0],
         positive=["positive", 0],
         negative=["negative", 0],
@@ -188,13 +178,6 @@ def _one_round(
     )
     yield _node(f"decode-{name}", "VAEDecode", samples=[f"sample-{name}", 0], vae=["checkpoint", 2])
     yield _save(f"save-{name}", f"decode-{name}", prefix)
-
-
-def _denoise(fields: Mapping[str, Any], strength: float | None) -> float:
-    """All of it without an image: AUTOMATIC1111 reads the strength there for hires only."""
-    if not fields.get("init_images"):
-        return 1.0
-    return float(DEFAULT_STRENGTH if strength is None else strength)
 
 
 def enlarging(

@@ -12,8 +12,7 @@ from sdwatch.policy.job.stage.stage_kinds import STAGES
 from sdwatch.policy.translation.built_in import FIELDS, PIXEL_METHODS, drawing, refusals
 from sdwatch.policy.translation.samplers import sampler_names, scheduler_names
 from sdwatch.policy.translation.templates import Templates, asked_for, last_of, unfit
-from sdwatch.policy.workflow.checkpoints import checkpoint_meant, checkpoints, choices
-from sdwatch.policy.workflow.node_classes import NodeClasses
+from sdwatch.policy.workflow.node_classes import NodeClasses, checkpoint_meant, checkpoints, choices
 from sdwatch.policy.workflow.preflight import misfits
 
 NO_TEMPLATES = Templates()
@@ -58,23 +57,20 @@ class WorkflowRules:
     templates: Templates = NO_TEMPLATES
 
     def __call__(self, stage: str, fields: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-        has_model = self._has_model(stage, asked_for(stage, fields))
+        name, models = asked_for(stage, fields), checkpoints(self.classes)
+        has_model = name in upscalers(self.classes)
+        if STAGES[stage].has_steps:
+            has_model = bool(checkpoint_meant(name, models))
         if why := self.templates.why_not(stage, fields, has_model=has_model):
             yield "", why
         elif (template := self.templates.named(stage, fields)) is not None:
             yield from template.refusals(fields)
             yield from unfit(template, self.classes, fields)
         else:
-            yield from ((refusal.field, refusal.why) for refusal in refusals(stage, fields))
+            yield from refusals(stage, fields)
             yield from self._without_checkpoint(stage, fields)
             if STAGES[stage].has_steps:
                 yield from self._outside_ranges(stage, fields)
-
-    def _has_model(self, stage: str, name: str) -> bool:
-        """Return whether ComfyUI itself has a checkpoint, or an upscaler, of this name."""
-        if STAGES[stage].has_steps:
-            return bool(checkpoint_meant(name, checkpoints(self.classes)))
-        return name in upscalers(self.classes)
 
     def _outside_ranges(self, stage: str, fields: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         images = ["image"] if STAGES[stage].needs_image else []
@@ -89,13 +85,10 @@ class WorkflowRules:
         listed = checkpoints(self.classes)
         if not STAGES[stage].has_steps or asked_for(stage, fields) or len(listed) == 1:
             return
-        if not listed:
-            yield "", "it has no checkpoint in models/checkpoints"
-        else:
-            yield (
-                "",
-                (
-                    f"it has {len(listed)} checkpoints and loads none by itself: "
-                    "name one (override_settings: {sd_model_checkpoint: NAME})"
-                ),
+        why = "it has no checkpoint in models/checkpoints"
+        if listed:
+            why = (
+                f"it has {len(listed)} checkpoints and loads none by itself: "
+                "name one (override_settings: {sd_model_checkpoint: NAME})"
             )
+        yield "", why

@@ -9,26 +9,29 @@ may leave out. What a job asks for and the template has no placeholder for is re
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from sdwatch.errors import Problem
 from sdwatch.policy.job.stage.stage_kinds import STAGE_NAMES, STAGES
 from sdwatch.policy.naming import did_you_mean
 from sdwatch.policy.translation.built_in import (
-    CHECKPOINT,
     DEFAULT_CFG,
     DEFAULT_SIDE,
     DEFAULT_STEPS,
     DEFAULT_STRENGTH,
     matters,
+    refused_settings,
 )
 from sdwatch.policy.translation.samplers import sampler_and_scheduler
 from sdwatch.policy.workflow.places import InputPlace
-from sdwatch.policy.workflow.workflow import Workflow, WorkflowError, read_workflow
+from sdwatch.policy.workflow.workflow import (
+    Workflow,
+    WorkflowError,
+    line_and_column,
+    read_workflow,
+)
 
 PREFIX = "filename_prefix"
 _IMAGE = "image"
@@ -52,14 +55,6 @@ _OF_STEPS = ("prompt", "seed", *(name for name in _DEFAULTS if name != "upscalin
 _OF_UPSCALE = (_IMAGE, "upscaling_resize")
 _ALWAYS = ("seed", "override_settings", "init_images", "image", "n_iter")
 """Fields of a call that are not a wish of the job for which a template would need a place."""
-
-
-class TemplateError(ValueError):
-    """A file that is not a template. `problem`: where, and why."""
-
-    def __init__(self, line: int, column: int, message: str) -> None:
-        super().__init__(message)
-        self.problem = Problem(line, column, message)
 
 
 @dataclass(frozen=True)
@@ -88,10 +83,7 @@ class WorkflowTemplate:
             known = name in self.fields or name in _ALWAYS or name == "upscaler_1"
             if not known and matters(value) and not (name == "batch_size" and value == 1):
                 yield name, f"the template {self.name} has no {{{name}}} in it"
-        settings = fields.get("override_settings")
-        for name in settings if isinstance(settings, Mapping) else {}:
-            if name != CHECKPOINT:
-                yield "override_settings", f"ComfyUI has no setting {name}"
+        yield from refused_settings(fields)
 
     def filled(
         self, fields: Mapping[str, Any], folder: str, images: Sequence[str] = ()
@@ -114,11 +106,8 @@ class WorkflowTemplate:
 
     def _value(self, name: str, fields: Mapping[str, Any]) -> Any:
         if name in ("sampler_name", "scheduler"):
-            asked = [str(fields.get(each) or "") for each in ("sampler_name", "scheduler")]
-            if not asked[0] and self.fields.get("sampler_name"):
-                asked[0] = str(self.fields["sampler_name"])
-            if not fields.get("scheduler") and self.fields.get("scheduler"):
-                asked[1] = str(self.fields["scheduler"])
+            names = ("sampler_name", "scheduler")
+            asked = [str(fields.get(each) or self.fields.get(each) or "") for each in names]
             return sampler_and_scheduler(*asked)[name == "scheduler"]
         value = fields.get(name)
         if value is None and (value := self.fields[name]) is None:
@@ -138,12 +127,9 @@ def _put(value: Any, values: Mapping[str, Any]) -> Any:
 
 
 def read_template(file: str, data: bytes) -> WorkflowTemplate:
-    """Return the template in a file of that name, without its folder. Raises TemplateError."""
+    """Return the template in a file of that name, without its folder. Raises WorkflowError."""
     name, stage = _name_and_stage(file)
-    try:
-        workflow = read_workflow(data)
-    except WorkflowError as error:
-        raise TemplateError(*_place_of_error(data), str(error)) from None
+    workflow = read_workflow(data)
     text = data.decode("utf-8-sig")
     fields: dict[str, Any] = {}
     known = _OF_STEPS if STAGES[stage].has_steps else _OF_UPSCALE
@@ -154,11 +140,11 @@ def read_template(file: str, data: bytes) -> WorkflowTemplate:
                 fields |= _checked(use, allowed, text, fields)
     needed = _IMAGE if STAGES[stage].needs_image else "prompt"
     if needed not in fields:
-        raise TemplateError(1, 1, f'no value of its nodes is "{{{needed}}}", which it needs')
+        raise WorkflowError(f'no value of its nodes is "{{{needed}}}", which it needs')
     if STAGES[stage].has_steps and "seed" not in fields:
-        raise TemplateError(1, 1, 'no value of its nodes is "{seed}": all its pictures were alike')
+        raise WorkflowError('no value of its nodes is "{seed}": all its pictures were alike')
     if not any(PREFIX in node.inputs for node in workflow.nodes.values()):
-        raise TemplateError(1, 1, f"no node of it saves anything: none has a {PREFIX}")
+        raise WorkflowError(f"no node of it saves anything: none has a {PREFIX}")
     return WorkflowTemplate(name, stage, workflow, fields)
 
 
@@ -167,51 +153,31 @@ def _name_and_stage(file: str) -> tuple[str, str]:
     if not name or stage not in STAGE_NAMES or STAGE_NAMES[stage].runs_workflow:
         kinds = (kind for kind in STAGES.values() if not kind.runs_workflow)
         stages = ", ".join(f"NAME.{kind.short_name}.json" for kind in kinds)
-        raise TemplateError(1, 1, f"a template's file is called {stages}")
+        raise WorkflowError(f"a template's file is called {stages}")
     return name, STAGE_NAMES[stage].name
 
 
 def _checked(
     use: re.Match[str], allowed: Sequence[str], text: str, found: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """Return a placeholder with its default. Raises TemplateError."""
+    """Return a placeholder with its default. Raises WorkflowError."""
     name, default = use[1], use[2]
-    where = _place(text, text.find(use[0]))
+    where = line_and_column(text, text.find(use[0]))
     if name not in allowed:
         known = ", ".join(allowed)
         words = f"{{{name}}} is not a placeholder{did_you_mean(name, allowed)} (there are: {known})"
-        raise TemplateError(*where, words)
+        raise WorkflowError(words, where)
     if default is None:
         return {} if name in found else {name: None}
     if name in (*_ALWAYS, "prompt"):
-        raise TemplateError(*where, f"{{{name}}} has no default: each call has its own")
+        raise WorkflowError(f"{{{name}}} has no default: each call has its own", where)
     value: Any = default
     if name in _NUMBERS:
         try:
             value = int(default) if name in _WHOLE else float(default)
         except ValueError:
             kind = "a whole number" if name in _WHOLE else "a number"
-            raise TemplateError(*where, f"the default of {{{name}}} must be {kind}") from None
+            raise WorkflowError(f"the default of {{{name}}} must be {kind}", where) from None
     if found.get(name) not in (None, value):
-        raise TemplateError(*where, f"{{{name}}} has two defaults: {found[name]} and {value}")
+        raise WorkflowError(f"{{{name}}} has two defaults: {found[name]} and {value}", where)
     return {name: value}
-
-
-def _place_of_error(data: bytes) -> tuple[int, int]:
-    """Return line and column of what keeps a file from being a workflow."""
-    try:
-        found = json.loads(text := data.decode("utf-8-sig"))
-    except json.JSONDecodeError as error:
-        return error.lineno, error.colno
-    except (ValueError, RecursionError):
-        return 1, 1
-    for id, node in found.items() if isinstance(found, dict) else ():
-        is_node = isinstance(node, dict) and isinstance(node.get("class_type"), str)
-        if not is_node or not isinstance(node.get("inputs", {}), dict):
-            return _place(text, text.find(json.dumps(id)))
-    return 1, 1
-
-
-def _place(text: str, at: int) -> tuple[int, int]:
-    at = max(at, 0)
-    return text.count("\n", 0, at) + 1, at - text.rfind("\n", 0, at)

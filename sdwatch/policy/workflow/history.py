@@ -72,7 +72,8 @@ def read_entry(entry: Any) -> PromptResult:
     status = entry.get("status") if isinstance(entry, dict) else None
     if not isinstance(status, dict) or not isinstance(status.get("status_str"), str):
         raise ValueError("an entry of /history without a status")
-    last, data = _last_message(status)
+    said = [(name, data) for name, data in _messages(status) if isinstance(data, dict)]
+    last, data = said[-1] if said else ("", {})
     end, failure = PromptEnd.FAILED, None
     if status["status_str"] == "success":
         end = PromptEnd.SUCCESS
@@ -90,12 +91,11 @@ def read_entry(entry: Any) -> PromptResult:
     return PromptResult(end, _workflow_in(entry), files, failure, texts, _cached_in(status))
 
 
-def _last_message(status: Mapping[str, Any]) -> tuple[str, Mapping[str, Any]]:
+def _messages(status: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
     messages = status.get("messages")
-    for message in reversed(messages if isinstance(messages, list) else []):
-        if isinstance(message, list) and len(message) == 2 and isinstance(message[1], dict):
-            return str(message[0]), message[1]
-    return "", {}
+    for message in messages if isinstance(messages, list) else []:
+        if isinstance(message, list) and len(message) == 2:
+            yield str(message[0]), message[1]
 
 
 def _workflow_in(entry: Mapping[str, Any]) -> Workflow | None:
@@ -136,12 +136,9 @@ def _texts_in(entry: Mapping[str, Any]) -> Iterator[tuple[str, tuple[str, ...]]]
 
 
 def _cached_in(status: Mapping[str, Any]) -> frozenset[str] | None:
-    events = status.get("messages")
-    for event in events if isinstance(events, list) else []:
-        if isinstance(event, list) and len(event) == 2 and event[0] == "execution_cached":
-            nodes = event[1].get("nodes") if isinstance(event[1], dict) else None
-            return frozenset(map(str, nodes)) if isinstance(nodes, list) else None
-    return None
+    cached = next((data for name, data in _messages(status) if name == "execution_cached"), None)
+    nodes = cached.get("nodes") if isinstance(cached, dict) else None
+    return frozenset(map(str, nodes)) if isinstance(nodes, list) else None
 
 
 def _text(data: Mapping[str, Any], name: str) -> str:

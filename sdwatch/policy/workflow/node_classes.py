@@ -6,9 +6,12 @@ or ["COMBO", {"options": names}].
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import PureWindowsPath
 from typing import Any
+
+from sdwatch.policy.workflow.workflow import Workflow
 
 
 @dataclass(frozen=True)
@@ -39,6 +42,14 @@ class NodeClass:
 
 
 NodeClasses = Mapping[str, NodeClass]
+
+_CHECKPOINT = "ckpt_name"
+
+
+def rule_of(classes: NodeClasses, kind: str, input: str) -> InputRule | None:
+    """Return what an input of a class takes; None where that is not known."""
+    found = classes.get(kind)
+    return found.inputs.get(input) if found else None
 
 
 def read_classes(answer: Any) -> dict[str, NodeClass]:
@@ -94,3 +105,43 @@ def _rule(written: Any, *, required: bool) -> InputRule | None:
 def _number(value: Any) -> float | None:
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
     return value if is_number else None
+
+
+# -- checkpoints, as the list names them and as jobs do
+
+
+def choices(classes: NodeClasses, kind: str, input: str) -> tuple[str, ...]:
+    """Return the names that an input of a class takes; () where there is no such list."""
+    rule = rule_of(classes, kind, input)
+    return (rule.choices or ()) if rule else ()
+
+
+def checkpoints(classes: NodeClasses) -> tuple[str, ...]:
+    """Return the checkpoints, as CheckpointLoaderSimple names them: paths below their folder."""
+    return choices(classes, "CheckpointLoaderSimple", _CHECKPOINT)
+
+
+def checkpoint_meant(name: str, listed: Sequence[str]) -> str:
+    """Return the checkpoint of the list that a job's name means: as it is listed, or without its
+    folder or its ending; '' where none or several are meant. Case is passed over."""
+    if name in listed:
+        return name
+    found = []
+    for each in listed:
+        path = PureWindowsPath(each)
+        ways = (path.as_posix(), path.with_suffix("").as_posix(), path.name, path.stem, each)
+        if name.lower() in map(str.lower, ways):
+            found.append(each)
+    return found[0] if len(found) == 1 else ""
+
+
+def with_listed_checkpoints(workflow: Workflow, classes: NodeClasses) -> Workflow:
+    """Return a workflow whose checkpoints have the names in ComfyUI's list, where the same file is
+    meant; one that is not there keeps its name."""
+    listed = checkpoints(classes)
+    values: dict[tuple[str, str], str] = {}
+    for node in workflow.nodes.values():
+        name = node.inputs.get(_CHECKPOINT)
+        if isinstance(name, str) and (meant := checkpoint_meant(name, listed)):
+            values[node.id, _CHECKPOINT] = meant
+    return workflow.with_values(values)

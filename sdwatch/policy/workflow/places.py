@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from itertools import islice
 from typing import NamedTuple
 
@@ -34,7 +35,8 @@ def place_of(workflow: Workflow, written: str) -> InputPlace:
         return found.pop()
     node = node_named(workflow, name)
     if input not in node.inputs:
-        near = nearest_name(input, node.inputs) or _inputs_of(node)
+        there = some_of(list(map(shortly, node.inputs))) or "none"
+        near = nearest_name(input, node.inputs) or f"; it has {there}"
         raise PlaceError(f"node {node.shown} has no input {shown(input)}{near}")
     return InputPlace(node.id, input)
 
@@ -45,12 +47,6 @@ def _with_dots(workflow: Workflow, written: str) -> Iterator[InputPlace]:
         name, input = written[:at], written[at + 1 :]
         if sign == "." and (named := _nodes_named(workflow, name)):
             yield from (InputPlace(node.id, input) for node in named if input in node.inputs)
-
-
-def _inputs_of(node: Node) -> str:
-    return (
-        f"; it has {some_of(list(map(shortly, node.inputs)))}" if node.inputs else "; it has none"
-    )
 
 
 def _nodes_named(workflow: Workflow, name: str) -> list[Node]:
@@ -117,19 +113,14 @@ def short_place(workflow: Workflow, name: str) -> InputPlace:
 def _linked(workflow: Workflow, name: str) -> str:
     """Return from where the inputs that a short name would mean come, '' where there are none."""
     inputs = _INPUTS.get(name) or (_TEXTS if "prompt" in name else (name,))
-    found = [
-        f"{input} of node {node.shown} comes from node {source.shown}{_values_of(source)}"
-        for node in workflow.nodes.values()
-        for input, link in node.links()
-        if input in inputs and (source := workflow.nodes.get(link.node))
-    ]
+    found = []
+    for node in workflow.nodes.values():
+        for input, link in node.links():
+            if input in inputs and (source := workflow.nodes.get(link.node)):
+                named = [f"{shortly(source.id)}.{shortly(value)}" for value in source.values()]
+                made = f" (made of {some_of(named)})" if named else ""
+                found.append(f"{input} of node {node.shown} comes from node {source.shown}{made}")
     return f"; {some_of(found)}" if found else ""
-
-
-def _values_of(node: Node) -> str:
-    """Return what can be set in a node, for people: ` (made of 80.a, 80.b)`."""
-    named = [f"{shortly(node.id)}.{shortly(input)}" for input in node.values()]
-    return f" (made of {some_of(named)})" if named else ""
 
 
 def places_for(workflow: Workflow, name: str) -> list[InputPlace]:
@@ -173,23 +164,12 @@ def nearest_file(name: str, names: Sequence[str]) -> str:
 _FOLDER_AND_ENDING = re.compile(r".*[/\\]|\.[A-Za-z0-9]{2,12}$")
 
 
-def _samplers(workflow: Workflow) -> Iterator[Node]:
-    """Return the nodes that sample: conditioning goes in there."""
+def _values_named(workflow: Workflow, *, names: Sequence[str]) -> Iterator[InputPlace]:
+    """Yield the values of inputs with these names."""
     for node in workflow.nodes.values():
-        if any(name in ("positive", "negative", "conditioning") for name, _ in node.links()):
-            yield node
-
-
-def _ending_in(*names: str) -> Callable[[Workflow], Iterator[InputPlace]]:
-    """Return a search for the values of inputs with these names."""
-
-    def search(workflow: Workflow) -> Iterator[InputPlace]:
-        for node in workflow.nodes.values():
-            for name in names:
-                if (place := _value_of(workflow, node, name)) is not None:
-                    yield place
-
-    return search
+        for name in names:
+            if (place := _value_of(workflow, node, name)) is not None:
+                yield place
 
 
 def _value_of(workflow: Workflow, node: Node, name: str) -> InputPlace | None:
@@ -211,33 +191,29 @@ _HELD = "value"
 """The one input of a node that holds a value (comfy_extras/nodes_primitive.py of 0.33.0)."""
 
 
-def _size(name: str) -> Callable[[Workflow], Iterator[InputPlace]]:
-    """Return a search for a side of what is generated: of an empty latent image, since other nodes
-    have sides, too (a crop, an upscale)."""
-
-    def search(workflow: Workflow) -> Iterator[InputPlace]:
-        for node in workflow.nodes.values():
-            has_sides = {"width", "height", "batch_size"} <= node.inputs.keys()
-            place = _value_of(workflow, node, name)
-            if place is not None and has_sides and "latent" in node.kind.lower():
-                yield place
-
-    return search
+def _side(workflow: Workflow, *, name: str) -> Iterator[InputPlace]:
+    """Yield a side of what is generated: of an empty latent image, since other nodes have sides,
+    too (a crop, an upscale)."""
+    for node in workflow.nodes.values():
+        has_sides = {"width", "height", "batch_size"} <= node.inputs.keys()
+        place = _value_of(workflow, node, name)
+        if place is not None and has_sides and "latent" in node.kind.lower():
+            yield place
 
 
-def _prompt(*roles: str) -> Callable[[Workflow], Iterator[InputPlace]]:
-    """Return a search for the texts that reach the samplers by these inputs."""
+_OF_SAMPLERS = ("positive", "negative", "conditioning")
 
-    def search(workflow: Workflow) -> Iterator[InputPlace]:
-        for node in _samplers(workflow):
+
+def _prompt(workflow: Workflow, *, roles: Sequence[str]) -> Iterator[InputPlace]:
+    """Yield the texts that reach the samplers, where conditioning goes in, by these inputs."""
+    for node in workflow.nodes.values():
+        if any(name in _OF_SAMPLERS for name, _ in node.links()):
             ends = [link for name, link in node.links() if name in roles]
             yield from _texts_behind(workflow, ends, roles)
 
-    return search
-
 
 def _texts_behind(
-    workflow: Workflow, links: Iterable[Link], roles: tuple[str, ...]
+    workflow: Workflow, links: Iterable[Link], roles: Sequence[str]
 ) -> Iterator[InputPlace]:
     """Return the texts of the first encoders on the way back. A node that passes both prompts on,
     as ControlNet does, is followed by the same input only."""
@@ -247,7 +223,8 @@ def _texts_behind(
         if node is None or node.id in seen:
             continue
         seen.add(node.id)
-        texts = [name for name, value in node.values().items() if _is_prompt(name, value)]
+        given = node.values()
+        texts = [name for name in given if name in _TEXTS and isinstance(given[name], str)]
         yield from (InputPlace(node.id, name) for name in texts)
         linked = [link for name, link in node.links() if name in _TEXTS]
         if texts or linked:  # an encoder, or what gives it its text
@@ -256,10 +233,6 @@ def _texts_behind(
         links_on = dict(node.links())
         same = [link for name, link in links_on.items() if name in roles]
         rest += same or links_on.values()
-
-
-def _is_prompt(name: str, value: object) -> bool:
-    return isinstance(value, str) and name in _TEXTS
 
 
 _TEXTS = ("text", "text_g", "text_l", "clip_l", "t5xxl", "prompt", "string", "value")
@@ -313,11 +286,11 @@ _INPUTS: Mapping[str, tuple[str, ...]] = {
 
 
 _SHORT: Mapping[str, Callable[[Workflow], Iterator[InputPlace]]] = {
-    "prompt": _prompt("positive", "conditioning"),
-    "negative_prompt": _prompt("negative"),
-    "width": _size("width"),
-    "height": _size("height"),
-    **{name: _ending_in(*inputs) for name, inputs in _INPUTS.items()},
+    "prompt": partial(_prompt, roles=("positive", "conditioning")),
+    "negative_prompt": partial(_prompt, roles=("negative",)),
+    "width": partial(_side, name="width"),
+    "height": partial(_side, name="height"),
+    **{name: partial(_values_named, names=inputs) for name, inputs in _INPUTS.items()},
 }
 
 SHORT_NAMES = (

@@ -56,14 +56,10 @@ def misfits(
             )
         found += _of_inputs(workflow, node, kind, classes, coming)
     found += _circles(workflow)
-    if not any(_saves(node, classes) for node in workflow.nodes.values()):
+    kinds = [classes.get(node.kind) for node in workflow.nodes.values()]
+    if not any(kind is None or kind.saves for kind in kinds):  # one that is missing may
         found.append(Misfit("", "", "no node of the workflow saves anything"))
     return found
-
-
-def _saves(node: Node, classes: NodeClasses) -> bool:
-    kind = classes.get(node.kind)
-    return kind is None or kind.saves  # of a class that is missing nothing is known
 
 
 def _missing_classes(workflow: Workflow, classes: NodeClasses) -> Iterator[Misfit]:
@@ -157,7 +153,9 @@ def _not_listed(value: Any, rule: InputRule) -> str:
         return ""
     if not rule.choices:
         return "has no name to choose from: its list is empty"
-    return f"has no {quoted(str(value))} in its list{_nearest(str(value), rule.choices)}"
+    has = f"; it has {some_of(list(rule.choices))}" if len(rule.choices) <= _FEW else ""
+    near = nearest_file(str(value), rule.choices) or has
+    return f"has no {quoted(str(value))} in its list{near}"
 
 
 _ELSEWHERE = re.compile(r"[/\\]|\[(?:input|output|temp)\]$")
@@ -165,11 +163,6 @@ _ELSEWHERE = re.compile(r"[/\\]|\[(?:input|output|temp)\]$")
 takes these, too; ComfyUI answers 400 if there is none (VALIDATE_INPUTS of 0.33.0)."""
 
 _FEW = 12
-
-
-def _nearest(name: str, choices: tuple[str, ...]) -> str:
-    near = nearest_file(name, choices)
-    return near or (f"; it has {some_of(list(choices))}" if len(choices) <= _FEW else "")
 
 
 def _wrong_number(value: Any, rule: InputRule) -> str:

@@ -212,10 +212,6 @@ def _count(workflow: Workflow, id: str) -> int | None:
 
 
 def _whole(value: object, times: int) -> int | None:
-    if (
-        isinstance(value, bool)
-        or not isinstance(value, int)
-        or not 0 < value * times <= MOST_IN_SERIES
-    ):
+    if type(value) is not int or not 0 < value * times <= MOST_IN_SERIES:
         return None
     return value * times

@@ -21,13 +21,20 @@ EXPORT = "in ComfyUI's menu choose Workflow → Export (API), and use that file"
 
 
 class WorkflowError(ValueError):
-    """A file that is not a workflow of the API; the text says why and what to do. `place`: line and
-    column in it, from 1; `unfinished`: its end may be missing."""
+    """A file that is not a workflow of the API, or not a template; the text says why and what to
+    do. `place`: line and column in it, from 1; `unfinished`: its end may be missing; `node`: the id
+    of the one that is wrong, '' for none."""
 
     def __init__(
-        self, message: str, place: tuple[int, int] = (1, 1), *, unfinished: bool = False
+        self,
+        message: str,
+        place: tuple[int, int] = (1, 1),
+        *,
+        unfinished: bool = False,
+        node: str = "",
     ) -> None:
         super().__init__(message)
+        self.node = node
         self.place = place
         self.unfinished = unfinished
 
@@ -97,10 +104,6 @@ class Workflow:
             nodes[id] = replace(nodes[id], inputs={**nodes[id].inputs, name: value})
         return replace(self, nodes=nodes)
 
-    def without(self, ids: frozenset[str]) -> Workflow:
-        """Return it without these nodes, which nobody may link to."""
-        return replace(self, nodes={id: n for id, n in self.nodes.items() if id not in ids})
-
     def as_prompt(self) -> dict[str, Any]:
         """Return what POST /prompt takes as `prompt`."""
         return {
@@ -112,21 +115,12 @@ class Workflow:
             for node in self.nodes.values()
         }
 
-    def texts(self) -> Iterator[str]:
-        """Return every text in its inputs: prompts are among them, and no place says which."""
-        for node in self.nodes.values():
-            yield from texts_in(node.values())
-
 
 def link_of(value: Any) -> Link | None:
     """Return the link that an input is, or None. ComfyUI takes a list of two for one, the second
     a number."""
-    if not isinstance(value, list) or len(value) != 2:
-        return None
-    node, slot = value
-    if not isinstance(node, str) or isinstance(slot, bool) or not isinstance(slot, int):
-        return None
-    return Link(node, slot)
+    is_link = isinstance(value, list) and [type(part) for part in value] == [str, int]
+    return Link(*value) if is_link else None
 
 
 def read_workflow(data: bytes) -> Workflow:
@@ -138,9 +132,10 @@ def read_workflow(data: bytes) -> Workflow:
     found = _json(data)
     try:
         return _workflow_in(found)
-    except _WrongNodeError as error:
-        place = places_of_nodes(data).get(error.node, (1, 1))
-        raise WorkflowError(str(error), place) from None
+    except WorkflowError as error:
+        if error.node:
+            error.place = places_of_nodes(data).get(error.node, (1, 1))
+        raise
 
 
 def _workflow_in(found: Any) -> Workflow:
@@ -171,7 +166,7 @@ def places_of_nodes(data: bytes) -> dict[str, tuple[int, int]]:
     if "prompt" in starts:  # the body of a POST /prompt
         inner = dict(_keys_in(text, starts["prompt"].value))
         starts = starts if "class_type" in inner else inner
-    return {id: _line_and_column(text, key.start) for id, key in starts.items()}
+    return {id: line_and_column(text, key.start) for id, key in starts.items()}
 
 
 class _Key(NamedTuple):
@@ -197,15 +192,16 @@ def _keys_in(text: str, start: int) -> Iterator[tuple[str, _Key]]:
 
 
 _OPEN_TEXT = re.compile(r'"(?:[^"\\]|\\.)*+\Z', re.DOTALL)
-_BLANKS = re.compile(r"[ \t\n\r]*")
+_CONTENT = re.compile(r"[^ \t\n\r]|\Z")
 
 
 def _behind_blanks(text: str, at: int) -> int:
-    found = _BLANKS.match(text, at)
-    return found.end() if found else at
+    found = _CONTENT.search(text, at)
+    return found.start() if found else at
 
 
-def _line_and_column(text: str, at: int) -> tuple[int, int]:
+def line_and_column(text: str, at: int) -> tuple[int, int]:
+    """Return the place of a character, both from 1."""
     return text.count("\n", 0, at) + 1, at - text.rfind("\n", 0, at)
 
 
@@ -220,6 +216,10 @@ def _json(data: bytes) -> Any:
         at_end = error.pos >= len(text.rstrip()) or _OPEN_TEXT.match(text, error.pos) is not None
         place = (error.lineno, error.colno)
         raise WorkflowError(f"this is not JSON: {error.msg}", place, unfinished=at_end) from None
+    except WorkflowError:
+        raise
+    except ValueError:  # Python reads no more than 4,300
+        raise WorkflowError("a number in it has too many digits") from None
     except RecursionError:
         raise WorkflowError("it is nested too deeply for a workflow") from None
 
@@ -228,21 +228,14 @@ def _no_number(name: str) -> float:
     raise WorkflowError(f"{name} is not a value of JSON")
 
 
-class _WrongNodeError(WorkflowError):
-    """It is this `node`."""
-
-    def __init__(self, message: str, node: str) -> None:
-        super().__init__(message)
-        self.node = node
-
-
 def _node(id: str, written: Any) -> Node:
     if not isinstance(written, dict) or not isinstance(written.get("class_type"), str):
         message = f"node {id[:40]} has no class_type, so this is not a workflow; {EXPORT}"
-        raise _WrongNodeError(message, id)
+        raise WorkflowError(message, node=id)
     inputs = written.get("inputs", {})
     if not isinstance(inputs, dict):
-        raise _WrongNodeError(f"the inputs of node {id[:40]} are not a mapping; {EXPORT}", id)
+        message = f"the inputs of node {id[:40]} are not a mapping; {EXPORT}"
+        raise WorkflowError(message, node=id)
     kind, meta = written["class_type"], written.get("_meta")
     title = meta.get("title") if isinstance(meta, dict) else None
     return Node(id, kind, title if isinstance(title, str) and title.strip() else kind, inputs)

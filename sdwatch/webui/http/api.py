@@ -55,6 +55,7 @@ from sdwatch.policy.lane.events import (
     Recorded,
     RunGone,
 )
+from sdwatch.policy.report.decisions import sent_too_often
 from sdwatch.policy.report.envelope import CANARY_HEALTHY, ErrorEnvelope, FailedAttempt
 from sdwatch.system.failpoints import failpoint
 from sdwatch.system.log_events import LogEvent, about, bound_facts
@@ -295,8 +296,6 @@ class _RunsCall:
             return Outcome(envelope=envelope, later=True, warnings=findings)
         assert isinstance(end, Failed)
         if end.sent_too_often:
-            from sdwatch.policy.report.given_up import sent_too_often
-
             sent, last = self._recorder.sent, self._recorder.attempts[-1]
             return Outcome(envelope=sent_too_often(envelope, sent, last), warnings=findings)
         return Outcome(envelope=self._with_self_test(envelope, end), warnings=findings)

@@ -76,8 +76,8 @@ def plain(size: Size, checkpoint: str = "") -> SelfTestCall:
 def repeated(payload: Mapping[str, Any]) -> tuple[SelfTestCall, ...]:
     """Return the workflow of a good call once more: at its smallest, then as it was, since only
     that is known to work. `payload`: of that call."""
-    from sdwatch.policy.workflow.repeated import once_more, smallest  # only ComfyUI has workflows
-    from sdwatch.policy.workflow.workflow_call import call_in
+    # Only ComfyUI has workflows.
+    from sdwatch.policy.workflow.workflow_call import call_in, once_more, smallest
 
     call, seed = call_in(payload), random.randint(0, MAX_SEED)
     assert call is not None

@@ -16,15 +16,14 @@ from sdwatch.policy.job.outputs.picture import NoPictureError, size_of, smallest
 from sdwatch.policy.job.stage.stage_kinds import STAGES
 from sdwatch.policy.translation.built_in import canary_picture, drawing, enlarging
 from sdwatch.policy.translation.template_file import WorkflowTemplate
-from sdwatch.policy.workflow.checkpoints import (
+from sdwatch.policy.workflow.node_classes import (
+    NodeClasses,
     checkpoint_meant,
     checkpoints,
     with_listed_checkpoints,
 )
-from sdwatch.policy.workflow.node_classes import NodeClasses
-from sdwatch.policy.workflow.repeated import without_traces
 from sdwatch.policy.workflow.workflow import Workflow, WorkflowError
-from sdwatch.policy.workflow.workflow_call import call_in, never_cached
+from sdwatch.policy.workflow.workflow_call import call_in, never_cached, without_traces
 
 _CANARY_STEPS = 1
 _SIZE = ("width", "height", "batch_size")

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
 from sdwatch.errors import Problem
-from sdwatch.policy.translation.template_file import TemplateError, WorkflowTemplate, read_template
+from sdwatch.policy.translation.template_file import WorkflowTemplate, read_template
 from sdwatch.policy.translation.templates import Templates
-from sdwatch.policy.workflow.workflow import MAX_BYTES
+from sdwatch.policy.workflow.workflow import MAX_BYTES, WorkflowError
 from sdwatch.system import disk
 
 MOST_TEMPLATES = 500
@@ -29,8 +28,8 @@ def read_templates(folder: Path | None) -> Templates:
         try:
             with disk.open_file(folder / name) as file:
                 template = read_template(name, file.read(MAX_BYTES + 1))
-        except TemplateError as error:
-            wrong[_called(name)] = replace(error.problem, file=str(folder / name))
+        except WorkflowError as error:
+            wrong[_called(name)] = Problem(*error.place, str(error), file=str(folder / name))
         except OSError as error:
             wrong[_called(name)] = _problem(folder / name, disk.in_words(error))
         else:

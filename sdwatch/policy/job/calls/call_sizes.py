@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from sdwatch.errors import JobError
-from sdwatch.policy.job.calls.payload import DEFAULT_SIDE, hires_size, own_images
+from sdwatch.policy.job.calls.payload import first_size, hires_size, own_images
 from sdwatch.policy.job.calls.plan import plan_of
 from sdwatch.policy.job.calls.size_checks import upscaled
 from sdwatch.policy.job.files.job_images import Size
@@ -70,17 +70,13 @@ def _of_stages(stages: Sequence[Stage], sizes: Mapping[str, Size]) -> Counter[Ca
         stage, own = planned.stage, own_images(planned.stage)
         source = sizes.get(own[0]) if own else made.get(planned.taken_from)
         size = made[planned.number] = _made_of(stage, source)
-        steps = _steps_of(stage)
+        steps = stage.fields.get("steps") if STAGES[stage.kind].has_steps else None
+        if stage.workflow is not None:
+            steps = _whole(stage.workflow.value("steps"))
         pictures = planned.pictures // planned.calls if planned.calls else 1
         each = CallSize(stage.kind, size[0] * size[1] if size else None, steps, pictures)
         found[each] += planned.calls
     return found
-
-
-def _steps_of(stage: Stage) -> int | None:
-    if stage.workflow is not None:
-        return _whole(stage.workflow.value("steps"))
-    return stage.fields.get("steps") if STAGES[stage.kind].has_steps else None
 
 
 def _made_of(stage: Stage, source: Size | None) -> Size | None:
@@ -91,10 +87,8 @@ def _made_of(stage: Stage, source: Size | None) -> Size | None:
     if stage.workflow is not None:
         sides = [_whole(stage.workflow.value(side)) for side in ("width", "height")]
         return (sides[0], sides[1]) if sides[0] and sides[1] else None
-    width, height = fields.get("width"), fields.get("height")
-    if width or height or not kind.needs_image:
-        source = (width or DEFAULT_SIDE, height or DEFAULT_SIDE)
-    return source and hires_size(source, fields)
+    first = first_size(stage, source)
+    return first and hires_size(first, fields)
 
 
 def summed(sizes: Mapping[CallSize, float], most: int = MOST_SIZES) -> dict[CallSize, float]:
@@ -169,5 +163,4 @@ def size_of_record(record: Mapping[str, Any]) -> CallSize | None:
 
 
 def _whole(value: object) -> int | None:
-    is_count = isinstance(value, int) and not isinstance(value, bool) and 0 < value < 10**9
-    return value if is_count else None  # type: ignore[return-value]
+    return value if type(value) is int and 0 < value < 10**9 else None

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import PureWindowsPath
 from typing import TYPE_CHECKING, Any
 
-from sdwatch.policy.job.stage.stage_kinds import API, STAGES, StageKind, with_scripts
+from sdwatch.policy.job.stage.stage_kinds import API, STAGES, StageKind
 from sdwatch.policy.kinds.kind import Kind
 from sdwatch.policy.kinds.table import kind_by_routes, kind_of_bare_404
 from sdwatch.policy.kinds.unknown import UNKNOWN
@@ -43,7 +43,7 @@ _MAY_BE_EMPTY = frozenset({"prompt-styles", "loras", "embeddings", "sd-vae", "sd
 """Those of what a person adds. No WebUI is without a sampler or an upscaler: such a list says
 nothing, and must not be held against a job."""
 
-_CHECKSUM = re.compile(r"\s{0,8}\[[0-9a-fA-F]{8,64}\]\s*$")
+_CHECKSUM = re.compile(r"\s{0,8}\[[0-9a-fA-F]{8,64}\]\s*$")  # behind a checkpoint's title
 _LONGEST_VERSION = 100
 _MOST_NUMBER = 1e300
 
@@ -194,11 +194,6 @@ def fold(name: str) -> str:
     return re.sub(r"[\s_-]+", "", name).lower()
 
 
-def without_checksum(name: str) -> str:
-    """Return a checkpoint's title without ` [bd773b1ec0]`."""
-    return _CHECKSUM.sub("", name)
-
-
 # -- the fields
 
 
@@ -220,12 +215,14 @@ def _rule(schema: Any) -> FieldRule:
         return FieldRule()
     kinds = schema.get("anyOf")
     kinds = kinds if isinstance(kinds, list) else [schema]
+    choices = schema.get("enum") or ()  # none counts where two cannot be distinguished
+    are_plain = all(isinstance(choice, str | int | None) for choice in choices)
     return FieldRule(
         _types(kinds),
         _number(schema.get("minimum")),
         _number(schema.get("maximum")),
         _number(schema.get("exclusiveMinimum")),
-        _choices(schema.get("enum")),
+        tuple(choices) if isinstance(choices, list) and are_plain else (),
     )
 
 
@@ -235,12 +232,6 @@ def _types(kinds: list[Any]) -> frozenset[str]:
     types = [_at(kind, "type") for kind in kinds]
     known = frozenset(kind for kind in types if isinstance(kind, str) and kind in JSON_TYPES)
     return known if len(known) == len(set(map(str, types))) else frozenset()
-
-
-def _choices(values: Any) -> tuple[Any, ...]:
-    """Return the choices; none where two of them cannot be distinguished."""
-    plain = isinstance(values, list) and all(isinstance(v, str | int | None) for v in values)
-    return tuple(values) if plain else ()
 
 
 def _number(value: Any) -> float | None:
@@ -319,7 +310,7 @@ def _samplers(items: list[dict[str, Any]], kind: Kind) -> Names:
 
 def _checkpoint(item: Mapping[str, Any]) -> tuple[str, list[str]]:
     title, name = _text(item, "title"), _text(item, "model_name")
-    short, file = _text(item, "hash"), without_checksum(title)
+    short, file = _text(item, "hash"), _CHECKSUM.sub("", title)
     names = [title, file, name, short, _text(item, "sha256"), *_file_names(item, "filename")]
     if short:
         names += [f"{known} [{short}]" for known in (file, name)]
@@ -362,7 +353,9 @@ def _script_roles(items: list[dict[str, Any]]) -> dict[str, Names]:
     """Return which scripts of /scripts run always and which are selected; not all of them are
     here."""
     found: dict[str, Names] = {}
-    for stage in with_scripts():
+    for stage in STAGES.values():
+        if not stage.has_steps or stage.runs_workflow:
+            continue  # no script can be part of it
         here = [item for item in items if item.get("is_img2img") is stage.needs_image]
         for role, always in ((ALWAYS_ON, True), (SELECTABLE, False)):
             names = [_text(item, "name") for item in here if item.get("is_alwayson") is always]

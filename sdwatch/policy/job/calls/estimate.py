@@ -30,12 +30,12 @@ class TimedCall:
 
 
 class CallTimes:
-    """What calls took: the history, newest first. It is empty, and so false, where there is
-    none."""
+    """What calls took: the history, newest first. It is empty, and so false, where there is none.
+    `usual`: the seconds of a typical call, whatever it asked for; 0 without a history."""
 
     def __init__(self, calls: Iterable[TimedCall] = ()) -> None:
         self._calls = [call for call in calls if call.seconds > 0]
-        self._usual = median(call.seconds for call in self._calls) if self._calls else 0.0
+        self.usual = median(call.seconds for call in self._calls) if self._calls else 0.0
         self._by_stage = _by_stage(self._calls)
         self._known: dict[CallSize, float] = {}
 
@@ -45,17 +45,12 @@ class CallTimes:
     def __len__(self) -> int:
         return len(self._calls)
 
-    @property
-    def usual(self) -> float:
-        """Return the seconds of a typical call, whatever it asked for; 0 without a history."""
-        return self._usual
-
     def seconds_of(self, size: CallSize | None) -> float:
         """Return the seconds that a call of this size takes; those of a typical call where no call
         of its stage has a known size."""
         of_stage = self._by_stage.get(size.stage) if size is not None else None
         if size is None or of_stage is None:
-            return self._usual
+            return self.usual
         if size not in self._known:
             self._known[size] = of_stage.seconds_of(size)
         return self._known[size]

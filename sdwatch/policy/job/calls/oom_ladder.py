@@ -201,34 +201,24 @@ def parts_of(call: Call, rung: Rung, made: int) -> Iterator[tuple[Call, int]]:
     """Yield the calls that make the pictures of `call` on this rung, without the first `made` ones,
     and how many there are after each."""
     total = batch_of(call.fields)
-    changed = _with_changes(call.fields, rung.changes)
+    changed = dict(call.fields)
+    for name, value in rung.changes.items():
+        # Scripts and settings are added to those of the job.
+        is_added = isinstance(value, Mapping)
+        changed[name] = {**(changed.get(name) or {}), **value} if is_added else value
     size = batch_of(changed)
+    chance = "subseed" if (call.fields.get("subseed_strength") or 0) > 0 else "seed"
     while made < total:
         batch = min(size, total - made)
-        fields = {**changed, **_chances(call.fields, made)}
+        fields = dict(changed)
+        if chance in call.fields:
+            fields[chance] = call.fields[chance] + made
         if "batch_size" in fields or batch > 1:
             fields["batch_size"] = batch
         part = Changed(call.id, rung.step, rung.words, made + 1)
         call_id = f"{call.id}-{rung.name}-{made + 1}"
         made += batch
         yield replace(call, id=call_id, fields=fields, changed=part), made
-
-
-def _with_changes(fields: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the fields with the changes; scripts and settings are added to those of the job."""
-    return {
-        **fields,
-        **{
-            name: {**(fields.get(name) or {}), **value} if isinstance(value, Mapping) else value
-            for name, value in changes.items()
-        },
-    }
-
-
-def _chances(fields: Mapping[str, Any], made: int) -> dict[str, Any]:
-    """Return the seeds of the first picture that is still to be made."""
-    name = "subseed" if (fields.get("subseed_strength") or 0) > 0 else "seed"
-    return {name: fields[name] + made} if name in fields else {}
 
 
 def known_parts(

@@ -127,17 +127,13 @@ def draw_seeds(stage: Stage, draw: Callable[[], int]) -> Seeds | None:
     if not STAGES[stage.kind].has_steps:
         return None
     if STAGES[stage.kind].runs_workflow:
-        return _seeds_of_workflow(stage, draw)
+        given = stage.workflow.seed if stage.workflow else None
+        if given is None:
+            return None
+        seed = given if given >= 0 else draw() % DRAWN_FOR_WORKFLOWS
+        return Seeds(seed, NO_SUBSEED, drawn=given < 0)
     seed, subseed = stage.fields.get("seed", -1), stage.fields.get("subseed", -1)
     return Seeds(seed if seed >= 0 else draw(), subseed if subseed >= 0 else draw(), drawn=seed < 0)
-
-
-def _seeds_of_workflow(stage: Stage, draw: Callable[[], int]) -> Seeds | None:
-    given = stage.workflow.seed if stage.workflow else None
-    if given is None:
-        return None
-    seed = given if given >= 0 else draw() % DRAWN_FOR_WORKFLOWS
-    return Seeds(seed, NO_SUBSEED, drawn=given < 0)
 
 
 def counted_on(seeds: Seeds | None, stage: Stage, steps: int) -> Seeds | None:
@@ -207,6 +203,15 @@ def restores_faces(fields: Mapping[str, Any]) -> bool:
     return any(
         (fields.get(name) or 0) > 0 for name in ("gfpgan_visibility", "codeformer_visibility")
     )
+
+
+def first_size(stage: Stage, source: tuple[int, int] | None) -> tuple[int, int] | None:
+    """Return width and height of the first pass of a txt2img or img2img, None if they are not
+    known. `source`: of the picture that it works on."""
+    width, height = stage.fields.get("width"), stage.fields.get("height")
+    if width or height or not STAGES[stage.kind].needs_image:
+        return width or DEFAULT_SIDE, height or DEFAULT_SIDE
+    return source
 
 
 def hires_size(first: tuple[int, int], fields: Mapping[str, Any]) -> tuple[int, int]:

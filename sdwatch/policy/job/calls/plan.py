@@ -39,7 +39,9 @@ def plan_of(stages: Sequence[Stage]) -> list[PlannedStage]:
         giver, own = taken_from(number, stage), len(own_images(stage))
         images = planned[giver - 1].pictures if giver else own
         n_iter = int(stage.fields.get(STAGES[stage.kind].rounds_field, 1))
-        known = pictures_in_call(stage)
+        known: int | None = int(stage.fields.get("batch_size", 1))
+        if stage.workflow is not None:
+            known = stage.workflow.pictures
         batch = 1 if known is None else known
         times = images
         if not works_on_images(stage):
@@ -51,13 +53,6 @@ def plan_of(stages: Sequence[Stage]) -> list[PlannedStage]:
         is_sure = known is not None and (not giver or planned[giver - 1].is_sure)
         planned.append(PlannedStage(number, stage, giver, own, calls, made, is_sure))
     return planned
-
-
-def pictures_in_call(stage: Stage) -> int | None:
-    """Return how many pictures a call of a stage makes; None where nobody knows."""
-    if stage.workflow is None:
-        return int(stage.fields.get("batch_size", 1))
-    return stage.workflow.pictures
 
 
 _MOST = 10**12

@@ -8,6 +8,8 @@ have is skipped, and noted. Words of textual inversions cannot be told from othe
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,15 +21,20 @@ from sdwatch.policy.job.calls.catalogue import (
     Catalogue,
     FieldRule,
 )
-from sdwatch.policy.job.calls.name_checks import CheckReport, NameChecks
+from sdwatch.policy.job.calls.name_checks import (
+    EMBEDDING,
+    CheckReport,
+    check_names,
+    check_needed,
+)
 from sdwatch.policy.job.calls.payload import own_images, taken_from
-from sdwatch.policy.job.calls.size_checks import SizeChecks
+from sdwatch.policy.job.calls.size_checks import check_size
 from sdwatch.policy.job.files.job_images import Size
 from sdwatch.policy.job.job import Job, Stage
 from sdwatch.policy.job.stage.confinement import MAX_GENERATION, JobRules
-from sdwatch.policy.job.stage.stage_kinds import STAGES
+from sdwatch.policy.job.stage.stage_kinds import PROMPTS, STAGES
 from sdwatch.policy.kinds.kind import Dialect
-from sdwatch.policy.naming import did_you_mean
+from sdwatch.policy.naming import did_you_mean, quoted
 
 
 @dataclass(frozen=True)
@@ -54,19 +61,18 @@ def check_against(
     upscaling, times the batch. A setting that `rules` allow is accepted, though the WebUI does not
     list it.
     """
-    report = CheckReport(catalogue)
-    names, sizes = NameChecks(report, rules), SizeChecks(report, max_generation)
+    report = CheckReport(catalogue, rules, max_generation)
     for stages in job.samples():
         made: list[Size | None] = [None]  # what each stage makes, where that is known
         for number, stage in enumerate(stages, 1):
             size = None
-            if _check_stage(report, stage, rules):
-                names.check_names()
+            if _check_stage(report, stage):
+                check_names(report)
                 own = own_images(stage)  # of several the first gives the size
                 source = made[taken_from(number, stage)]
-                size = sizes.check_size(job.sizes.get(own[0]) if own else source)
+                size = check_size(report, job.sizes.get(own[0]) if own else source)
             made.append(size)
-    names.needed(job.needs)
+    check_needed(report, job.needs)
     notes = [f"{name}: not checked: {why}" for name, why in report.skipped.items()]
     if catalogue.kind.has_rate_limit and catalogue.rate_limit != 0:
         notes.append(_limited(catalogue.kind.title, catalogue.rate_limit))
@@ -78,7 +84,7 @@ def check_against(
     )
 
 
-def _check_stage(report: CheckReport, stage: Stage, rules_of_jobs: JobRules) -> bool:
+def _check_stage(report: CheckReport, stage: Stage) -> bool:
     """Check that the WebUI has the stage and knows its fields; return whether it can do it at
     all."""
     report.stage = stage
@@ -97,7 +103,7 @@ def _check_stage(report: CheckReport, stage: Stage, rules_of_jobs: JobRules) -> 
     if stage.workflow is not None:
         from sdwatch.policy.job.calls.workflow_checks import check_workflow  # ComfyUI alone runs it
 
-        check_workflow(report, rules_of_jobs)
+        check_workflow(report)
         return True
     if report.kind.dialect is Dialect.PROMPTS:
         _check_without_sdapi(report)
@@ -106,31 +112,64 @@ def _check_stage(report: CheckReport, stage: Stage, rules_of_jobs: JobRules) -> 
         # As for workflows: its nodes may be others by now, and a person edits templates.
         report.refusing.add(NODE_CLASSES)
         report.fail((name,) if name else (), f"{report.webui} cannot do this: {why}")
-    rules = (stages or {}).get(stage.kind)
-    for name in stage.links.payload:
-        if rules is not None and name not in rules:
+    if (rules := (stages or {}).get(stage.kind)) is not None:
+        _check_fields(report, rules)
+    return True
+
+
+def _check_fields(report: CheckReport, rules: Mapping[str, FieldRule]) -> None:
+    """Check the fields of a stage against the WebUI's schema."""
+    payload = report.stage.links.payload
+    for name, value in report.stage.texts.items():
+        if name in rules:
+            if why := _misfit(value, rules[name]):
+                report.fail((name,), f"{report.webui} takes {name} only if it {why}")
+        elif name in payload:
             report.skipped[f"payload.{name}"] = f"{report.webui} does not list this field"
-    for name, value in stage.texts.items():
-        if rules is None:
-            break
-        if name not in rules and name in stage.links.payload:
-            continue
-        if name not in rules:
+        else:
             near = did_you_mean(name, rules)
             report.fail((name,), f"{report.webui} knows no field {name}{near}")
-        elif why := _misfit(value, rules[name]):
-            report.fail((name,), f"{report.webui} takes {name} only if it {why}")
-    return True
 
 
 def _check_without_sdapi(report: CheckReport) -> None:
     """Check what means something to other WebUIs only."""
-    from sdwatch.policy.job.calls.prompt_checks import warn_of_prompts
-
     for name in report.stage.links.payload:
         why = f"{report.webui} has no field {name}: what `payload` has is sent by /sdapi"
         report.fail(("payload", name), why)
-    warn_of_prompts(report)
+    for name in PROMPTS:
+        if isinstance(text := report.stage.fields.get(name), str):
+            for why in (*_signs(text), *_bare_embeddings(text, report)):
+                report.warn((name,), f"{report.webui}: {why}")
+
+
+_BRACKETS = re.compile(r"\[([^\[\]]*)\]")
+_NUMBER = re.compile(r"[0-9.]+")
+
+
+def _signs(text: str) -> Iterator[str]:
+    """Yield what means something in a prompt to AUTOMATIC1111, and is plain words to ComfyUI. The
+    picture comes out all the same, so these are warnings: a word in capitals may be meant."""
+    plain = "it is plain words in a prompt"
+    inner = _BRACKETS.findall(text)
+    if any(_NUMBER.fullmatch(each.rpartition(":")[2].strip()) for each in inner if ":" in each):
+        yield f"[from:to:when] changes no prompt between steps: {plain}"
+    if any("|" in each for each in inner):
+        yield f"[a|b] takes no turns: {plain}"
+    if re.search(r"\sAND\s", text):
+        yield f"AND joins no prompts (a workflow does, with ConditioningCombine): {plain}"
+    if re.search(r"\bBREAK\b", text):
+        yield f"BREAK starts no part (a workflow does, with ConditioningConcat): {plain}"
+
+
+def _bare_embeddings(text: str, report: CheckReport) -> Iterator[str]:
+    """Yield the embeddings that a prompt names without `embedding:`."""
+    names = report.catalogue.lists.get("embeddings")
+    if names is not None and names.shown:
+        words = {word.lower() for word in re.findall(r"[\w.-]*\w", EMBEDDING.sub("", text))}
+        for name in names.shown:
+            if name.lower() in words:
+                use = f'write "embedding:{name}" to use the embedding of that name'
+                yield f"{quoted(name)} is a plain word; {use}"
 
 
 _COST = 5
@@ -154,18 +193,15 @@ def _misfit(value: Any, rule: FieldRule) -> str:
         return "is of type " + " or ".join(sorted(rule.types - {"null"}))
     if rule.choices and value not in rule.choices:
         return "is one of " + ", ".join(map(str, rule.choices))
-    if not isinstance(value, int | float):
-        return ""
-    if rule.minimum is not None and value < rule.minimum:
-        return f"is at least {rule.minimum:g}, not {value:g}"
-    if rule.maximum is not None and value > rule.maximum:
-        return f"is at most {rule.maximum:g}, not {value:g}"
-    if rule.above is not None and value <= rule.above:
-        return f"is more than {rule.above:g}, not {value:g}"
+    if isinstance(value, int | float):
+        if rule.minimum is not None and value < rule.minimum:
+            return f"is at least {rule.minimum:g}, not {value:g}"
+        if rule.maximum is not None and value > rule.maximum:
+            return f"is at most {rule.maximum:g}, not {value:g}"
+        if rule.above is not None and value <= rule.above:
+            return f"is more than {rule.above:g}, not {value:g}"
     return ""
 
 
 def _is_a(value: Any, kind: str) -> bool:
-    if isinstance(value, bool):
-        return kind == "boolean"
-    return isinstance(value, JSON_TYPES[kind])
+    return kind == "boolean" if isinstance(value, bool) else isinstance(value, JSON_TYPES[kind])

@@ -5,26 +5,22 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from sdwatch.policy.job.calls.catalogue import NODE_CLASSES
-from sdwatch.policy.job.calls.name_checks import CheckReport, embeddings_in, nearest_name
+from sdwatch.policy.job.calls.name_checks import CheckReport, embeddings_in
 from sdwatch.policy.job.calls.payload import DRAWN_FOR_WORKFLOWS
 from sdwatch.policy.job.stage.confinement import HINT, JobRules, is_named_as_place
-from sdwatch.policy.job.workflow_reach import may_be_place
 from sdwatch.policy.job.workflow_stage import SEEDS, StageWorkflow
-from sdwatch.policy.naming import quoted
-from sdwatch.policy.workflow.checkpoints import with_listed_checkpoints
-from sdwatch.policy.workflow.node_classes import NodeClasses
+from sdwatch.policy.workflow.node_classes import NodeClasses, rule_of, with_listed_checkpoints
 from sdwatch.policy.workflow.places import InputPlace, prompt_texts
 from sdwatch.policy.workflow.preflight import Misfit, misfits, plain
 from sdwatch.policy.workflow.workflow import Workflow
 from sdwatch.policy.workflow.workflow_call import PREFIX, WorkflowCall, choosing_places, savers_in
 
 
-def check_workflow(report: CheckReport, rules: JobRules) -> None:
+def check_workflow(report: CheckReport) -> None:
     """Report what the WebUI cannot run of the workflow of a stage."""
-    stage, classes = report.stage, report.catalogue.classes
+    rules, stage, classes = report.rules, report.stage, report.catalogue.classes
     used = stage.workflow
     assert used is not None
-    assert stage.node is not None
     if classes is None:
         report.skipped["node classes"] = f"{report.webui} gave no /object_info"
         return
@@ -40,37 +36,31 @@ def check_workflow(report: CheckReport, rules: JobRules) -> None:
     found += _idle_outputs(workflow, classes, call)
     _check_embeddings(report, used)
     for at, why in _off_steps(workflow, classes):
-        report.warn_at(used.where(stage.node, at), why)
+        report.warn_at(used.where(at), why)
     if found:
         # Models arrive while it runs. One that restarts itself, as ComfyUI-Manager makes it do, or
         # that somebody else restarts, may have other classes, and that is not a new incarnation.
         report.refusing.add(NODE_CLASSES)
     for misfit in found:
-        place = used.where(stage.node, InputPlace(misfit.node, misfit.input))
-        report.fail_at(place, misfit.message)
+        report.fail_at(used.where(InputPlace(misfit.node, misfit.input)), misfit.message)
 
 
 def _check_embeddings(report: CheckReport, used: StageWorkflow) -> None:
     """Look up the embeddings that its prompts name."""
-    assert report.stage.node is not None
     for place in sorted(prompt_texts(used.workflow)):
         text = used.workflow.nodes[place.node].inputs[place.input]
         for name in embeddings_in(text) if isinstance(text, str) else ():
             names = report.names("embeddings")
             if names is not None and name not in names:
-                report.refusing.add("embeddings")
-                why = f"has no embedding {quoted(name)}{nearest_name(name, names)}"
-                where = used.where(report.stage.node, place)
-                report.fail_at(where, f"{report.webui} {why}")
+                report.lacks(used.where(place), "embedding", "embeddings", name, names)
 
 
 def _off_steps(workflow: Workflow, classes: NodeClasses) -> Iterator[tuple[InputPlace, str]]:
     """Yield whole numbers that the editor would not let anybody type: ComfyUI takes them, and most
     nodes use another one, as EmptyLatentImage does (height // 8 in nodes.py of 0.33.0)."""
     for node in workflow.nodes.values():
-        kind = classes.get(node.kind)
         for name, value in node.values().items():
-            rule = kind.inputs.get(name) if kind else None
+            rule = rule_of(classes, node.kind, name)
             if rule is None or rule.type != "INT" or type(value) is not int:
                 continue
             beyond = (value - int(rule.minimum or 0)) % rule.step
@@ -86,8 +76,7 @@ def _last_seeds(used: StageWorkflow, classes: NodeClasses, calls: int) -> Iterat
     last = 2 * DRAWN_FOR_WORKFLOWS - 1 if is_drawn else (used.seed or 0) + calls - 1
     for place, further in used.seeds.items():
         node = used.workflow.nodes[place.node]
-        kind = classes.get(node.kind)
-        rule = kind.inputs.get(place.input) if kind else None
+        rule = rule_of(classes, node.kind, place.input)
         most = rule.maximum if rule else None
         if most is None or last + further <= most or last + further >= SEEDS:
             continue
@@ -103,13 +92,12 @@ def _last_seeds(used: StageWorkflow, classes: NodeClasses, calls: int) -> Iterat
 def _named_places(workflow: Workflow, classes: NodeClasses, rules: JobRules) -> Iterator[Misfit]:
     """Yield inputs that take any text, are places by their name, and have one."""
     for node in workflow.nodes.values():
-        kind = classes.get(node.kind)
         for name, value in node.inputs.items():
-            rule = kind.inputs.get(name) if kind else None
+            rule = rule_of(classes, node.kind, name)
             is_place = rule is not None and rule.type == "STRING" and is_named_as_place(name)
             if not is_place or name == PREFIX or value in ("", None):
                 continue
-            if not may_be_place(node, name, rules):
+            if not rules.allows(node.kind, name):
                 why = f"{name} of node {node.shown} names a place on ComfyUI's disk{HINT}"
                 yield Misfit(node.id, name, why)
 

@@ -7,11 +7,12 @@ import unicodedata
 from collections.abc import Callable, Collection, Iterable, Mapping
 from fnmatch import translate
 from pathlib import PurePosixPath
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 from sdwatch.errors import SpoolError, UnfinishedError
 from sdwatch.policy.job.files.near_miss import PICTURE_EXTENSIONS
 from sdwatch.policy.job.stage.confinement import DEVICE
+from sdwatch.policy.job.text.document import MistakeError, Scalar
 from sdwatch.policy.naming import nearest, shown
 
 Size: TypeAlias = tuple[int, int]
@@ -58,7 +59,7 @@ class JobImages:
         if _URL.match(name):
             return "name a file in the job folder, not a URL or image data"
         if "\\" in name:
-            return not_with_backslash(name)
+            return _not_with_backslash(name)
         parts = PurePosixPath(name).parts
         drive = parts and len(parts[0]) == 2 and parts[0].endswith(":")
         if not parts or drive or name.startswith(("/", "~")) or ".." in parts:
@@ -76,7 +77,7 @@ class JobImages:
         if several := several_on_disk(name, self.names):
             names = " and ".join(map(shown, several))
             return f"{shown(name)} is ambiguous; it matches {names}: write the exact name"
-        return f"{shown(name)} is not in the job folder{near_image(name, self.names)}"
+        return f"{shown(name)} is not in the job folder{_near_image(name, self.names)}"
 
     def _why_unusable(self, image: str) -> str:
         """Return why an image that is there cannot be used, or ''. Each is looked at once."""
@@ -89,12 +90,26 @@ class JobImages:
         return str(found) if isinstance(found, SpoolError) else ""
 
 
-def not_with_backslash(name: str) -> str:
+def images_named(node: Scalar, names: frozenset[str] | None) -> list[str]:
+    """Return the images of the job folder that fit a pattern. Raises MistakeError for none."""
+    if names is None:
+        message = "a single job file has no images; put it as job.yaml into a folder with them"
+        raise MistakeError(node, message)
+    if "\\" in node.text:
+        raise MistakeError(node, _not_with_backslash(node.text))
+    if not (fit := matching(node.text, names)):
+        near = _near_image(node.text, names)
+        message = f"no image in the job folder fits {shown(node.text)}{near}"
+        raise MistakeError(node, message, unfinished=True)
+    return fit
+
+
+def _not_with_backslash(name: str) -> str:
     """Return what to do about the name of a file as Windows shows it."""
     return f'write {shown(name)} with "/" between folder and file'
 
 
-def near_image(name: str, names: Iterable[str]) -> str:
+def _near_image(name: str, names: Iterable[str]) -> str:
     """Return `; did you mean ...?` with an image of the job folder, for one that is not there."""
     images = images_in(names)
     return nearest(name, images) if images else "; there is no image in it"
@@ -127,11 +142,11 @@ def matching(pattern: str, names: Iterable[str]) -> list[str]:
         and _is_picture(name)
         and ((low := _composed(name).lower()) == wanted or fits(low))
     )
-    return sorted(fit, key=_natural)
+    return sorted(fit, key=lambda name: [_natural(part) for part in _DIGITS.split(name)])
 
 
-def _natural(name: str) -> list[Any]:
-    return [(0, int(part), "") if part.isdigit() else (1, 0, part) for part in _DIGITS.split(name)]
+def _natural(part: str) -> tuple[int, int, str]:
+    return (0, int(part), "") if part.isdigit() else (1, 0, part)
 
 
 _DIGITS = re.compile(r"([0-9]{1,18})")
@@ -144,7 +159,7 @@ def on_disk(name: str, images: Collection[str]) -> str:
     clean = str(PurePosixPath(name))
     if clean in images:
         return clean
-    for form in (_composed, _folded):
+    for form in (_composed, folded):
         if len(fit := _alike(clean, images, form)) == 1:
             return fit[0]
     return clean
@@ -154,7 +169,7 @@ def several_on_disk(name: str, images: Collection[str]) -> list[str]:
     """Return the images that an ambiguous name may mean: they differ only in capital and small
     letters or the form of an accent, and none has exactly this name."""
     real = on_disk(name, images)
-    fit = [] if real in images else _alike(real, images, _folded)
+    fit = [] if real in images else _alike(real, images, folded)
     return sorted(fit) if len(fit) > 1 else []
 
 
@@ -167,7 +182,8 @@ def _composed(name: str) -> str:
     return unicodedata.normalize("NFC", name)
 
 
-def _folded(name: str) -> str:
+def folded(name: str) -> str:
+    """Return a name in the form in which Windows and macOS compare it."""
     return _composed(_composed(name).casefold())
 
 

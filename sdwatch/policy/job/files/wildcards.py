@@ -9,7 +9,7 @@ from __future__ import annotations
 import random
 import re
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from sdwatch.errors import Problem, SpoolError
 from sdwatch.policy.job.files.sources import Sources
@@ -43,7 +43,8 @@ class LineFile:
 
 def wildcards_in(text: str) -> list[str]:
     """Return the names of all `__name__` in a text that a file could have."""
-    return [name for name in _WILDCARD.findall(text) if _is_plain(name)]
+    found = _WILDCARD.findall(text) if "__" in text else []
+    return [name for name in found if _is_plain(name)]
 
 
 def _is_plain(name: str) -> bool:
@@ -71,20 +72,17 @@ class Wildcards:
     def look_through(self, texts: Iterable[str]) -> None:
         """Read all files that may be needed for these texts, and note what is wrong with them."""
         for text in texts:
-            if "__" in text:
-                for name in wildcards_in(text):
-                    self._measure(name, ())
+            for name in wildcards_in(text):
+                self._measure(name, ())
 
     def longest(self, text: str) -> int:
         """Return how many characters a text may have with a line for each wildcard."""
-        found = wildcards_in(text) if "__" in text else ()
-        return len(text) + sum(self._longest.get(name, 0) for name in found)
+        return len(text) + sum(self._longest.get(name, 0) for name in wildcards_in(text))
 
     def picked(self, text: str, chance: str) -> str:
         """Return a text with a line for each `__name__` that has a file. `chance`: the same picks
         the same."""
-        draw = random.Random(chance)
-        return self._filled(text, draw, 0)
+        return self._filled(text, random.Random(chance), 0)
 
     def _filled(self, text: str, draw: random.Random, depth: int) -> str:
         def line(use: re.Match[str]) -> str:
@@ -97,63 +95,58 @@ class Wildcards:
 
     def _measure(self, name: str, within: tuple[str, ...]) -> int:
         """Return how many characters a wildcard may become; `within`: those that lead to it."""
-        if name in self._longest:
-            return self._longest[name]
-        lines = self._read(name)
-        longest = 0 if lines else len(name) + 4
-        for number, text in lines:
+        if name not in self._longest:
+            longest, file = len(name) + 4, self.find(name)
+            self._lines[name] = ()
+            try:
+                if file is not None:
+                    longest = self._longest_line(name, file, within)
+            except FileNotFoundError:
+                pass  # as if there were none
+            except UnreadableError as error:
+                assert file is not None
+                first = self.sources.add(file.file, is_outside=file.is_outside)
+                self.problems.append(replace(error.moved(first).problem, unfinished=False))
+                longest = 0
+            self._longest[name] = longest
+        return self._longest[name]
+
+    def _longest_line(self, name: str, file: LineFile, within: tuple[str, ...]) -> int:
+        """Return how many characters the longest line may become. Raises UnreadableError,
+        FileNotFoundError."""
+        longest = 0
+        for number, text in self._read(name, file):
             length = len(text)
-            for inner in wildcards_in(text) if "__" in text else ():
+            for inner in wildcards_in(text):
                 if why := _endless(inner, (*within, name)):
-                    self._fail(name, number, text.find(f"__{inner}__") + 1, why)
-                    return self._longest.setdefault(name, 0)
+                    raise UnreadableError(number, text.find(f"__{inner}__") + 1, why)
                 length += self._measure(inner, (*within, name))
             if length > LONGEST:
                 message = f"this may become a text of {length:,} characters; at most {LONGEST:,}"
-                self._fail(name, number, 1, message)
-                return self._longest.setdefault(name, 0)
+                raise UnreadableError(number, 1, message)
             longest = max(longest, length)
-        return self._longest.setdefault(name, longest)
+        return longest
 
-    def _read(self, name: str) -> list[tuple[int, str]]:
+    def _read(self, name: str, file: LineFile) -> list[tuple[int, str]]:
         """Return the lines of a file with their numbers, without comments."""
-        found = self.find(name) if name not in self._lines else None
-        self._lines.setdefault(name, ())
-        if found is None:
-            return []
         if len(self._lines) > MOST_FILES:
-            self._fail(name, 0, 1, f"a job uses at most {MOST_FILES:,} wildcards", found)
-            return []
+            raise UnreadableError(0, 1, f"a job uses at most {MOST_FILES:,} wildcards")
         try:
-            data = found.read()
-            self._bytes += len(data)
-            if self._bytes > MOST_BYTES:
-                raise SpoolError(f"the wildcards of a job have at most {MOST_BYTES >> 20} MB")
-            text = text_beside(data)
-        except FileNotFoundError:
-            return []
+            data = file.read()
         except SpoolError as error:
-            self._fail(name, 0, 1, str(error), found)
-            return []
-        except UnreadableError as error:
-            wrong = error.problem
-            self._fail(name, wrong.line, wrong.column, wrong.message, found)
-            return []
+            raise UnreadableError(0, 1, str(error)) from None
+        self._bytes += len(data)
+        if self._bytes > MOST_BYTES:
+            message = f"the wildcards of a job have at most {MOST_BYTES >> 20} MB"
+            raise UnreadableError(0, 1, message)
+        text = text_beside(data)
         self.sources.kept += len(text)
         lines = [(n, line.strip()) for n, line in enumerate(text.split("\n"), 1)]
         lines = [(n, line) for n, line in lines if line and line[0] != "#"]
         if not lines:
-            self._fail(name, 1, 1, f"the wildcard {shown(name)} has no line to pick", found)
+            raise UnreadableError(1, 1, f"the wildcard {shown(name)} has no line to pick")
         self._lines[name] = tuple(line for _, line in lines)
         return lines
-
-    def _fail(
-        self, name: str, line: int, column: int, message: str, found: LineFile | None = None
-    ) -> None:
-        file = found or self.find(name)
-        assert file is not None
-        first = self.sources.add(file.file, is_outside=file.is_outside)
-        self.problems.append(Problem(first + line, column, message))
 
 
 def _endless(name: str, within: Sequence[str]) -> str:

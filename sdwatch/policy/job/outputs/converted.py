@@ -13,7 +13,7 @@ import struct
 
 from PIL import Image, PngImagePlugin
 
-from sdwatch.policy.job.outputs.picture import BROKEN, FORMATS, NoPictureError, settings_in
+from sdwatch.policy.job.outputs.picture import looking_at, settings_in
 from sdwatch.policy.job.outputs.result import Format
 
 MOST_PIXELS = 100_000_000
@@ -30,11 +30,8 @@ ENDINGS = {"PNG": ".png", "JPEG": ".jpg", "WEBP": ".webp"}
 
 def format_of(data: bytes) -> str:
     """Return Pillow's name of a picture's format. Raises NoPictureError."""
-    try:
-        with Image.open(io.BytesIO(data), formats=FORMATS) as picture:
-            return picture.format or ""
-    except BROKEN as error:
-        raise NoPictureError("is cut off or damaged") from error
+    with looking_at(data) as picture:
+        return picture.format or ""
 
 
 def converted(data: bytes, wanted: Format | None) -> tuple[bytes, str]:
@@ -44,18 +41,15 @@ def converted(data: bytes, wanted: Format | None) -> tuple[bytes, str]:
     there = format_of(data)
     if wanted is None or there == _CODES[wanted]:
         return data, ENDINGS[there]
-    try:
-        made = _convert(data, wanted)
-    except BROKEN as error:
-        raise NoPictureError("cannot be converted") from error
+    made = _convert(data, wanted)
     return (data, ENDINGS[there]) if made is None else (made, ENDINGS[_CODES[wanted]])
 
 
 def _convert(data: bytes, wanted: Format) -> bytes | None:
     """Return the picture in another format; None where that cannot have it."""
-    infotext = settings_in(data)
-    exif = _exif(infotext) if infotext else b""
-    with Image.open(io.BytesIO(data), formats=FORMATS) as picture:
+    with looking_at(data, "cannot be converted") as picture:
+        infotext = settings_in(data)
+        exif = _exif(infotext) if infotext else b""
         is_too_large = picture.width * picture.height > MOST_PIXELS
         if is_too_large or max(picture.size) > _LONGEST_SIDE[wanted]:
             return None

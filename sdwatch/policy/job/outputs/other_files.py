@@ -14,11 +14,12 @@ import struct
 import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from itertools import islice
 from typing import IO
 
 from sdwatch.policy.job.outputs.picture import PictureData, opened
 from sdwatch.policy.job.outputs.sound_files import check_flac, check_mp3, check_ogg, is_mp3
-from sdwatch.policy.job.outputs.whole_file import NotWholeError, exactly, skip, u32
+from sdwatch.policy.job.outputs.whole_file import NotWholeError, exactly, skip, u32, until
 
 
 @dataclass(frozen=True)
@@ -50,7 +51,8 @@ def is_still_picture(data: PictureData) -> bool:
             return True
         if head.startswith(_PNG):
             return not _moves_png(file)
-        return _is_riff(head, b"WEBP") and not _moves_webp(head)
+        moves = head[12:16] == b"VP8X" and len(head) > 20 and bool(head[20] & 2)
+        return _is_riff(head, b"WEBP") and not moves
 
 
 def format_of(data: PictureData, name: str = "") -> FileFormat:
@@ -83,13 +85,10 @@ def check_whole_file(data: PictureData, format: FileFormat) -> None:
     if format.check is not None:
         with opened(data) as file:
             format.check(file, len(data))
-    elif format is _UNKNOWN and not _has_content(data):
-        raise NotWholeError("has zero bytes only")
-
-
-def _has_content(data: PictureData) -> bool:
-    with opened(data) as file:
-        return any(part.strip(b"\0") for part in iter(lambda: file.read(1 << 20), b""))
+    elif format is _UNKNOWN:
+        with opened(data) as file:
+            if not any(part.strip(b"\0") for part in iter(lambda: file.read(1 << 20), b"")):
+                raise NotWholeError("has zero bytes only")
 
 
 def _is_text(data: bytes, *, whole: bool) -> bool:
@@ -119,11 +118,9 @@ def _png_chunks(file: IO[bytes]) -> Iterator[tuple[bytes, int]]:
 
 def _moves_png(file: IO[bytes]) -> bool:
     """The chunk acTL comes before the picture."""
-    for number, (name, _) in enumerate(_png_chunks(file)):
-        if name == b"acTL":
-            return True
-        if name in (b"IDAT", b"IEND") or number > 100:
-            return False
+    for name, _ in islice(_png_chunks(file), 102):
+        if name in (b"acTL", b"IDAT", b"IEND"):
+            return name == b"acTL"
     return False
 
 
@@ -148,22 +145,16 @@ def _is_riff(head: bytes, kind: bytes) -> bool:
     return head.startswith(b"RIFF") and head[8:12] == kind
 
 
-def _moves_webp(head: bytes) -> bool:
-    return head[12:16] == b"VP8X" and len(head) > 20 and bool(head[20] & 2)
-
-
 def _check_riff(file: IO[bytes], size: int) -> None:
     """WebP, WAV and AVI: the length of all, and of each part."""
     said = int.from_bytes(exactly(file, 8)[4:], "little") + 8
-    if said > size + 1:  # some leave out the last filler
-        raise NotWholeError("is cut off")
+    until(said, size + 1)  # some leave out the last filler
     kind, at, parts = exactly(file, 4), 12, 0
     while at + 8 <= min(said, size):
         file.seek(at)
         head = exactly(file, 8)
         length = int.from_bytes(head[4:], "little")
-        if at + 8 + length > size:
-            raise NotWholeError("is cut off")
+        until(at + 8 + length, size)
         parts += head[:4] in (b"ANMF", b"data", b"LIST")
         at += 8 + length + length % 2
     if not parts:
@@ -224,16 +215,15 @@ def _check_matroska(file: IO[bytes], size: int) -> None:
         raise NotWholeError("has no content")
     length, is_open = _ebml_number(file)
     start = file.tell()
-    if not is_open and start + length > size:
-        raise NotWholeError("is cut off")
+    if not is_open:
+        until(start + length, size)
     end, seen = size if is_open else start + length, set[bytes]()
     while file.tell() < end:
         seen.add(name := _ebml_id(file))
         length, part_is_open = _ebml_number(file)
         if part_is_open:
             break
-        if file.tell() + length > size:
-            raise NotWholeError("is cut off")
+        until(file.tell() + length, size)
         file.seek(length, 1)
         if len(name) == 4 and len(seen) > _MOST_PARTS:
             break
@@ -278,8 +268,7 @@ def _check_safetensors(file: IO[bytes], size: int) -> None:
     """SaveLatent writes these, too, as `.latent`: ComfyUI's LoadLatent lists no other ending
     (nodes.py:566). Their header says how long each tensor is."""
     (length,) = struct.unpack("<Q", exactly(file, 8))
-    if 8 + length > size:
-        raise NotWholeError("is cut off")
+    until(8 + length, size)
     try:
         header = json.loads(exactly(file, length))
         ends = [item["data_offsets"][1] for name, item in header.items() if name != "__metadata__"]
@@ -291,9 +280,7 @@ def _check_safetensors(file: IO[bytes], size: int) -> None:
 
 
 def _check_glb(file: IO[bytes], size: int) -> None:
-    said = int.from_bytes(exactly(file, 12)[8:], "little")
-    if said > size:
-        raise NotWholeError("is cut off")
+    until(int.from_bytes(exactly(file, 12)[8:], "little"), size)
 
 
 def _check_zip(file: IO[bytes], size: int) -> None:

@@ -6,8 +6,10 @@ import re
 import unicodedata
 from collections.abc import Iterable, Mapping
 
+from sdwatch.policy.job.files.job_images import folded
 from sdwatch.policy.job.outputs.result import USE
 from sdwatch.policy.job.stage.confinement import DEVICE
+from sdwatch.policy.naming import cut
 
 MOST_OF_A_VALUE = 80
 """Characters of a value within a name: a whole prompt would leave no room for what follows."""
@@ -78,11 +80,6 @@ def is_inside(name: str) -> bool:
 _OUTSIDE = re.compile(r"[\\:\x00-\x1f]")
 
 
-def folded(name: str) -> str:
-    """Return a name in the form in which Windows and macOS compare it."""
-    return unicodedata.normalize("NFC", unicodedata.normalize("NFC", name).casefold())
-
-
 def _safe(text: str) -> str:
     """Return a text without what some system does not take in a name, or shows as something else:
     control characters, signs of direction (which would let `gnp.exe` look like `exe.png`), line
@@ -102,7 +99,7 @@ def _sign(sign: str) -> str:
 def _component(text: str) -> str:
     """Return one part of a path: no name of a device, no dot or blank at its ends, not too long."""
     name = _ends(_safe(text))
-    name = _ends(_cut(name)) or _EMPTY
+    name = _ends(cut(name, MOST_UNITS, MOST_BYTES, _is_mark)) or _EMPTY
     return f"_{name[:-1] if len(name) >= MOST_UNITS else name}" if DEVICE.fullmatch(name) else name
 
 
@@ -114,15 +111,5 @@ def _ends(name: str) -> str:
     return name
 
 
-def _cut(name: str) -> str:
-    """Return the start of a name, within the bounds; no letter is parted from its marks."""
-    units = size = end = 0
-    for sign in name:
-        units += 1 + (sign > "\uffff")
-        size += len(sign.encode())
-        if units > MOST_UNITS or size > MOST_BYTES:
-            while end and unicodedata.category(name[end]).startswith("M"):
-                end -= 1
-            break
-        end += 1
-    return name[:end]
+def _is_mark(sign: str) -> bool:
+    return unicodedata.category(sign).startswith("M")

@@ -14,7 +14,8 @@ second.
 from __future__ import annotations
 
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import IO, Any, Protocol, TypeAlias
 
 from PIL import Image, UnidentifiedImageError
@@ -69,6 +70,17 @@ def opened(data: PictureData) -> IO[bytes]:
     return io.BytesIO(data) if isinstance(data, bytes) else data.open()
 
 
+@contextmanager
+def looking_at(data: PictureData, broken: str = "is cut off or damaged") -> Iterator[Image.Image]:
+    """Open a picture, not decoded yet. Raises NoPictureError with `broken` for what Pillow raises
+    then or within."""
+    try:
+        with Image.open(opened(data), formats=FORMATS) as picture:
+            yield picture
+    except BROKEN as error:
+        raise NoPictureError(broken) from error
+
+
 def size_of(file: IO[bytes], most: int = MOST_PIXELS) -> tuple[int, int]:
     """Return width and height, as its first bytes tell them. Raises NoPictureError, also for more
     than `most` pixels."""
@@ -92,13 +104,10 @@ def settings_in(data: bytes) -> str:
     """Return the infotext that a WebUI wrote into a picture: into a PNG's chunk `parameters`, into
     the EXIF comment of JPEG and WebP; '' where there is none. Raises NoPictureError."""
     size_of(io.BytesIO(data))
-    try:
-        with Image.open(io.BytesIO(data), formats=FORMATS) as picture:
-            written = picture.info.get("parameters")
-            if written is None:
-                written = picture.getexif().get_ifd(_EXIF).get(_USER_COMMENT, b"")
-    except BROKEN as error:
-        raise NoPictureError("is cut off or damaged") from error
+    with looking_at(data) as picture:
+        written = picture.info.get("parameters")
+        if written is None:
+            written = picture.getexif().get_ifd(_EXIF).get(_USER_COMMENT, b"")
     if isinstance(written, bytes):
         coding = "utf-16-be" if written.startswith(b"UNICODE") else "utf-8"
         written = written[8:].decode(coding, "replace")
@@ -160,23 +169,16 @@ def _checked(
     data: PictureData, most: int, look: Callable[[Image.Image, PictureData], bool | None]
 ) -> tuple[tuple[int, int], bool | None]:
     size = size_of(opened(data), most)
-    try:
-        with Image.open(opened(data), formats=FORMATS) as picture:
-            one_colour = look(picture, data)
-    except BROKEN as error:
-        raise NoPictureError("is cut off or damaged") from error
-    return size, one_colour
+    with looking_at(data) as picture:
+        return size, look(picture, data)
 
 
 def is_one_colour(data: PictureData) -> bool:
     """Return whether each pixel of a picture that is whole has the same colour, or nearly (JPEG).
     Raises NoPictureError where only its checksums were whole."""
-    try:
-        with Image.open(opened(data), formats=FORMATS) as picture:
-            picture.draft(None, (256, 256))
-            return _is_one_colour(picture)
-    except BROKEN as error:
-        raise NoPictureError("is damaged inside") from error
+    with looking_at(data, "is damaged inside") as picture:
+        picture.draft(None, (256, 256))
+        return _is_one_colour(picture)
 
 
 def _is_one_colour(picture: Image.Image) -> bool:

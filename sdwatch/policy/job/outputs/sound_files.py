@@ -6,9 +6,10 @@ it starts and what its checksum is; MP3 and Ogg are frames and pages that say th
 
 from __future__ import annotations
 
+from functools import cache
 from typing import IO
 
-from sdwatch.policy.job.outputs.whole_file import NotWholeError, exactly, skip
+from sdwatch.policy.job.outputs.whole_file import NotWholeError, exactly, skip, until
 
 _LAST = 1 << 20
 """Bytes at the end of a FLAC in which its last frame is looked for: one has at most 65,535 samples
@@ -89,20 +90,15 @@ def _crc(data: bytes, polynomial: int, bits: int) -> int:
     return value
 
 
+@cache
 def _table(polynomial: int, bits: int) -> list[int]:
-    key = (polynomial, bits)
-    if key not in _TABLES:
-        top, mask, made = 1 << bits - 1, (1 << bits) - 1, []
-        for byte in range(256):
-            value = byte << bits - 8
-            for _ in range(8):
-                value = (value << 1 ^ (polynomial if value & top else 0)) & mask
-            made.append(value)
-        _TABLES[key] = made
-    return _TABLES[key]
-
-
-_TABLES: dict[tuple[int, int], list[int]] = {}
+    top, mask, made = 1 << bits - 1, (1 << bits) - 1, []
+    for byte in range(256):
+        value = byte << bits - 8
+        for _ in range(8):
+            value = (value << 1 ^ (polynomial if value & top else 0)) & mask
+        made.append(value)
+    return made
 
 
 def check_ogg(file: IO[bytes], size: int) -> None:
@@ -147,8 +143,7 @@ def check_mp3(file: IO[bytes], size: int) -> None:
         if not length:
             raise NotWholeError("is damaged" if frames else "has no content")
         at, frames = at + length, frames + 1
-    if at > size:
-        raise NotWholeError("is cut off")
+    until(at, size)
     if not frames:
         raise NotWholeError("has no content")
 

@@ -24,6 +24,12 @@ def skip(file: IO[bytes], count: int) -> None:
         exactly(file, 1)
 
 
+def until(end: int, size: int) -> None:
+    """Check that a file of `size` bytes has what ends there. Raises NotWholeError."""
+    if end > size:
+        raise NotWholeError("is cut off")
+
+
 def u32(data: bytes) -> int:
     """Return the number in the first four bytes, the largest first."""
     return int.from_bytes(data[:4], "big")

@@ -54,7 +54,7 @@ class Page:
     @property
     def line(self) -> int:
         """Return the height of a line of text."""
-        return max(12, self.tile // 14)
+        return _line(self.tile)
 
 
 def pages_of(points: Points, pictures: Mapping[int, Sequence[str]]) -> list[Page]:
@@ -156,8 +156,12 @@ def label_width(tile: int) -> int:
     return max(120, tile // 2)
 
 
+def _line(tile: int) -> int:
+    return max(12, tile // 14)
+
+
 def _size(tile: int, wide: int, high: int, *, with_labels: bool) -> tuple[int, int]:
-    line = max(12, tile // 14)
+    line = _line(tile)
     left = label_width(tile) if with_labels else MARGIN
     each = tile + MARGIN + (0 if with_labels else 2 * line)
     top = MARGIN + (2 * line if with_labels else 0)

@@ -4,7 +4,7 @@ prompts, a folder of images. Pure.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from collections.abc import Mapping as Values_
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
@@ -15,10 +15,9 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from sdwatch.errors import Problem, SpoolError
+from sdwatch.errors import Problem
 from sdwatch.policy.job.files.job_files import JobFiles
-from sdwatch.policy.job.files.job_images import matching, near_image, not_with_backslash
-from sdwatch.policy.job.files.sources import Sources
+from sdwatch.policy.job.files.job_images import images_named
 from sdwatch.policy.job.points.points import (
     ONE,
     Axis,
@@ -30,10 +29,18 @@ from sdwatch.policy.job.points.points import (
 )
 from sdwatch.policy.job.points.shown_values import may_hold_text, shown_value
 from sdwatch.policy.job.text import document
-from sdwatch.policy.job.text.document import Mapping, Node, Scalar, UnreadableError
+from sdwatch.policy.job.text.document import (
+    Mapping,
+    MistakeError,
+    Node,
+    Scalar,
+    UnreadableError,
+    is_null,
+    problem_at,
+)
 from sdwatch.policy.job.text.editor_forms import MATRIX, MATRIX_PARTS, VARS
 from sdwatch.policy.job.text.filling import NAME
-from sdwatch.policy.job.text.text_rows import MOST_NAMES, WrongTextError, text_beside
+from sdwatch.policy.job.text.text_rows import MOST_NAMES, text_beside
 from sdwatch.policy.job.text.typed_values import (
     ONE_OR_MORE,
     WHOLE,
@@ -142,39 +149,36 @@ def is_part(key: str) -> bool:
     return key in EXPANDING
 
 
-def read_expansion(
-    root: Mapping, files: JobFiles, most: int, sources: Sources
-) -> tuple[Expansion, list[Problem]]:
+def read_expansion(root: Mapping, files: JobFiles, most: int) -> tuple[Expansion, list[Problem]]:
     """Return what `root` says about its points, and what is wrong with that. `most`: points."""
-    reader = _Reader(files, most, sources)
+    reader = _Reader(files, most)
     expansion = reader.expansion(root)
     points = expansion.points
     if not reader.problems and points.total > most:
         keys = (key for key, _ in root.entries if key.text in _MAKES_POINTS)
         reader.fail(next(keys), f"this makes {points.total:,} points; max_points allows {most:,}")
     if not reader.problems and points.only and max(points.only) > points.total:
-        where = dict(_entries(root))["points"]
+        where = next(value for key, value in root.entries if key.text == "points")
         reader.fail(where, f"there is no point {max(points.only)}; the last is {points.total}")
     return expansion, reader.problems
 
 
+@dataclass
 class _Reader:
-    def __init__(self, files: JobFiles, most: int, sources: Sources) -> None:
-        self.files = files
-        self.most = most
-        self.sources = sources
-        self.seeds = LineSeeds.EACH
-        self.problems: list[Problem] = []
-        self.named: dict[str, int] = {}  # each name -> the line where it got a value
+    files: JobFiles
+    most: int
+    seeds: LineSeeds = LineSeeds.EACH
+    problems: list[Problem] = field(default_factory=list)
+    named: dict[str, int] = field(default_factory=dict)  # each name -> the line of its value
 
     def fail(self, node: Node, message: str, *, unfinished: bool = False) -> None:
-        self.problems.append(Problem(node.line, node.column, message, unfinished))
+        self.problems.append(problem_at(node, message, unfinished=unfinished))
 
     def expansion(self, root: Mapping) -> Expansion:
         mine = tuple((key, value) for key, value in root.entries if is_part(key.text))
         made, problems = read_model(replace(root, entries=mine), Expanding, "job")
         self.problems += problems
-        given = {key.text: value for key, value in mine if not _is_null(value)}
+        given = {key.text: value for key, value in mine if not is_null(value)}
         if made is None:
             return Expansion()
         defaults = given.get("defaults")
@@ -194,15 +198,18 @@ class _Reader:
         """Read the axes in the order of the file."""
         axes: list[Axis] = []
         for key, node in given.items():
-            if key == "matrix" and isinstance(node, Mapping):
-                axes += self.matrix(node)
-            elif key == "repeat":
-                rows = Counted(made.repeat or 1, node.line, node.column)
-                axes.append(self.axis((REPEAT,), rows, node, own_chance=True))
-            elif key == "prompts_from" and isinstance(node, Scalar):
-                axes += self.prompts(node)
-            elif key == "for_each" and isinstance(node, Scalar):
-                axes += self.images(node)
+            try:
+                if key == "matrix" and isinstance(node, Mapping):
+                    axes += self.matrix(node)
+                elif key == "repeat":
+                    rows = Counted(made.repeat or 1, node.line, node.column)
+                    axes.append(self.axis((REPEAT,), rows, node))
+                elif key == "prompts_from" and isinstance(node, Scalar):
+                    axes += self.prompts(node)
+                elif key == "for_each" and isinstance(node, Scalar):
+                    axes.append(self.images(node))
+            except UnreadableError as error:
+                self.problems.append(error.problem)
         fixed = self.fixed(given.get("vars"))
         only = tuple(dict.fromkeys(made.points or ()))
         return Points(fixed, tuple(axes), only, count_seeds=self.seeds is LineSeeds.COUNT)
@@ -210,23 +217,23 @@ class _Reader:
     def fixed(self, node: Node | None) -> Values:
         if not isinstance(node, Mapping):
             return {}
-        values = {key.text: self.value(key, value) for key, value in node.entries}
         for key, _ in node.entries:
             self.name(key)
-        return values
+        return {key.text: self.value(key, value) for key, value in node.entries}
 
     def matrix(self, node: Mapping) -> Iterator[Axis]:
         axes = list(self.matrix_axes(node))
         places = prod(len(axis.rows) for axis in axes)
         if places > MOST_PLACES:
-            self.fail(node, f"a matrix has at most {MOST_PLACES:,} places, not {places:,}")
-            return
+            message = f"a matrix has at most {MOST_PLACES:,} places, not {places:,}"
+            raise MistakeError(node, message)
         names = [name for axis in axes for name in axis.names]
         if len(names) > MOST_NAMES:
-            self.fail(node, f"a matrix has at most {MOST_NAMES} names, not {len(names):,}")
+            message = f"a matrix has at most {MOST_NAMES} names, not {len(names):,}"
+            raise MistakeError(node, message)
         if self.problems:
             return
-        parts = dict(_entries(node))
+        parts = {key.text: value for key, value in node.entries}
         excluded = self.combinations(parts.get("exclude"), "exclude", names)
         included = self.combinations(parts.get("include"), "include", names)
         if self.problems:
@@ -238,10 +245,9 @@ class _Reader:
         try:
             grid = Grid(axes, excluded, rows)
         except TooManyError as error:
-            self.fail(node, str(error))
-            return
+            raise MistakeError(node, str(error)) from None
         if not len(grid):
-            self.fail(node, "exclude leaves nothing of the matrix")
+            raise MistakeError(node, "exclude leaves nothing of the matrix")
         yield Axis(grid.names, grid)
 
     def matrix_axes(self, node: Mapping) -> Iterator[Axis]:
@@ -330,18 +336,10 @@ class _Reader:
         from sdwatch.policy.job.text.prompt_lines import PromptLines
 
         text = self.text(node)
-        if text is None:
-            return
-        self.sources.kept += len(text)
+        self.files.sources.kept += len(text)
         kind = Table if node.text.lower().endswith(".csv") else PromptLines
-        first = self.sources.add(self.files.shown(node.text))
-        try:
-            listed = kind(text, self.most, first)
-        except WrongTextError as error:
-            self.wrong(error)
-            return
-        for wrong in listed.problems:
-            self.wrong(wrong)
+        listed = kind(text, self.most, self.files.sources.add(self.files.shown(node.text)))
+        self.problems += listed.problems
         if listed:
             for name in listed.names:
                 self.name(name)
@@ -349,68 +347,33 @@ class _Reader:
             yield Axis(names, listed, own_chance=self.seeds is LineSeeds.EACH, line=True)
         elif not self.problems:
             what = "row below its names" if kind is Table else "prompt in it"
-            self.fail(node, f"{shown(node.text)} has no {what}", unfinished=True)
+            raise MistakeError(node, f"{shown(node.text)} has no {what}", unfinished=True)
 
-    def wrong(self, error: WrongTextError) -> None:
-        """Note a mistake in a file of prompts."""
-        self.problems.append(Problem(error.line, error.column, error.message, error.unfinished))
-
-    def text(self, node: Scalar) -> str | None:
+    def text(self, node: Scalar) -> str:
         if self.files.names is None:
             message = "a single job file cannot use the file {}; put it as job.yaml into a folder"
-            self.fail(node, message.format(shown(node.text)) + " together with that file")
-            return None
-        if (file := self.files.beside(node.text)) is None:
+            raise MistakeError(node, message.format(shown(node.text)) + " together with that file")
+        if node.text not in self.files.names:
             there = sorted(name for name in self.files.names if name.lower().endswith(_LISTS))
             near = (
                 nearest(node.text, there) if there else f"; there is no {' or '.join(_LISTS)} in it"
             )
             message = f"{shown(node.text)} is not in the job folder{near}"
-            self.fail(node, message, unfinished=True)
-            return None
-        try:
-            return text_beside(file.read())
-        except FileNotFoundError:
-            self.fail(node, f"{shown(node.text)} is not in the job folder", unfinished=True)
-        except SpoolError as error:
-            self.fail(node, f"{shown(node.text)} {error}")
-        except UnreadableError as error:
-            wrong, first = error.problem, self.sources.add(file.file)
-            place = (first + wrong.line, wrong.column)
-            self.problems.append(Problem(*place, wrong.message, wrong.unfinished))
-        return None
+            raise MistakeError(node, message, unfinished=True)
+        return self.files.made_of(node, node.text, text_beside)
 
-    def images(self, node: Scalar) -> Iterator[Axis]:
+    def images(self, node: Scalar) -> Axis:
         """Find the images of the job folder that fit a pattern, in natural order."""
-        if self.files.names is None:
-            message = "a single job file has no images; put it as job.yaml into a folder with them"
-            self.fail(node, message)
-            return
-        if len(node.text) > _LONGEST_PATTERN:
-            self.fail(node, f"a pattern has at most {_LONGEST_PATTERN} characters")
-            return
-        if "\\" in node.text:
-            self.fail(node, not_with_backslash(node.text))
-            return
-        names = matching(node.text, self.files.names)
+        if self.files.names is not None and len(node.text) > _LONGEST_PATTERN:
+            raise MistakeError(node, f"a pattern has at most {_LONGEST_PATTERN} characters")
+        names = images_named(node, self.files.names)
         rows = tuple((_given(name, node), _given(PurePosixPath(name).stem, node)) for name in names)
-        if rows:
-            yield self.axis((_IMAGE, _STEM), rows, node, own_chance=True)
-        else:
-            near = near_image(node.text, self.files.names)
-            message = f"no image in the job folder fits {shown(node.text)}{near}"
-            self.fail(node, message, unfinished=True)
+        return self.axis((_IMAGE, _STEM), rows, node)
 
-    def axis(
-        self,
-        names: tuple[str, ...],
-        rows: Sequence[tuple[Scalar, ...]],
-        node: Node,
-        own_chance: bool,
-    ) -> Axis:
+    def axis(self, names: tuple[str, ...], rows: Sequence[tuple[Scalar, ...]], node: Node) -> Axis:
         for name in names:
             self.name(Scalar(name, node.line, node.column))
-        return Axis(names, rows, own_chance)
+        return Axis(names, rows, own_chance=True)
 
     def name(self, key: Scalar) -> None:
         """Note a name that has a value; each has one only."""
@@ -420,7 +383,7 @@ class _Reader:
             )
             self.fail(key, message)
         elif key.text in self.named:
-            first = self.sources.words(self.named[key.text])
+            first = self.files.sources.words(self.named[key.text])
             self.fail(key, f"{_called(key)} has values twice, first in {first}; keep one")
         else:
             self.named[key.text] = key.line
@@ -432,14 +395,6 @@ def _given(text: str, node: Scalar) -> Scalar:
     return Scalar(text, node.line, node.column, quoted=bool(text))
 
 
-def _entries(root: Mapping) -> Iterable[tuple[str, Node]]:
-    return ((key.text, value) for key, value in root.entries)
-
-
 def _called(key: Scalar) -> str:
     """Return a name for the start of a message."""
     return key.text if NAME.fullmatch(key.text) else shown(key.text)
-
-
-def _is_null(node: Node) -> bool:
-    return isinstance(node, Scalar) and node.is_null

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from sdwatch.errors import FileProblems
@@ -38,7 +38,7 @@ def with_points(data: bytes, file: str, points: Sequence[int], random_seed: int)
 
 def _edited(text: str, root: Mapping, new: dict[str, Any]) -> bytes:
     """Return the text without the lines of the fields that are replaced, and with new ones."""
-    lines = list(_lines(text))
+    lines = [line[0] for line in _LINE.finditer(text) if line[0]]  # as the parser counts them
     starts = [key.line for key, _ in root.entries] + [len(lines) + 1]
     for (key, _), end in zip(reversed(root.entries), reversed(starts[1:]), strict=True):
         if key.text in _FIELDS:
@@ -50,11 +50,6 @@ def _with_lines(lines: Sequence[str], new: dict[str, Any]) -> bytes:
     text = "".join(lines)
     ending = "" if not text or text.endswith(("\n", "\r")) else "\n"
     return (text + ending + "".join(f"{name}: {value}\n" for name, value in new.items())).encode()
-
-
-def _lines(text: str) -> Iterator[str]:
-    """Yield the lines with their ends, as the parser counts them."""
-    return (line[0] for line in _LINE.finditer(text) if line[0])
 
 
 _LINE = re.compile("[^\r\n\x85\u2028\u2029]*+(?:\r\n|[\r\n\x85\u2028\u2029]|\\Z)")

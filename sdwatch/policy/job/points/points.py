@@ -11,10 +11,9 @@ from array import array
 from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from math import prod
-from typing import overload
 
 from sdwatch.policy.job.text.document import Scalar
-from sdwatch.policy.job.text.text_rows import Row, TextRows
+from sdwatch.policy.job.text.text_rows import Row, Rows, TextRows
 
 Values = Mapping[str, Scalar]
 """What stands for each name at one point."""
@@ -54,7 +53,7 @@ class Axis:
             seen |= here
 
 
-class Counted(Sequence[Row]):
+class Counted(Rows):
     """The rows 1, 2, … of one name, with the place where they are asked for."""
 
     def __init__(self, count: int, line: int, column: int) -> None:
@@ -64,17 +63,11 @@ class Counted(Sequence[Row]):
     def __len__(self) -> int:
         return len(self.names)
 
-    @overload
-    def __getitem__(self, place: int) -> Row: ...
-    @overload
-    def __getitem__(self, place: slice) -> Sequence[Row]: ...
-    def __getitem__(self, place: int | slice) -> Row | Sequence[Row]:
-        if isinstance(place, slice):
-            return [self[i] for i in range(*place.indices(len(self)))]
+    def row(self, place: int) -> Row:
         return (Scalar(str(self.names[place]), *self._place),)
 
 
-class Grid(Sequence[Row]):
+class Grid(Rows):
     """The rows of a matrix: all combinations of the places of its axes, without those that have all
     values of one of `excluded`; then the rows of `included`. Raises TooManyError."""
 
@@ -93,19 +86,11 @@ class Grid(Sequence[Row]):
     def __len__(self) -> int:
         return len(self._kept) + len(self._included)
 
-    @overload
-    def __getitem__(self, place: int) -> Row: ...
-    @overload
-    def __getitem__(self, place: slice) -> Sequence[Row]: ...
-    def __getitem__(self, place: int | slice) -> Row | Sequence[Row]:
-        if isinstance(place, slice):
-            return [self[i] for i in range(*place.indices(len(self)))]
+    def row(self, place: int) -> Row:
         if place >= len(self._kept):
             return self._included[place - len(self._kept)]
-        at = _place_of(self._kept[place], self._axes)
-        return tuple(
-            value for axis, i in zip(self._axes, at, strict=True) for value in axis.rows[i]
-        )
+        at = _places_of(self._kept[place], self._axes)
+        return tuple(value for axis, i in at for value in axis.rows[i])
 
     @property
     def groups(self) -> tuple[tuple[str, ...], ...]:
@@ -196,16 +181,15 @@ class Points:
     def values(self, number: int) -> Values:
         """Return the values of a point."""
         values = dict(self.fixed)
-        for axis, place in zip(self.axes, self._place(number), strict=True):
+        for axis, place in self._places(number):
             values |= axis.at(place)
         return values
 
     def own(self, number: int) -> Values:
         """Return the values by which a point differs from others, for people."""
-        places = zip(self.axes, self._place(number), strict=True)
         return {
             name: value
-            for axis, place in places
+            for axis, place in self._places(number)
             if len(axis.rows) > 1
             for name, value in axis.at(place).items()
         }
@@ -213,14 +197,13 @@ class Points:
     def chance(self, number: int) -> str:
         """Return what sets the chances of a point apart from those of others: the same for all
         points that differ only in their place in the matrix."""
-        places = zip(self.axes, self._place(number), strict=True)
-        return ",".join(str(place) for axis, place in places if axis.own_chance)
+        return ",".join(str(place) for axis, place in self._places(number) if axis.own_chance)
 
     def seed_steps(self, number: int) -> int:
         """Return by how many calls the seeds of a point are further than those of the first line; 0
         where the line gives its own seed."""
         steps = 0
-        for axis, place in zip(self.axes, self._place(number), strict=True):
+        for axis, place in self._places(number):
             if self.count_seeds and axis.line:
                 seed = axis.at(place).get("seed")
                 steps = 0 if seed is not None and not seed.is_null else place
@@ -228,8 +211,8 @@ class Points:
 
     def repetition(self, number: int) -> int:
         """Return which repetition a point is, from 0."""
-        places = zip(self.axes, self._place(number), strict=True)
-        return sum(place for axis, place in places if isinstance(axis.rows, Counted))
+        repeated = (each for each in self._places(number) if isinstance(each[0].rows, Counted))
+        return sum(place for _, place in repeated)
 
     def covering(self, free: Container[str] = ()) -> Iterator[tuple[int, Axis | None]]:
         """Yield numbers of points, so that each value of each axis is in one of them, and the axis
@@ -241,17 +224,17 @@ class Points:
             stride //= len(axis.rows) or 1
             yield from ((place * stride + 1, axis) for place in axis.covering(free) if place)
 
-    def _place(self, number: int) -> tuple[int, ...]:
-        return _place_of(number - 1, self.axes)
+    def _places(self, number: int) -> list[tuple[Axis, int]]:
+        return _places_of(number - 1, self.axes)
 
 
-def _place_of(index: int, axes: Sequence[Axis]) -> tuple[int, ...]:
-    """Return the place in each axis of the combination with this index, counted from 0."""
+def _places_of(index: int, axes: Sequence[Axis]) -> list[tuple[Axis, int]]:
+    """Return the axes, each with its place in the combination with this index, both from 0."""
     places = []
     for axis in reversed(axes):
         index, place = divmod(index, len(axis.rows))
-        places.append(place)
-    return tuple(reversed(places))
+        places.append((axis, place))
+    return places[::-1]
 
 
 ONE = Points()

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from typing import NamedTuple
 
 from sdwatch.errors import Problem
 from sdwatch.policy.job.files.job_files import Entries
@@ -12,7 +13,7 @@ from sdwatch.policy.job.points.expansion import Expansion
 from sdwatch.policy.job.points.points import Axis, Values
 from sdwatch.policy.job.points.shown_values import described, may_hold_text
 from sdwatch.policy.job.stage.stage_kinds import PROMPTS, STAGES, StageKind
-from sdwatch.policy.job.text.document import LINES, Mapping, Node, Scalar
+from sdwatch.policy.job.text.document import LINES, Mapping, Node, Scalar, is_null, problem_at
 from sdwatch.policy.job.text.document import Sequence as SequenceNode
 from sdwatch.policy.job.text.filling import MOST_FILLED, FilledTooLongError, Filler, names_in
 from sdwatch.policy.job.text.typed_values import Written
@@ -26,13 +27,14 @@ _MOST_PROBLEMS = 100
 @dataclass(frozen=True)
 class Part:
     """A stage as written. `model`: what its fields are read with; `what`: its name there; `key`:
-    where it starts; `node`: its fields."""
+    where it starts; `node`: its fields; `number`: which stage of the job it is, from 1."""
 
     kind: StageKind
     model: type[Written]
     what: str
     key: Node
     node: Node
+    number: int = 1
 
     def with_entries(self, entries: Iterable[tuple[Scalar, Node]]) -> Part:
         assert isinstance(self.node, Mapping)
@@ -47,7 +49,15 @@ class Part:
         return self.gives(self.kind.image_field) or self.gives("input")
 
     def gives(self, name: str) -> bool:
-        return any(key.text == name and not _is_null(value) for key, value in self.entries)
+        return any(key.text == name and not is_null(value) for key, value in self.entries)
+
+
+class _Own(NamedTuple):
+    """A field that a part has because a name is called so. `part`: its number."""
+
+    part: int
+    field: str
+    name: str
 
 
 @dataclass
@@ -60,9 +70,7 @@ class Template:
     wildcards: Wildcards
     defaults: Sequence[Entries] = ()
     problems: list[Problem] = field(default_factory=list)
-    _own: list[tuple[str, str]] = field(init=False, default_factory=list)  # by part: field, name
-    _may_be_unused: tuple[str, ...] = field(init=False, default=_MAY_BE_UNUSED)
-    _own_parts: list[int] = field(init=False, default_factory=list)
+    _own: list[_Own] = field(init=False, default_factory=list)
 
     def __post_init__(self) -> None:
         for defaults in self.defaults:
@@ -72,11 +80,7 @@ class Template:
         if self.expansion.fills:
             self._check_values()
             used = {name for part in self.written for name in self._names_of(part)}
-            if (
-                "image.stem" in used
-            ):  # the job says by it which other image it takes, or what to generate
-                self._may_be_unused = (*_MAY_BE_UNUSED, "image")
-            self._place_unused([name for name in self.expansion.names if name not in used])
+            self._place_unused(used)
 
     def _prompts(self) -> Iterator[str]:
         """Yield the texts that a prompt may be made of."""
@@ -98,26 +102,22 @@ class Template:
             return list(self.written)
         values = self.expansion.points.values(number)
         chance = f"{random_seed}/{self.expansion.points.chance(number)}"
-        return [
-            self._filled(index, part, values, f"{chance}/{index}")
-            for index, part in enumerate(self.written)
-        ]
+        return [self._filled(part, values, f"{chance}/{part.number - 1}") for part in self.written]
 
     def parts_with(self, number: int, axis: Axis) -> Iterator[Part]:
         """Yield the fields of a point that depend on the value of this axis, by stage."""
         values = self.expansion.points.values(number)
-        for index, part in enumerate(self.written):
+        for part in self.written:
             entries = [
                 (key, value)
                 for key, value in part.entries
                 if any(name in axis.names for _, name in names_in(value))
             ]
-            owns = any(i == index and n in axis.names for i, n in self._owners())
+            owns = any(own.part == part.number and own.name in axis.names for own in self._own)
             if entries or owns:
                 if part.kind.runs_workflow:  # what may be written depends on its file
                     entries = list(part.entries)
-                smaller = self._filled(index, part.with_entries(entries), values, "", axis.names)
-                yield smaller
+                yield self._filled(part.with_entries(entries), values, "", axis.names)
 
     def alike_in(self, name: str) -> Scalar | None:
         """Return the first value of an axis of several whose values no stage mentions, with its
@@ -140,7 +140,7 @@ class Template:
             for key, value in part.entries
             if key.text not in PROMPTS
             for _, name in names_in(value)
-        } | {name for own, name in self._own if own not in PROMPTS}
+        } | {own.name for own in self._own if own.field not in PROMPTS}
         return frozenset(self.expansion.names) - bound
 
     @property
@@ -153,7 +153,7 @@ class Template:
             for key, value in part.entries
             if may_hold_text(key.text)
             for _, name in names_in(value)
-        } | {name for own, name in self._own if may_hold_text(own)}
+        } | {own.name for own in self._own if may_hold_text(own.field)}
         return frozenset(found | {"image"} if "image.stem" in found else found)
 
     def about(self, number: int) -> str:
@@ -161,45 +161,33 @@ class Template:
         own = self.expansion.points.own(number)
         return f"point {number} ({described(own, self.texts)})"
 
-    def _owners(self) -> Iterator[tuple[int, str]]:
-        return ((i, name) for i, (_, name) in zip(self._own_parts, self._own, strict=True))
-
     def _filled(
-        self,
-        index: int,
-        part: Part,
-        values: Values,
-        chance: str,
-        names: Sequence[str] | None = None,
+        self, part: Part, values: Values, chance: str, names: Sequence[str] | None = None
     ) -> Part:
         """Return a part with its values. `names`: the only ones that set a field of their own."""
         if not isinstance(part.node, Mapping):
             return part
         try:
-            entries = self._entries(index, part, Filler(values), values, names)
+            entries = self._entries(part, values, names)
             if self.wildcards.are_used and not self.wildcards.problems:
                 entries |= self._picked(part, entries, chance)
         except FilledTooLongError as error:
-            self._fail(error.node, str(error))
+            self.problems.append(error.problem)
             entries = {}
         return part.with_entries(entries.values())
 
     def _entries(
-        self,
-        index: int,
-        part: Part,
-        filler: Filler,
-        values: Values,
-        names: Sequence[str] | None,
+        self, part: Part, values: Values, names: Sequence[str] | None
     ) -> dict[str, tuple[Scalar, Node]]:
+        filler = Filler(values)
         entries = {key.text: (key, filler.filled(value)) for key, value in part.entries}
-        for i, (own, name) in zip(self._own_parts, self._own, strict=True):
-            if i != index or (names is not None and name not in names):
-                continue
-            value = values.get(name)
-            if value is not None and not value.is_null:
-                key = Scalar(own, value.line, value.column)
-                entries[own] = (key, _as_images(part.kind, own, value))
+        for own in self._own:
+            value = values.get(own.name)
+            is_one = own.part == part.number and (names is None or own.name in names)
+            if is_one and value is not None and not value.is_null:
+                several = own.field == part.kind.image_field and part.kind.takes_several
+                node = SequenceNode((value,), value.line, value.column) if several else value
+                entries[own.field] = (Scalar(own.field, value.line, value.column), node)
         return entries
 
     def _picked(
@@ -240,25 +228,27 @@ class Template:
                 message = f"a value is not filled again: write here what ${{{name}}} stands for"
                 self._fail(value, message)
 
-    def _place_unused(self, names: list[str]) -> None:
+    def _place_unused(self, used: Collection[str]) -> None:
         """Give each name that nothing uses to the first stage that has such a field."""
         varying = {name for axis in self.expansion.points.axes for name in axis.names}
-        for name in names:
-            owner = self._owner_of(name)
-            if owner is not None:
-                self._own_parts.append(owner[0])
-                self._own.append((owner[1], name))
-            elif name in varying and name not in self._may_be_unused:
+        # By its stem the job says which other image it takes, or what to generate.
+        need_not = (*_MAY_BE_UNUSED, "image") if "image.stem" in used else _MAY_BE_UNUSED
+        for name in self.expansion.names:
+            if name in used:
+                continue
+            if (owner := self._owner_of(name)) is not None:
+                self._own.append(owner)
+            elif name in varying and name not in need_not:
                 line = self.expansion.names[name]
                 message = f"nothing uses {name}; write ${{{name}}} where its value belongs"
                 self.problems.append(Problem(line, 1, message))
 
-    def _owner_of(self, name: str) -> tuple[int, str] | None:
-        for index, part in enumerate(self.written):
+    def _owner_of(self, name: str) -> _Own | None:
+        for part in self.written:
             if name == "image" and part.kind.takes_image and not part.gives_images:
-                return index, part.kind.image_field
+                return _Own(part.number, part.kind.image_field, name)
             if name in part.kind.fields.model_fields and name not in _NEVER_FILLED:
-                return index, name
+                return _Own(part.number, name, name)
         return None
 
     def _check_defaults(self, defaults: Entries) -> None:
@@ -270,7 +260,7 @@ class Template:
                 self._fail(key, f"unknown field {shown(key.text)} in defaults{near}")
 
     def _fail(self, node: Node, message: str) -> None:
-        self.problems.append(Problem(node.line, node.column, message))
+        self.problems.append(problem_at(node, message))
 
 
 _OF_EACH_PICTURE = "outputs"
@@ -288,25 +278,19 @@ def with_fixed(head: Mapping, expansion: Expansion, problems: list[Problem]) -> 
         if key.text == _OF_EACH_PICTURE:
             entries.append((key, value))
             continue
-        wrong = [
-            Problem(text.line, text.column, _why_not_fixed(name, key.text, expansion))
-            for text, name in names_in(value)
-            if name not in fixed
-        ]
+        wrong = []
+        for text, name in names_in(value):
+            differs = f"${{{name}}} differs from point to point, and {key.text} is the same for all"
+            why = f"{differs} of them" if name in expansion.names else _no_value(name, expansion)
+            wrong += [problem_at(text, why)] if name not in fixed else []
         problems += wrong[:_MOST_PROBLEMS]
         if wrong:
             continue
         try:
             entries.append((key, filler.filled(value)))
         except FilledTooLongError as error:
-            problems.append(Problem(error.node.line, error.node.column, str(error)))
+            problems.append(error.problem)
     return replace(head, entries=tuple(entries))
-
-
-def _why_not_fixed(name: str, field: str, expansion: Expansion) -> str:
-    if name in expansion.names:
-        return f"${{{name}}} differs from point to point, and {field} is the same for all of them"
-    return _no_value(name, expansion)
 
 
 def _no_value(name: str, expansion: Expansion) -> str:
@@ -318,11 +302,6 @@ def _set_in(part: Part, field: str, value: Node) -> Iterator[tuple[str, Scalar]]
     """Yield the texts for inputs of a workflow, prompts among them, by what they are set for."""
     if part.kind.runs_workflow and field == "set" and isinstance(value, Mapping):
         yield from ((k.text, v) for k, v in value.entries if isinstance(v, Scalar))
-
-
-def _as_images(kind: StageKind, name: str, value: Scalar) -> Node:
-    several = name == kind.image_field and kind.takes_several
-    return SequenceNode((value,), value.line, value.column) if several else value
 
 
 def _with_defaults(part: Part, defaults: Entries) -> Part:
@@ -337,7 +316,3 @@ def _with_defaults(part: Part, defaults: Entries) -> Part:
     ]
     names = {key.text for key, _ in added}
     return part.with_entries([*(e for e in part.entries if e[0].text not in names), *added])
-
-
-def _is_null(node: Node) -> bool:
-    return isinstance(node, Scalar) and node.is_null

@@ -107,9 +107,9 @@ class JobRules:
     wildcards: Path | None = None
     inbox: Path | None = None
 
-    def allows(self, name: str) -> bool:
-        """Return whether the config names it under `allow`."""
-        return name.lower() in map(str.lower, self.allow)
+    def allows(self, *names: str) -> bool:
+        """Return whether the config names one of them under `allow`."""
+        return not {name.lower() for name in names}.isdisjoint(map(str.lower, self.allow))
 
 
 def beyond(
@@ -134,7 +134,9 @@ def beyond(
             yield from _places(value, name)
             yield from _files(value, name, is_own)
         elif name in _FIELDS:
-            yield from _field(name, value)
+            fine, why = _FIELDS[name]
+            if isinstance(value, Scalar) and not value.is_null and value.text.lower() not in fine:
+                yield value, f'"{name}" is refused: {why}{HINT}'
         else:
             yield from _places(value, name)
 
@@ -144,28 +146,25 @@ def beyond_in(key: Scalar, value: Node, rules: JobRules) -> Iterator[tuple[Node,
     and each place, address and file in it."""
     if rules.allows(key.text):
         return
-    name = key.text.lower()
-    why = next((why for rule, why in _SETTINGS if re.fullmatch(rule, name, re.DOTALL)), "")
+    why = _why_not_set(key.text)
     if why or place_in(key.text):
         yield key, f"{_named(key.text)} is refused: {why or 'it is a place'}{HINT}"
-    elif not name.endswith("prompt"):
+    elif not key.text.lower().endswith("prompt"):
         yield from _places(value, key.text)
         yield from _files(value, key.text, lambda _: False)
 
 
-def _field(name: str, node: Node) -> Iterator[tuple[Node, str]]:
-    fine, why = _FIELDS[name]
-    if isinstance(node, Scalar) and not node.is_null and node.text.lower() not in fine:
-        yield node, f'"{name}" is refused: {why}{HINT}'
+def _why_not_set(name: str) -> str:
+    """Return why no job sets this, or ''."""
+    rules = (why for rule, why in _SETTINGS if re.fullmatch(rule, name.lower(), re.DOTALL))
+    return next(rules, "")
 
 
 def _settings(node: Node, rules: JobRules) -> Iterator[tuple[Node, str]]:
     for key, value in node.entries if isinstance(node, Mapping) else ():
         if rules.allows(key.text):
             continue
-        name = key.text.lower()
-        why = next((why for rule, why in _SETTINGS if re.fullmatch(rule, name, re.DOTALL)), "")
-        if why:
+        if why := _why_not_set(key.text):
             yield key, f"{_named(key.text)} is refused: {why}{HINT}"
         else:
             yield from _places(value, key.text)
@@ -198,13 +197,15 @@ def _places(node: Node, within: str) -> Iterator[tuple[Node, str]]:
             yield from _places(item, within)
     elif isinstance(node, Mapping):
         for key, value in node.entries:
-            if _PLACE.fullmatch(key.text.lower()) and _is_text(value):
+            if is_named_as_place(key.text) and _is_text(value):
                 yield value, f"{_named(key.text)} names a place on the WebUI's disk{HINT}"
             elif not key.text.lower().endswith("prompt"):
                 yield from _places(value, within)
     elif not node.is_null and (what := place_in(node.text)):
-        bare = _bare_name(node.text)
-        instead = f'write its bare name, "{bare}"' if bare else "use a name that the WebUI lists"
+        model = _MODEL_FILE.fullmatch(node.text.strip())
+        instead = (
+            f'write its bare name, "{model[1]}"' if model else "use a name that the WebUI lists"
+        )
         yield node, f"{_named(within)} contains {what}; {instead}{HINT}"
 
 
@@ -228,12 +229,6 @@ def _files(node: Node, within: str, is_own: Callable[[str], bool]) -> Iterator[t
 _MODEL_FILE = re.compile(
     r"(?i)(?:.*[/\\])?([\w .()+\[\]-]{1,80}\.(?:safetensors|sft|ckpt|gguf|pth?|bin))"
 )
-
-
-def _bare_name(path: str) -> str:
-    """Return the name by which a WebUI lists the model file that a path leads to, or ''."""
-    found = _MODEL_FILE.fullmatch(path.strip())
-    return found[1] if found else ""
 
 
 def is_named_as_place(name: str) -> bool:

@@ -75,7 +75,8 @@ def _files_in(line: str) -> Iterator[str]:
     if re.search(r"\s", whole):
         if "," not in whole and is_data(whole) and _has_folder(whole):
             yield whole
-        if not _is_list(whole):
+        is_list = whole[0] in "[{" or re.search(r"(?<![,;\s])\s", whole) is None
+        if not is_list:  # it has blanks elsewhere than behind commas, and is not JSON
             return
     for item in _ITEMS.split(whole):
         # `[old]/a.png` is a folder, `[old/a.png]` a list.
@@ -85,11 +86,6 @@ def _files_in(line: str) -> Iterator[str]:
 
 def _is_file(text: str) -> bool:
     return len(text) <= _LONGEST and _ENDING.search(text) is not None and _has_folder(text)
-
-
-def _is_list(text: str) -> bool:
-    """Return whether blanks stand only behind commas, or the line is JSON."""
-    return text[0] in "[{" or re.search(r"(?<![,;\s])\s", text) is None
 
 
 def _has_folder(text: str) -> bool:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from sdwatch.policy.job.stage.stage_kinds import PROMPTS
@@ -49,7 +49,10 @@ _FIELDS = {
     "hires cfg scale": "hr_cfg",
     "hires prompt": "hr_prompt",
     "hires negative prompt": "hr_negative_prompt",
+    "refiner": "refiner_checkpoint",
     "refiner switch at": "refiner_switch_at",
+    "face restoration": "restore_faces",
+    "tiling": "tiling",
 }
 _SETTINGS = {
     "model": "sd_model_checkpoint",
@@ -62,6 +65,8 @@ _SIZES = {
     "hires resize": ("hr_resize_x", "hr_resize_y"),
     "seed resize from": ("seed_resize_from_w", "seed_resize_from_h"),
 }
+_OF_HIRES = ("hires upscale", "hires resize", "hires steps", "hires upscaler")
+_Entry = tuple[Scalar, Node]
 
 
 @dataclass(frozen=True)
@@ -98,10 +103,8 @@ def read_infotext(text: str) -> Infotext:
     if start < last - 1:
         negative = "\n".join(lines[start : last - 1]).removeprefix(_NEGATIVE).strip()
         entries.append(_entry("negative_prompt", negative, start + 1))
-    reader = _Reader(last)
-    for part in _parts(lines[-1]):
-        reader.part(part[1], _unquoted(part[2].strip()), part.start(1) + 1)
-    return Infotext(Mapping((*entries, *reader.entries()), 1, 1), tuple(reader.left_out), last)
+    fields, left_out = _read_parts(lines[-1], last)
+    return Infotext(Mapping((*entries, *fields), 1, 1), tuple(left_out), last)
 
 
 def _parts(line: str) -> Iterator[re.Match[str]]:
@@ -115,57 +118,44 @@ def _parts(line: str) -> Iterator[re.Match[str]]:
         at = found.end() if found else (comma + 1 if comma >= 0 else len(line))
 
 
-class _Reader:
-    """Sorts the parts of the last line, which is the line `line`."""
-
-    def __init__(self, line: int) -> None:
-        self.left_out: list[str] = []
-        self._line = line
-        self._fields: list[tuple[Scalar, Node]] = []
-        self._settings: list[tuple[Scalar, Node]] = []
-        self._hires = False
-
-    def part(self, key: str, value: str, column: int) -> None:
-        """Sort one `Key: value`."""
-        low = key.lower()
-        self._hires |= low in ("hires upscale", "hires resize", "hires steps", "hires upscaler")
-        if (field := _FIELDS.get(low)) is not None:
-            self._fields.append(_entry(field, value, self._line, column))
-        elif (setting := _SETTINGS.get(low)) is not None:
-            self._settings.append(_entry(setting, value, self._line, column))
-        elif low in _SIZES and (size := re.fullmatch(r"(\d+)\s*x\s*(\d+)", value)):
-            pairs = zip(_SIZES[low], size.groups(), strict=True)
-            self._fields += [_entry(name, side, self._line, column) for name, side in pairs]
-        elif low == "refiner":
-            name = re.sub(r" \[\w+\]$", "", value)
-            self._fields.append(_entry("refiner_checkpoint", name, self._line, column))
-        elif low == "face restoration":
-            self._fields.append(_entry("restore_faces", "true", self._line, column))
-        elif low == "tiling":
-            self._fields.append(_entry("tiling", value, self._line, column))
+def _read_parts(line: str, number: int) -> tuple[list[_Entry], list[str]]:
+    """Return the fields of the last line, which is line `number`, and the keys that become none."""
+    fields: list[_Entry] = []
+    settings: list[_Entry] = []
+    left_out: list[str] = []
+    keys = set()
+    for part in _parts(line):
+        key, value, column = part[1].lower(), _unquoted(part[2].strip()), part.start(1) + 1
+        keys.add(key)
+        if key == "refiner":
+            value = re.sub(r" \[\w+\]$", "", value)
+        elif key == "face restoration":
+            value = "true"
+        if key in _FIELDS:
+            fields.append(_entry(_FIELDS[key], value, number, column))
+        elif key in _SETTINGS:
+            settings.append(_entry(_SETTINGS[key], value, number, column))
+        elif key in _SIZES and (size := re.fullmatch(r"(\d+)\s*x\s*(\d+)", value)):
+            pairs = zip(_SIZES[key], size.groups(), strict=True)
+            fields += [_entry(name, side, number, column) for name, side in pairs]
         else:
-            self.left_out.append(key)
-
-    def entries(self) -> list[tuple[Scalar, Node]]:
-        """Return the fields of the last line."""
-        made = list(self._fields)
-        if self._hires:
-            made.append(_entry("enable_hr", "true", self._line))
-        if self._settings:
-            settings = Mapping(tuple(self._settings), self._line, 1)
-            made.append((Scalar("override_settings", self._line, 1), settings))
-        return made
+            left_out.append(part[1])
+    if not keys.isdisjoint(_OF_HIRES):
+        fields.append(_entry("enable_hr", "true", number))
+    if settings:
+        mapping = Mapping(tuple(settings), number, 1)
+        fields.append((Scalar("override_settings", number, 1), mapping))
+    return fields, left_out
 
 
-def _entry(name: str, value: str, line: int, column: int = 1) -> tuple[Scalar, Node]:
+def _entry(name: str, value: str, line: int, column: int = 1) -> _Entry:
     return Scalar(name, line, column), Scalar(value, line, column, quoted=name in PROMPTS)
 
 
 def _unquoted(value: str) -> str:
-    parse: Callable[[str], object] = json.loads
     if len(value) > 1 and value.startswith('"') and value.endswith('"'):
         try:
-            return str(parse(value))
+            return str(json.loads(value))
         except ValueError:
             return value.strip('"')
     return value

@@ -70,25 +70,19 @@ def is_name(text: str, place: Where) -> bool:
 def misshapen(node: Node) -> Iterator[tuple[Node, str]]:
     """Return each entry of `alwayson_scripts` in a form that WebUIs ignore, and the right form."""
     for name, entry in node.entries if isinstance(node, Mapping) else ():
-        yield from _misshapen_entry(name, entry)
-
-
-def _misshapen_entry(name: Scalar, entry: Node) -> Iterator[tuple[Node, str]]:
-    title = name.text if re.fullmatch(r"[\w .+-]{1,60}", name.text) else shown(name.text)
-    right = f"write `{title}: {{args: [...]}}`, with the arguments as a list"
-    if not isinstance(entry, Mapping):
-        yield (name if isinstance(entry, Scalar) else entry), f'{title} has no "args"; {right}'
-        return
-    args = next((value for key, value in entry.entries if key.text == "args"), None)
-    for key, _ in entry.entries:
-        if key.text != "args":
-            yield key, f'{title} accepts only "args", not {shown(key.text)}; {right}'
-    if args is None and not entry.entries:
-        yield name, f'{title} has no "args"; {right}'
-    if isinstance(args, Mapping):
-        yield args, f"args of {title} must be a list; {right}: put `- ` before its first line"
-    elif isinstance(args, Scalar):
-        yield args, f"args of {title} must be a list; {right}"
+        title = name.text if re.fullmatch(r"[\w .+-]{1,60}", name.text) else shown(name.text)
+        right = f"write `{title}: {{args: [...]}}`, with the arguments as a list"
+        entries = entry.entries if isinstance(entry, Mapping) else ()
+        if not entries:
+            is_list = isinstance(entry, Sequence)
+            yield (entry if is_list else name), f'{title} has no "args"; {right}'
+        for key, _ in entries:
+            if key.text != "args":
+                yield key, f'{title} accepts only "args", not {shown(key.text)}; {right}'
+        args = next((value for key, value in entries if key.text == "args"), None)
+        if args is not None and not isinstance(args, Sequence):
+            how = ": put `- ` before its first line" if isinstance(args, Mapping) else ""
+            yield args, f"args of {title} must be a list; {right}{how}"
 
 
 def image_nodes(node: Node) -> Iterator[tuple[Scalar, Where]]:

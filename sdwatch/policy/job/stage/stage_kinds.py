@@ -5,7 +5,7 @@ All other code asks a row what is so and never which stage it is.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any
@@ -137,8 +137,3 @@ IMAGE_FIELDS = tuple(
 """Fields of a job that name images of its folder, each once."""
 
 PROMPTS = ("prompt", "negative_prompt", "hr_prompt", "hr_negative_prompt")
-
-
-def with_scripts() -> Iterator[StageKind]:
-    """Return the stages that scripts can be part of."""
-    return (kind for kind in STAGES.values() if kind.has_steps and not kind.runs_workflow)

@@ -11,14 +11,9 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from sdwatch.policy.job.text.document import Scalar
-from sdwatch.policy.job.text.text_rows import (
-    LONGEST_LINE,
-    MOST_NAMES,
-    Row,
-    TextRows,
-    WrongTextError,
-)
+from sdwatch.errors import Problem
+from sdwatch.policy.job.text.document import Scalar, UnreadableError
+from sdwatch.policy.job.text.text_rows import LONGEST_LINE, MOST_NAMES, Row, TextRows
 
 _SEPARATORS = ",;\t"
 _NAMED = re.compile(r"sep=(.)[ ]*(?:\n|\Z)", re.IGNORECASE)
@@ -34,12 +29,10 @@ _MOST_ERRORS = 100
 
 class Table(TextRows):
     """A table that has been looked through. `names`: with their places; `problems`: rows that do
-    not fit. `lines`: what is added to the number of each line. Raises WrongTextError."""
+    not fit. `lines`: what is added to the number of each line. Raises UnreadableError."""
 
     def __init__(self, text: str, most: int, lines: int = 0) -> None:
-        super().__init__(text)
-        self.problems: list[WrongTextError] = []
-        self._offset = lines
+        super().__init__(text, lines)
         start, line = 0, 1
         if named := _NAMED.match(text):
             start, line = named.end(), 2
@@ -54,7 +47,7 @@ class Table(TextRows):
             cells.pop()
         if len(cells) > MOST_NAMES:
             message = f"a table has at most {MOST_NAMES} columns, not {len(cells):,}"
-            raise WrongTextError(self._offset + line, 1, message)
+            raise UnreadableError(self._offset + line, 1, message)
         self._after_names = self._end
         return tuple(cells)
 
@@ -63,12 +56,12 @@ class Table(TextRows):
         while start < len(self.text) and len(self.problems) < _MOST_ERRORS:
             if len(self) == most:
                 message = f"a table has at most {most:,} rows here: max_points allows no more"
-                raise WrongTextError(self._offset + line, 1, message)
+                raise UnreadableError(self._offset + line, 1, message)
             cells = [*self._cells(start, line)]
             if len(cells) < len(self.names) or any(c.text for c in cells[len(self.names) :]):
                 count = f"{len(cells)} cell{'s' * (len(cells) != 1)}"
                 message = f"{count} below {len(self.names)} name{'s' * (len(self.names) != 1)}"
-                self.problems.append(WrongTextError(self._offset + line, 1, message))
+                self.problems.append(Problem(self._offset + line, 1, message))
             else:
                 self.add(start, line)
             start, line = self._next_row(*self._end)
@@ -98,19 +91,19 @@ class Table(TextRows):
             at = found.end()
             if at - start > LONGEST_LINE:
                 message = f"a row has at most {LONGEST_LINE:,} characters"
-                raise WrongTextError(self._offset + first_line, 1, message)
+                raise UnreadableError(self._offset + first_line, 1, message)
             if text[at : at + 1] != self._separator:
                 break
             at += 1
         self._end = (at + 1, line + 1)
 
-    def _wrong(self, at: int, line: int, column: int) -> WrongTextError:
+    def _wrong(self, at: int, line: int, column: int) -> UnreadableError:
         rest = re.compile(r'[ ]*"[^"]*+(?:""[^"]*+)*+(")?').match(self.text, at)
         if rest is not None and rest[1] is None:
             message = "a quote is opened here and never closed"
-            return WrongTextError(line, column, message, unfinished=True)
+            return UnreadableError(line, column, message, unfinished=True)
         message = 'text follows a closing quote; a quote within "quotes" is written twice'
-        return WrongTextError(line, column, message)
+        return UnreadableError(line, column, message)
 
 
 _EMPTY = {

@@ -11,7 +11,7 @@ from __future__ import annotations
 import codecs
 import json
 import re
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -82,6 +82,21 @@ class Mapping:
 Node = Scalar | Sequence | Mapping
 
 
+def is_null(node: Node | None) -> bool:
+    """Return whether it is there and says nothing."""
+    return isinstance(node, Scalar) and node.is_null
+
+
+def scalars_in(node: Node) -> Iterator[Scalar]:
+    """Yield each text in a node, but for keys."""
+    if isinstance(node, Scalar):
+        yield node
+        return
+    parts = node.items if isinstance(node, Sequence) else (value for _, value in node.entries)
+    for part in parts:
+        yield from scalars_in(part)
+
+
 def too_large(size: int) -> Problem | None:
     """Return what is wrong with a file of `size` bytes, before it is read; None if nothing is."""
     if size <= MAX_BYTES:
@@ -145,18 +160,30 @@ def unique(mapping: Mapping, problems: list[Problem]) -> dict[str, tuple[Scalar,
     return found
 
 
-def unfinished_at(end: tuple[int, int] | None, problems: Collection[Problem]) -> Iterator[Problem]:
-    """Return the problems; those at `end`, where the text stops within a value, are unfinished."""
-    for problem in problems:
-        at_end = (problem.line, problem.column) == end
-        yield replace(problem, unfinished=problem.unfinished or at_end)
-
-
 class UnreadableError(Exception):
-    """The bytes are not text; `problem` says why."""
+    """Something in a file cannot be read; `problem` says where, and why."""
 
     def __init__(self, line: int, column: int, message: str, *, unfinished: bool = False) -> None:
+        super().__init__(message)
         self.problem = Problem(line, column, message, unfinished)
+
+    def moved(self, lines: int) -> UnreadableError:
+        """Return the same with its line counted on by so many."""
+        wrong = self.problem
+        place = (lines + wrong.line, wrong.column)
+        return UnreadableError(*place, wrong.message, unfinished=wrong.unfinished)
+
+
+class MistakeError(UnreadableError):
+    """What `node` says is wrong."""
+
+    def __init__(self, node: Node, message: str, *, unfinished: bool = False) -> None:
+        super().__init__(node.line, node.column, message, unfinished=unfinished)
+
+
+def problem_at(node: Node, message: str, *, unfinished: bool = False) -> Problem:
+    """Return what is wrong with what `node` says."""
+    return Problem(node.line, node.column, message, unfinished)
 
 
 def text_of(data: bytes) -> str:
@@ -306,7 +333,9 @@ class _Composer:
             raise UnreadableError(line, column, f"nested deeper than {MAX_DEPTH} levels")
         if self._nodes > MAX_NODES:
             raise UnreadableError(line, column, f"more than {MAX_NODES:,} values in one file")
-        self._refuse_accidents(event, line, column)
+        kinds = (kind for kind in ("anchor", "tag") if getattr(event, kind, None))
+        if accident := "alias" if isinstance(event, yaml.AliasEvent) else next(kinds, ""):
+            self.problems.append(_accident(accident, line, column))
         if isinstance(event, yaml.SequenceStartEvent):
             return Sequence(tuple(self._items(depth)), line, column)
         if isinstance(event, yaml.MappingStartEvent):
@@ -336,14 +365,6 @@ class _Composer:
             return Scalar(event.value, line, column, quoted=True)
         cut = _COMMENT.match(self._text, event.end_mark.index if event.end_mark else 0)
         return Scalar(event.value, line, column, comment=cut.group(1) if cut else "")
-
-    def _refuse_accidents(self, event: yaml.Event, line: int, column: int) -> None:
-        if isinstance(event, yaml.AliasEvent):
-            self.problems.append(_accident("alias", line, column))
-        elif getattr(event, "anchor", None):
-            self.problems.append(_accident("anchor", line, column))
-        elif getattr(event, "tag", None):
-            self.problems.append(_accident("tag", line, column))
 
 
 def _accident(what: str, line: int, column: int) -> Problem:

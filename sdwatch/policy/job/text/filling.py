@@ -6,8 +6,7 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
-from sdwatch.policy.job.text.document import Mapping as MappingNode
-from sdwatch.policy.job.text.document import Node, Scalar, Sequence
+from sdwatch.policy.job.text.document import MistakeError, Node, Scalar, Sequence, scalars_in
 
 NAME = re.compile(r"[A-Za-z_]\w{0,39}(?:\.[A-Za-z_]\w{0,39})?")
 _USE = re.compile(rf"(\$?)\$\{{({NAME.pattern})\}}")
@@ -16,23 +15,18 @@ MOST_FILLED = 1_000_000
 """Characters of a stage's filled texts. A megabyte of `${x}` with a long value is not a job."""
 
 
-class FilledTooLongError(Exception):
-    """A stage becomes too long with its values; `node`: where."""
+class FilledTooLongError(MistakeError):
+    """A stage becomes too long with its values."""
 
     def __init__(self, node: Scalar) -> None:
-        super().__init__(f"with its values the stage has more than {MOST_FILLED:,} characters")
-        self.node = node
+        message = f"with its values the stage has more than {MOST_FILLED:,} characters"
+        super().__init__(node, message)
 
 
 def names_in(node: Node) -> Iterable[tuple[Scalar, str]]:
     """Yield each text that uses a name, with the name."""
-    if isinstance(node, Scalar):
-        for use in _USE.finditer(node.text):
-            if not use[1]:
-                yield node, use[2]
-        return
-    for part in _parts(node):
-        yield from names_in(part)
+    for text in scalars_in(node):
+        yield from ((text, use[2]) for use in _USE.finditer(text.text) if not use[1])
 
 
 class Filler:
@@ -80,7 +74,3 @@ class Filler:
         self._left -= length
         if self._left < 0:
             raise FilledTooLongError(node)
-
-
-def _parts(node: MappingNode | Sequence) -> Iterable[Node]:
-    return node.items if isinstance(node, Sequence) else (value for _, value in node.entries)

@@ -12,14 +12,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from sdwatch.policy.job.text.document import Scalar
-from sdwatch.policy.job.text.text_rows import (
-    LONGEST_LINE,
-    Row,
-    TextRows,
-    WrongTextError,
-    next_line,
-)
+from sdwatch.policy.job.text.document import Scalar, UnreadableError
+from sdwatch.policy.job.text.text_rows import LONGEST_LINE, Row, TextRows, next_line
 from sdwatch.policy.naming import nearest
 
 _OPTIONS = (
@@ -46,23 +40,21 @@ class PromptLines(TextRows):
     """A list of prompts that has been looked through. `names`: the fields that some line gives,
     with the place of the first; a line leaves those that it does not give to the job. `problems`:
     lines that cannot be read. `lines`: what is added to the number of each line. Raises
-    WrongTextError."""
+    UnreadableError."""
 
     def __init__(self, text: str, most: int, lines: int = 0) -> None:
-        super().__init__(text)
-        self.problems: list[WrongTextError] = []
-        self._offset = lines
+        super().__init__(text, lines)
         names: dict[str, Scalar] = {}
         start, line = next_line(text, 0, 1)
         while start < len(text):
             if len(self) == most:
                 message = f"a list has at most {most:,} prompts here: max_points allows no more"
-                raise WrongTextError(lines + line, 1, message)
+                raise UnreadableError(lines + line, 1, message)
             try:
                 for name, value in self._fields(start, line).items():
                     names.setdefault(name, Scalar(name, value.line, value.column))
-            except WrongTextError as error:
-                self.problems.append(error)
+            except UnreadableError as error:
+                self.problems.append(error.problem)
                 if len(self.problems) == _MOST_ERRORS:
                     break
             else:
@@ -79,7 +71,7 @@ class PromptLines(TextRows):
         end = self._end_of(start)
         if end - start > LONGEST_LINE:
             message = f"a line has at most {LONGEST_LINE:,} characters"
-            raise WrongTextError(self._offset + line, 1, message)
+            raise UnreadableError(self._offset + line, 1, message)
         fields = fields_of(self.text[start:end], self._offset + line)
         return {name: Scalar(t, self._offset + line, c, quoted=True) for name, t, c in fields}
 
@@ -91,7 +83,7 @@ class PromptLines(TextRows):
 
 def fields_of(text: str, line: int = 1) -> list[tuple[str, str, int]]:
     """Return the fields that a line gives, each with its text and the column of that. Raises
-    WrongTextError."""
+    UnreadableError."""
     prompt = text.strip()
     if not prompt.startswith("--"):
         if later := _OPTION_LATER.search(text):
@@ -99,7 +91,7 @@ def fields_of(text: str, line: int = 1) -> list[tuple[str, str, int]]:
                 f'--{later[1]} follows a prompt; start the line with --prompt "..." if it is an '
                 "option"
             )
-            raise WrongTextError(line, later.start() + 1, message)
+            raise UnreadableError(line, later.start() + 1, message)
         return [("prompt", prompt, len(text) - len(text.lstrip()) + 1)]
     fields: dict[str, tuple[str, int]] = {}
     words = [*_words(text, line)]
@@ -112,10 +104,10 @@ def fields_of(text: str, line: int = 1) -> list[tuple[str, str, int]]:
         while end < len(words) and not words[end][0].startswith("--"):
             end += 1
         if end == at:
-            raise WrongTextError(line, column, f"--{name} has no value")
+            raise UnreadableError(line, column, f"--{name} has no value")
         if end > at + 1 and name not in _SEVERAL_WORDS:
             message = f'--{name} takes one value; put a text of several words into "quotes"'
-            raise WrongTextError(line, words[at + 1][1], message)
+            raise UnreadableError(line, words[at + 1][1], message)
         fields[name] = " ".join(word for word, _ in words[at:end]), words[at][1]
         at = end
     return [(name, text, column) for name, (text, column) in fields.items()]
@@ -124,11 +116,11 @@ def fields_of(text: str, line: int = 1) -> list[tuple[str, str, int]]:
 def _known(word: str, line: int, column: int) -> str:
     name = word.removeprefix("--")
     if name in _REFUSED:
-        raise WrongTextError(line, column, f"--{name}: {_REFUSED[name]}")
+        raise UnreadableError(line, column, f"--{name}: {_REFUSED[name]}")
     if name not in _OPTIONS:
         shown = name if name.isidentifier() and len(name) <= 40 else "of another kind"
         message = f"unknown option --{shown}{nearest(name[:40], _OPTIONS)}"
-        raise WrongTextError(line, column, message)
+        raise UnreadableError(line, column, message)
     return name
 
 
@@ -139,13 +131,13 @@ def _words(text: str, line: int) -> Iterator[tuple[str, int]]:
         if found is None:
             at += len(text[at:]) - len(text[at:].lstrip(" \t"))
             message = "a quote or a backslash is opened here and never closed"
-            raise WrongTextError(line, at + 1, message)
+            raise UnreadableError(line, at + 1, message)
         after = text[found.end() : found.end() + 1]
         if after and after not in " \t":
             message = "a quote is opened here and never closed"
             if after == "\\":
                 message = "nothing follows this backslash"
-            raise WrongTextError(line, found.end() + 1, message)
+            raise UnreadableError(line, found.end() + 1, message)
         yield _PART.sub(_unquoted, found[1]), found.start(1) + 1
         at = found.end()
 

@@ -9,8 +9,9 @@ import codecs
 import re
 from array import array
 from collections.abc import Sequence
-from typing import overload
+from typing import Any
 
+from sdwatch.errors import Problem
 from sdwatch.policy.job.text.document import Scalar, UnreadableError, text_of
 
 Row = tuple[Scalar, ...]
@@ -22,22 +23,27 @@ MOST_NAMES = 100  # columns, or options
 _UTF16 = {codecs.BOM_UTF16_LE: "utf-16-le", codecs.BOM_UTF16_BE: "utf-16-be"}
 
 
-class WrongTextError(Exception):
-    """A text cannot be read. Line and column count from 1; `unfinished`: its end may be missing."""
+class Rows(Sequence[Row]):
+    """Rows that are made whenever they are asked for."""
 
-    def __init__(self, line: int, column: int, message: str, *, unfinished: bool = False) -> None:
-        super().__init__(message)
-        self.line = line
-        self.column = column
-        self.message = message
-        self.unfinished = unfinished
+    def row(self, place: int) -> Row:
+        """Return the row at a place, from 0. Raises IndexError."""
+        raise NotImplementedError
+
+    def __getitem__(self, place: Any) -> Any:
+        if isinstance(place, slice):
+            return [self.row(i) for i in range(*place.indices(len(self)))]
+        return self.row(place)
 
 
-class TextRows(Sequence[Row]):
-    """The rows of a text."""
+class TextRows(Rows):
+    """The rows of a text. `lines`: what is added to the number of each line; `problems`: rows that
+    cannot be read."""
 
-    def __init__(self, text: str) -> None:
+    def __init__(self, text: str, lines: int) -> None:
         self.text = text
+        self.problems: list[Problem] = []
+        self._offset = lines
         self._last: tuple[int, Row] = (-1, ())  # which is often asked for again
         self._starts = array("Q")
         self._lines = array("Q")
@@ -54,13 +60,7 @@ class TextRows(Sequence[Row]):
     def __len__(self) -> int:
         return len(self._starts)
 
-    @overload
-    def __getitem__(self, place: int) -> Row: ...
-    @overload
-    def __getitem__(self, place: slice) -> Sequence[Row]: ...
-    def __getitem__(self, place: int | slice) -> Row | Sequence[Row]:
-        if isinstance(place, slice):
-            return [self[i] for i in range(*place.indices(len(self)))]
+    def row(self, place: int) -> Row:
         number, row = self._last
         if place != number:
             row = self.read_row(self._starts[place], self._lines[place])

@@ -19,6 +19,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError, mo
 from pydantic_core import ErrorDetails, PydanticCustomError
 
 from sdwatch.errors import Problem
+from sdwatch.policy.config.measures import seconds
 from sdwatch.policy.job.text.document import Mapping, Node, Scalar, Sequence, unique
 from sdwatch.policy.naming import nearest, shown
 
@@ -31,6 +32,7 @@ _INTEGER = re.compile(r"[-+]?[0-9]{1,18}(?:\.0+)?")
 _NUMBER = re.compile(r"[-+]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][-+]?[0-9]+)?")
 _FREE_INTEGER = re.compile(r"[-+]?(0|[1-9][0-9]{0,17})")
 _FREE_NUMBER = re.compile(r"[-+]?(0|[1-9][0-9]*)?\.[0-9]+([eE][-+]?[0-9]+)?")
+_SEED = re.compile(r"[-+]?[0-9]{1,20}")  # the largest of ComfyUI has 20 digits
 _MOST = 100  # problems
 
 _BUILDING = threading.Lock()
@@ -160,6 +162,7 @@ def _free(value: Any) -> JSON:
 
 WHOLE = reading(_whole, "a whole number")
 Whole: TypeAlias = Annotated[int, WHOLE]
+DURATION = reading(seconds, "a duration such as 90, 1.5, 2 min or 1 h")
 NUMBER = reading(_number, "a number such as 7 or 7.5")
 Number: TypeAlias = Annotated[float, NUMBER]
 Free: TypeAlias = Annotated[Any, BeforeValidator(_free)]
@@ -354,6 +357,24 @@ def _below(name: str, key: str) -> str:
 
 def free(node: Scalar) -> JSON:
     """Return the value of a scalar whose shape only the WebUI knows: JSON's types, else text."""
-    text = _Text(node.text)
-    text.node = node
-    return _free(text)
+    return _free(_plain(node, []))
+
+
+def as_written(node: Scalar, now: Any) -> Any:
+    """Return the value that a text of a job file is for an input of a workflow whose value is
+    `now`: a text stays what it is, as `007` does, and a number is never rounded. Raises ValueError
+    with what it must be."""
+    text = node.text
+    if isinstance(now, str):
+        return "" if node.is_null and not text.strip() else text
+    if isinstance(now, bool):
+        if text.lower() not in ("true", "false"):
+            raise ValueError("true or false")
+        return text.lower() == "true"
+    if isinstance(now, int | float):
+        if _SEED.fullmatch(text):
+            return int(text)
+        if _NUMBER.fullmatch(text) and math.isfinite(float(text)):
+            return float(text)
+        raise ValueError("a number such as 7 or 7.5")
+    return free(node)
