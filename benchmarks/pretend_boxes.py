@@ -32,7 +32,7 @@ from nats.js.client import JetStreamContext
 from nats.js.errors import APIError, NotFoundError
 
 from sdwatch.cluster.box import LOOKS_FOR, PAUSE
-from sdwatch.cluster.streams import make_streams
+from sdwatch.cluster.broker import make_streams
 from sdwatch.lane.lane import ACTIVE_RUNS
 from sdwatch.policy.cluster import holding, names
 from sdwatch.policy.cluster.cards import BoxShown, LaneShown, card_of

@@ -8,11 +8,9 @@ from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any
 
-from sdwatch.cli.shared.call_output import log_of, said_of, shown
+from sdwatch.cli.shared.call_by_hand import STILL_BUSY, log_of, said_of, save, shown
 from sdwatch.cli.shared.chosen_config import ChosenConfig, add_config_argument, choose_config
-from sdwatch.cli.shared.exclusive import STILL_BUSY
 from sdwatch.cli.shared.exit_codes import ExitCode
-from sdwatch.cli.shared.saved_pictures import save
 from sdwatch.cli.shared.webui_client import catalogue_of, client_of
 from sdwatch.config import Config, WebUIConfig
 from sdwatch.errors import NotFoundError, WebUIError

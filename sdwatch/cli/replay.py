@@ -12,12 +12,10 @@ import time
 from pathlib import Path
 from typing import Any
 
-from sdwatch.cli.shared.call_output import log_of, said_of, shown
+from sdwatch.cli.shared.call_by_hand import exclusive_use, log_of, said_of, save, save_file, shown
 from sdwatch.cli.shared.chosen_config import ChosenConfig, add_config_argument, choose_config
-from sdwatch.cli.shared.exclusive import exclusive_use
 from sdwatch.cli.shared.exit_codes import ExitCode
 from sdwatch.cli.shared.run_by_name import archived_runs, find, run_named, working_runs
-from sdwatch.cli.shared.saved_pictures import save, save_file
 from sdwatch.config import Config, WebUIConfig
 from sdwatch.errors import (
     NotFoundError,

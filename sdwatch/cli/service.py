@@ -22,9 +22,14 @@ from sdwatch.policy.privacy.printable import printable_text
 from sdwatch.policy.report.command import typed
 from sdwatch.service.account import owner_of, run_as
 from sdwatch.service.choose import manager_for, usual_scope
-from sdwatch.service.definition import DEFAULT_NAME, Scope, ServiceDefinition, service_name
+from sdwatch.service.definition import (
+    DEFAULT_NAME,
+    Scope,
+    ServiceDefinition,
+    is_no_cache,
+    service_name,
+)
 from sdwatch.service.manager import ServiceManager, ServiceState, Step, perform
-from sdwatch.service.stable_python import is_no_cache
 from sdwatch.system import disk
 
 NEEDS_A_PERSON = (ExitCode.USAGE, ExitCode.ALREADY_RUNNING, ExitCode.BAD_CONFIG)

@@ -32,8 +32,8 @@ from sdwatch.web.files import send_file
 from sdwatch.web.headers import with_headers
 from sdwatch.web.live import MOST_WATCHERS, LiveOverview
 from sdwatch.web.metrics import CONTENT_TYPE, Metrics
+from sdwatch.web.pages import run_page
 from sdwatch.web.request_forms import Form, read_form
-from sdwatch.web.run_page import run_page
 from sdwatch.web.url_paths import checked_name
 
 Handler = Callable[[Request], Awaitable[Response]]

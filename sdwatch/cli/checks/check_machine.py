@@ -6,7 +6,7 @@ import errno
 import os
 import stat
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
 
@@ -98,10 +98,9 @@ def _monitor(chosen: ChosenConfig) -> Iterator[DoctorFinding]:
 def _folders(spool: Spool, state: Path) -> Iterator[DoctorFinding]:
     """Write, rename and remove a file in the folders, as sdwatch does. Its name is one that a
     monitor leaves alone."""
-    root = printable(str(spool.root))
-    working = spool.root / "working"
-    folders = (spool.inbox, working, spool.done, spool.failed)
-    in_the_way = [path for path in (spool.root, state, *folders) if _is_no_folder(path)]
+    folders = (spool.inbox, spool.root / "working", spool.done, spool.failed)
+    needed = (spool.root, state, *folders)
+    in_the_way = [path for path in needed if os.path.lexists(path) and not path.is_dir()]
     for path in in_the_way:
         yield DoctorFinding(
             Weight.PROBLEM,
@@ -113,43 +112,42 @@ def _folders(spool: Spool, state: Path) -> Iterator[DoctorFinding]:
     if spool.is_gone:
         yield DoctorFinding(
             Weight.NOTE,
-            f"{root} is empty or missing: its share is not mounted, or it was not made yet",
+            f"{printable(str(spool.root))} is empty or missing: its share is not mounted, or it was "
+            "not made yet",
             "`sdwatch run` makes the folders; if it is on a share, mount it first",
         )
         return
-    refused = False
+    refused = [*_refusals(folders)]
+    yield from refused
+    if not refused:
+        yield from _renames(spool)
+
+
+def _refusals(folders: Iterable[Path]) -> Iterator[DoctorFinding]:
     for folder in folders:
+        name = printable(str(folder))
         if not folder.is_dir():
-            yield DoctorFinding(
-                Weight.NOTE, f"{printable(str(folder))} is missing", "`sdwatch run` makes it"
-            )
-            refused = True
+            yield DoctorFinding(Weight.NOTE, f"{name} is missing", "`sdwatch run` makes it")
         elif why := _refusal(folder, folder):
-            refused = True
-            yield DoctorFinding(
-                Weight.PROBLEM,
-                f"{printable(str(folder))}: no file can be written and removed: {why}",
-                _PERMISSIONS,
-            )
-    if refused:
-        return
+            message = f"{name}: no file can be written and removed: {why}"
+            yield DoctorFinding(Weight.PROBLEM, message, _PERMISSIONS)
+
+
+def _renames(spool: Spool) -> Iterator[DoctorFinding]:
     for target in (spool.done, spool.failed, spool.inbox):
-        if why := _refusal(working, target):
+        if why := _refusal(spool.root / "working", target):
             yield DoctorFinding(
                 Weight.PROBLEM,
                 f"nothing can be renamed from working/ to {target.name}/: {why}",
                 _ONE_FILE_SYSTEM,
             )
             return
+    root = printable(str(spool.root))
     yield DoctorFinding(
         Weight.OK, f"{root}: files can be written, renamed from folder to folder, and removed"
     )
     if spool.too_deep:
         yield DoctorFinding(Weight.WARNING, spool.too_deep)
-
-
-def _is_no_folder(path: Path) -> bool:
-    return os.path.lexists(path) and not path.is_dir()
 
 
 _PERMISSIONS = "give this user the permission to change the folder; on a share, on its server too"

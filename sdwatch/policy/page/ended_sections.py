@@ -6,8 +6,15 @@ from collections.abc import Iterable, Iterator
 
 from sdwatch.policy.page.buttons import Forms
 from sdwatch.policy.page.headline import Headline, Tone
-from sdwatch.policy.page.layout import section, state_of, unfolded
-from sdwatch.policy.page.markup import Markup, element, link_to, name_of
+from sdwatch.policy.page.markup import (
+    Markup,
+    element,
+    link_to,
+    name_of,
+    section,
+    state_of,
+    unfolded,
+)
 from sdwatch.policy.page.overview import EndedCard, Overview, PointCard, Thumbnail
 from sdwatch.policy.page.times import clock_time, iso
 from sdwatch.policy.privacy.printable import counted

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from sdwatch.policy.page import box_sections, ended_sections, sections
+from sdwatch.policy.page import ended_sections, sections
 from sdwatch.policy.page.buttons import Forms
 from sdwatch.policy.page.headline import headline
 from sdwatch.policy.page.markup import Markup, element, join, prose
@@ -117,7 +117,7 @@ def main(overview: Overview, *, live: bool = False, token: str = "") -> Markup:
                 "div",
                 sections.active(overview, forms),
                 sections.lanes(overview),
-                box_sections.boxes(overview),
+                sections.boxes(overview),
                 failed if is_beside else "",
                 class_="column",
             ),
