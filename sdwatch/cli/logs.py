@@ -204,7 +204,10 @@ class _LaneOutput:
     def last_lines(self) -> list[str]:
         if not self._paths:
             return [self._nothing()]
-        return [line for path in self._paths for line in self._of(path)]
+        lines: list[str] = []
+        for path in self._paths:
+            lines += [f"----- {path.name} -----", *tail_text(path, _MOST_LINES).splitlines()]
+        return lines
 
     def new_lines(self) -> list[str]:
         """Return what came since the last call. A new incarnation is followed from its start."""
@@ -215,9 +218,6 @@ class _LaneOutput:
             self._paths = newest
             self._followers = [LogFollower(path) for path in newest]
         return lines
-
-    def _of(self, path: Path) -> list[str]:
-        return [f"----- {path.name} -----", *tail_text(path, _MOST_LINES).splitlines()]
 
     def _newest(self) -> tuple[Path, ...]:
         if self._lane.command is None:

@@ -20,7 +20,6 @@ from sdwatch.policy.privacy.printable import counted, printable, printable_text
 from sdwatch.policy.report.box_lines import box_lines
 from sdwatch.policy.report.hold_text import config_edited
 from sdwatch.policy.report.status_line import queued_in, status_line, suspended_in
-from sdwatch.spool.folders import Spool
 from sdwatch.spool.heartbeat import (
     INTERVAL,
     QUIET_INTERVAL,
@@ -71,41 +70,27 @@ def _text(status: dict[str, Any]) -> str:
 
 
 def _status_of(chosen: ChosenConfig) -> dict[str, Any]:
-    status = _gone_status(chosen) if chosen.spool.is_gone else _status(chosen.spool)
-    own = StateFolder(chosen.config.state).known_worker
-    for beat in status["monitors"]:
-        beat["own"] = beat.get("worker") == own
-    return status
-
-
-def _status(spool: Spool) -> dict[str, Any]:
+    """Return how the spool stands; while its share is gone, what this machine's monitor reports."""
+    spool, state = chosen.spool, StateFolder(chosen.config.state)
+    gone = spool.is_gone
+    beats = _with_life(
+        lambda: read_heartbeat(state.status_file) if gone else read_heartbeats(spool.root)
+    )
+    for beat in beats:
+        beat["own"] = beat.get("worker") == state.known_worker
     return {
         "spool": str(spool.root),
-        "hold": held.name if (held := spool.hold_file()) else "",
-        "monitors": _with_life(lambda: read_heartbeats(spool.root)),
+        "hold": held.name if not gone and (held := spool.hold_file()) else "",
+        "monitors": beats,
         "folders": {
-            "inbox": len(waiting_jobs(spool)),
-            "working": len(working_runs(spool)),
-            "done": len(archived_runs(spool.done)),
-            "failed": len(archived_runs(spool.failed)),
+            "inbox": 0 if gone else len(waiting_jobs(spool)),
+            "working": 0 if gone else len(working_runs(spool)),
+            "done": 0 if gone else len(archived_runs(spool.done)),
+            "failed": 0 if gone else len(archived_runs(spool.failed)),
         },
-        "ignored": near_misses(spool),
-        "hold_notes": [note.name for note in notes_in(spool.root)],
-        "gone": False,
-    }
-
-
-def _gone_status(chosen: ChosenConfig) -> dict[str, Any]:
-    """Return what this machine's monitor reports while the spool's share is gone."""
-    local = StateFolder(chosen.config.state).status_file
-    return {
-        "spool": str(chosen.spool.root),
-        "hold": "",
-        "monitors": _with_life(lambda: read_heartbeat(local)),
-        "folders": dict.fromkeys(("inbox", "working", "done", "failed"), 0),
-        "ignored": {},
-        "hold_notes": [],
-        "gone": True,
+        "ignored": {} if gone else near_misses(spool),
+        "hold_notes": [] if gone else [note.name for note in notes_in(spool.root)],
+        "gone": gone,
     }
 
 

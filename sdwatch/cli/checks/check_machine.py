@@ -112,8 +112,8 @@ def _folders(spool: Spool, state: Path) -> Iterator[DoctorFinding]:
     if spool.is_gone:
         yield DoctorFinding(
             Weight.NOTE,
-            f"{printable(str(spool.root))} is empty or missing: its share is not mounted, or it was "
-            "not made yet",
+            f"{printable(str(spool.root))} is empty or missing: its share is not mounted, or it "
+            "was not made yet",
             "`sdwatch run` makes the folders; if it is on a share, mount it first",
         )
         return
