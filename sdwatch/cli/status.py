@@ -72,12 +72,13 @@ def _text(status: dict[str, Any]) -> str:
 def _status_of(chosen: ChosenConfig) -> dict[str, Any]:
     """Return how the spool stands; while its share is gone, what this machine's monitor reports."""
     spool, state = chosen.spool, StateFolder(chosen.config.state)
+    own = state.known_worker
     gone = spool.is_gone
     beats = _with_life(
         lambda: read_heartbeat(state.status_file) if gone else read_heartbeats(spool.root)
     )
     for beat in beats:
-        beat["own"] = beat.get("worker") == state.known_worker
+        beat["own"] = beat.get("worker") == own
     return {
         "spool": str(spool.root),
         "hold": held.name if not gone and (held := spool.hold_file()) else "",

@@ -100,9 +100,8 @@ class Dispatcher:
             if remote.is_offered and self._boxes.takes_none(remote.box):
                 remote.want_back(TakenFor.GIVEN_BACK)
         self._count()
-        self._notices.report(
-            self._boxes, "" if self._broker.is_up else self._broker.why_down, self._waiting()
-        )
+        down = "" if self._broker.is_up else self._broker.why_down
+        self._notices.report(self._boxes, down, parts.placement.without_tags())
         if not may_call or not self._broker.is_up:
             return
         self._end_refused()
@@ -198,9 +197,6 @@ class Dispatcher:
                 continue
             if (run := parts.ends.resume(waits)) is not None:
                 parts.ends.end(run, job_envelope(refusal))
-
-    def _waiting(self) -> dict[str, tuple[str, ...]]:
-        return self._around.parts.placement.without_tags()
 
     def _start(self, chosen: SuspendedRun | Arrival, box: str) -> str | None:
         """Follow a run on a box; return its id, None where it cannot start now."""

@@ -95,7 +95,7 @@ class Systemd:
         self._scope = scope
         self._unit = f"{name}.service"
         self._path = (folder or _unit_folder(scope)) / self._unit
-        self._systemctl = ("systemctl", *_for(scope))
+        self._systemctl = ("systemctl", "--user") if scope is Scope.USER else ("systemctl",)
 
     def document(self, service: ServiceDefinition) -> str:
         """Return the text of the unit."""
@@ -270,10 +270,6 @@ def _details(shown: dict[str, str]) -> Iterator[str]:
         yield f"restarted by systemd so far: {shown['NRestarts']}"
     if shown["StatusText"] and shown["MainPID"] not in ("", "0"):  # else of one that has ended
         yield shown["StatusText"]
-
-
-def _for(scope: Scope) -> tuple[str, ...]:
-    return ("--user",) if scope is Scope.USER else ()
 
 
 def _unit_folder(scope: Scope) -> Path:

@@ -46,7 +46,8 @@ class LiveOverview:
         """Return how the spool stands, a second old at most; None if its folder does not answer in
         time."""
         await self._read_if_due()
-        return None if self._is_slow() else self._newest
+        is_slow = self._reading is not None and not self._reading.done()
+        return None if is_slow else self._newest
 
     async def _read_if_due(self) -> None:
         """Read, with all that wait for it. A read that hangs is waited for a while, and never
@@ -73,9 +74,6 @@ class LiveOverview:
         """Return what `read` returns, one at a time, on a thread."""
         async with self._alone:
             return await run_in_threadpool(read, overview)
-
-    def _is_slow(self) -> bool:
-        return self._reading is not None and not self._reading.done()
 
     async def events(self, rendered: Callable[[Overview], str]) -> AsyncIterator[bytes]:
         """Yield the stream of one browser: `main` with the page whenever it has changed, `slow`

@@ -96,11 +96,13 @@ class Metrics:
             readable = not overview.gone
         except OSError:
             readable = False
-        beats = read_heartbeats(self._spool.root)
+        worker = overview.monitor.worker
+        beats = (beat for beat in read_heartbeats(self._spool.root) if "lanes" in beat)
+        beat = next((beat for beat in beats if beat.get("worker") == worker), {})
         found = [
             *_of_the_spool(overview, readable),
             *(self._queue(overview) if readable else ()),
-            *self._of_lanes(overview, _beat_of(beats, overview.monitor.worker)),
+            *self._of_lanes(overview, beat),
             *_of_boxes(overview),
             *(_of_runs(self._runs) if readable and self._runs.is_whole else ()),
         ]
@@ -206,10 +208,6 @@ def _restarts(beat: Mapping[str, Any]) -> Iterator[MetricLine]:
             counts[known] = counts.get(known, 0) + count
         for cause, count in sorted(counts.items()):
             yield MetricLine({"lane": name, "cause": cause}, count)
-
-
-def _beat_of(beats: Iterable[Mapping[str, Any]], worker: str) -> Mapping[str, Any]:
-    return next((beat for beat in beats if beat.get("worker") == worker and "lanes" in beat), {})
 
 
 def _gauge(name: str, words: str, value: float) -> Metric:

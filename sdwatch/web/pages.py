@@ -135,7 +135,9 @@ def run_page(spool: Spool, name: str, token: str) -> str | None:
     if not disk.is_folder(folder):
         return None
     found = sorted(
-        path for path, kind in disk.entries_below(folder, _LEVELS) if _is_shown(path, kind)
+        path
+        for path, kind in disk.entries_below(folder, _LEVELS)
+        if kind is EntryKind.FILE and not path.rpartition("/")[2].startswith(".")
     )
     files = [(path, _size_of(spool, name, path)) for path in found[:_MOST]]
     why = ""
@@ -145,10 +147,6 @@ def run_page(spool: Spool, name: str, token: str) -> str | None:
     source = read_source(folder)
     buttons = buttons_of(name, source, failed, Forms(bool(token), token))
     return _run(name, source, files, why, buttons)
-
-
-def _is_shown(path: str, kind: EntryKind) -> bool:
-    return kind is EntryKind.FILE and not path.rpartition("/")[2].startswith(".")
 
 
 def _size_of(spool: Spool, name: str, path: str) -> int:

@@ -46,7 +46,11 @@ _AGE = """
 """
 """The one script of the file: where it does not run, the time in the header is all there is."""
 
-
+_LINKED = join(
+    element("link", rel="stylesheet", href="/static/style.css"),
+    element("link", rel="icon", href="/static/icon.svg"),
+    element("script", src="/static/live.js", defer=True),
+)
 _READ_ONLY = (
     "This browser may only look. To press buttons and drop jobs, open the link that sdwatch web "
     "printed on its terminal."
@@ -66,7 +70,7 @@ def whole(
         element("meta", name="color-scheme", content="light dark"),
         element("meta", name="referrer", content="same-origin"),
         element("title", _title(overview)),
-        _linked_head() if live else _inline_head(overview, style),
+        _LINKED if live else _inline_head(overview, style),
     )
     body = element(
         "body",
@@ -76,14 +80,6 @@ def whole(
         Markup("" if live else f"<script>{_AGE}</script>"),
     )
     return f"<!doctype html>\n{element('html', head, body, lang='en')}\n"
-
-
-def _linked_head() -> Markup:
-    return join(
-        element("link", rel="stylesheet", href="/static/style.css"),
-        element("link", rel="icon", href="/static/icon.svg"),
-        element("script", src="/static/live.js", defer=True),
-    )
 
 
 def _inline_head(overview: Overview, style: str) -> Markup:

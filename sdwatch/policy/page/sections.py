@@ -43,9 +43,10 @@ _FIRST_BOXES = 8
 def counts(overview: Overview) -> Markup:
     """Return what ended over the night."""
     night = overview.counts
+    cancelled = f"{night.cancelled:,} cancelled" if night.cancelled else ""
     tiles = [
         _tile("done", night.done, "Done", counted(night.images, "image")),
-        _tile("failed", night.failed, "Failed", _cancelled(night.cancelled)),
+        _tile("failed", night.failed, "Failed", cancelled),
         _tile(
             "lost",
             night.lost,
@@ -73,10 +74,6 @@ def _tile(name: str, number: float, label: str, note: str, value: str = "") -> M
         ),
         class_=f"tile {name}{some}",
     )
-
-
-def _cancelled(number: int) -> str:
-    return f"{number:,} cancelled" if number else ""
 
 
 # -- lanes
@@ -221,13 +218,14 @@ def _active(run: ActiveCard, overview: Overview, forms: Forms) -> Markup:
     )
     if not run.lane:
         where = element("span", "suspended", class_="state waits")
-    doing = element("p", run.doing or _doing(run), class_="doing")
+    doing = "waits for its turn" if run.lane else "resumes as soon as a WebUI can serve it"
+    lanes_down = [lane.name for lane in overview.lanes if lane.state != State.READY]
     return element(
         "li",
         element("div", element("strong", name), where, class_="row"),
-        doing,
+        element("p", run.doing or doing, class_="doing"),
         _points_failed(run),
-        _bar(run, waits=_is_down(run.lane, overview)) if run.calling else "",
+        _bar(run, waits=run.lane in lanes_down) if run.calling else "",
         element("div", forms.cancel_run(run.run_id, run.source), class_="actions")
         if forms.live
         else "",
@@ -240,14 +238,6 @@ def _points_failed(run: ActiveCard) -> Markup:
         return Markup()
     words = f"{counted(run.points_failed, 'point')} failed so far; the others are made."
     return element("p", words, class_="reason")
-
-
-def _doing(run: ActiveCard) -> str:
-    return "resumes as soon as a WebUI can serve it" if not run.lane else "waits for its turn"
-
-
-def _is_down(name: str, overview: Overview) -> bool:
-    return any(lane.name == name and lane.state != State.READY for lane in overview.lanes)
 
 
 def _bar(run: ActiveCard, *, waits: bool) -> Markup:
@@ -333,7 +323,7 @@ def _next(overview: Overview) -> Iterator[str]:
     if first.waits_until is not None:
         yield "No job here may start yet. "
     yield from _next_on_lanes(overview)
-    if first.starts_in is None and not _any_start(overview):
+    if all(job.starts_in is None for job in overview.queue):
         yield _why_no_start(overview)
 
 
@@ -346,10 +336,6 @@ def _next_on_lanes(overview: Overview) -> Iterator[str]:
     for each in found:
         where = f"Next on {each.lane}: " if several else "Next: "
         yield from (where, name_of(each.source), f", because {each.why}. ")
-
-
-def _any_start(overview: Overview) -> bool:
-    return any(job.starts_in is not None for job in overview.queue)
 
 
 def _why_no_start(overview: Overview) -> str:
@@ -365,7 +351,8 @@ def _queued(job: QueuedJob, overview: Overview, forms: Forms) -> Markup:
     parts.append(counted(job.points, "point") if job.points else "")
     calls = 0 if job.calls in (None, 1, job.points) else job.calls
     parts.append(counted(calls, "call") if calls else "")
-    parts.append(_takes(job.takes) if job.takes else "")
+    takes = job.takes or 0.0
+    parts.append(f"about {duration(takes)}" if takes >= 0.5 else "less than 1 s" if takes else "")
     facts = " · ".join(filter(None, parts))
     return element(
         "li",
@@ -373,10 +360,6 @@ def _queued(job: QueuedJob, overview: Overview, forms: Forms) -> Markup:
         element("span", _start(job, overview), class_="when"),
         forms.cancel_job(job.source),
     )
-
-
-def _takes(seconds: float) -> str:
-    return f"about {duration(seconds)}" if seconds >= 0.5 else "less than 1 s"
 
 
 def _start(job: QueuedJob, overview: Overview) -> Markup:
