@@ -207,6 +207,25 @@ class Broker:
         except (NatsError, OSError, TimeoutError, CancelledError) as error:
             raise BrokerGoneError(f"the broker does not answer: {disk.in_words(error)}") from error
 
+    def message(
+        self, stream: str, subject: str, after: int | None = None
+    ) -> api.RawStreamMsg | None:
+        """Return the last message on a subject, or the next one `after` a sequence; None where
+        there is none. Raises BrokerGoneError."""
+
+        async def get(js: JetStreamContext) -> api.RawStreamMsg | None:
+            with suppress(NotFoundError):
+                if after is None:
+                    return await js.get_msg(stream, subject=subject)
+                return await js.get_msg(stream, seq=after + 1, subject=subject, next=True)
+            return None
+
+        return self.ask(get)
+
+    def purge(self, stream: str, subject: str, keep: int | None = None) -> None:
+        """Remove the messages on a subject but the last `keep`. Raises BrokerGoneError."""
+        self.ask(lambda js: js.purge_stream(stream, subject=subject, keep=keep))
+
     def say(self, subject: str) -> None:
         """Say something to whoever listens now. Raises BrokerGoneError."""
         self.ask(lambda _: self._nc.publish(subject, b""))
@@ -248,14 +267,7 @@ class Broker:
         subject = names.run_subject(run)
         found: list[tuple[int, Entry | None]] = []
         while len(found) < 200:
-            try:
-                start = seq + 1
-                message = self.ask(
-                    lambda js, start=start: js.get_msg(  # type: ignore[misc]
-                        names.RUNS, seq=start, subject=subject, next=True
-                    )
-                )
-            except NotFoundError:
+            if (message := self.message(names.RUNS, subject, after=seq)) is None:
                 break
             seq = int(message.seq or 0)
             found.append((seq, entry_of(message.data or b"")))
@@ -263,8 +275,7 @@ class Broker:
 
     def forget_log(self, run: str, keep: int) -> None:
         """Remove a run's entries but the last `keep`. Raises BrokerGoneError."""
-        subject = names.run_subject(run)
-        self.ask(lambda js: js.purge_stream(names.RUNS, subject=subject, keep=keep or None))
+        self.purge(names.RUNS, names.run_subject(run), keep or None)
 
     # -- messages for boxes, and their leases
 
@@ -284,17 +295,11 @@ class Broker:
 
     def is_offered(self, box: str, run: str) -> bool:
         """Return whether the message is there. Raises BrokerGoneError."""
-        subject = names.work_subject(box, run)
-        try:
-            self.ask(lambda js: js.get_msg(names.WORK, subject=subject))
-        except NotFoundError:
-            return False
-        return True
+        return self.message(names.WORK, names.work_subject(box, run)) is not None
 
     def withdraw_offer(self, box: str, run: str) -> None:
         """Remove the message, leased or not. Raises BrokerGoneError."""
-        subject = names.work_subject(box, run)
-        self.ask(lambda js: js.purge_stream(names.WORK, subject=subject))
+        self.purge(names.WORK, names.work_subject(box, run))
 
     def lease(self, box: str, most: int, seconds: float) -> list[Lease]:
         """Return up to `most` messages for a box that nobody holds a lease of; they are leased to

@@ -96,10 +96,9 @@ class Reconciler:
     def _messages(self) -> list[WorkMessage]:
         found = []
         for subject in self._broker.subjects(names.WORK, names.work_subject("*", "*")):
-            with suppress(NotFoundError, ValueError, KeyError, TypeError):
-                message = self._broker.ask(
-                    lambda js, s=subject: js.get_msg(names.WORK, subject=s)  # type: ignore[misc]
-                )
+            with suppress(ValueError, KeyError, TypeError):
+                if (message := self._broker.message(names.WORK, subject)) is None:
+                    continue
                 said = json.loads(message.data or b"")
                 run, box, seq = str(said["run"]), subject.split(".")[2], int(message.seq or 0)
                 if is_run_id(run):
@@ -115,8 +114,7 @@ class Reconciler:
         unknown = stored - set(boxes)
         self._unknown = {box: self._unknown.get(box, now) for box in unknown}
         for box in [box for box in unknown if now - self._unknown[box] >= _UNKNOWN_FOR]:
-            subject = f"{start}{box}.>"
-            self._broker.ask(lambda js, s=subject: js.purge_stream(stream, subject=s))  # type: ignore[misc]
+            self._broker.purge(stream, f"{start}{box}.>")
             with suppress(NotFoundError):
                 consumer = names.consumer_of(box)
                 self._broker.ask(lambda js, c=consumer: js.delete_consumer(names.WORK, c))  # type: ignore[misc]

@@ -59,7 +59,8 @@ class ServiceManager(Protocol):
     """The service manager of this system, for the service `name` (see service_name).
 
     Each method that returns steps raises ServiceError for what it may not do, before any step is
-    made: no rights, no such service manager here, a name that is taken.
+    made: no rights, no such service manager here, a name that is taken; `status` and `logs`
+    raise it where the service manager cannot be asked.
     """
 
     name: str
@@ -81,6 +82,7 @@ class ServiceManager(Protocol):
 
     def restart(self) -> Sequence[Step]:
         """Return the steps that stop it cleanly and start it again."""
+        return (*self.stop(), *self.start())
 
     def status(self) -> ServiceStatus:
         """Return what the service manager says."""
