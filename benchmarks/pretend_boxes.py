@@ -224,7 +224,7 @@ class PretendBox:
                 await held.message.ack()
                 held.message = None
             return False
-        elif isinstance(action, holding.Withdraw | holding.Remove) or held.local is None:
+        elif isinstance(action, holding.Withdraw) or held.local is None:
             self._held.pop(held.run, None)
             return False
         else:

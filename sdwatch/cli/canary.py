@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import time
 from collections.abc import Sequence
-from contextlib import suppress
+from contextlib import closing, suppress
 from typing import Any
 
 from sdwatch.cli.shared.call_by_hand import STILL_BUSY, log_of, said_of, save, shown
@@ -65,14 +65,11 @@ def main(args: argparse.Namespace) -> ExitCode:
 
 
 def _self_test(webui: WebUIConfig, chosen: ChosenConfig, signatures: tuple[Signature, ...]) -> str:
-    client = client_of(webui)
-    try:
+    with closing(client_of(webui)) as client:
         _wait_until_idle(client, webui, chosen.spool)
         catalogue = catalogue_of(client, webui)
         print(f"{webui.name}: {_what_it_waits_for(client, webui, catalogue)}", flush=True)
         return generated(client, webui, catalogue, chosen.config, signatures)
-    finally:
-        client.close()
 
 
 class PictureFailedError(WebUIError):

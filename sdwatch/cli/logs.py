@@ -7,12 +7,12 @@ import json
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from sdwatch.cli.shared.chosen_config import ChosenConfig, add_config_argument, choose_config
 from sdwatch.cli.shared.exit_codes import ExitCode
+from sdwatch.cli.shared.progress_text import local
 from sdwatch.cli.shared.run_by_name import all_runs, find, run_named
 from sdwatch.config import WebUIConfig, secrets_in
 from sdwatch.policy.privacy.printable import printable_text
@@ -122,18 +122,10 @@ def _entry(line: str) -> dict[str, Any]:
 def _words(entry: dict[str, Any]) -> str:
     if not entry or entry.get("event") in FOR_PROGRAMS:
         return ""
-    level = str(entry.get("level", ""))
-    head = f"{_local(str(entry.get('at', '')))} {f'{level}: ' if level != 'info' else ''}"
+    level, at = str(entry.get("level", "")), str(entry.get("at", ""))
+    head = f"{local(at, at)} {f'{level}: ' if level != 'info' else ''}"
     text = f"{head}{entry['message']}"
     return f"{text}\n{entry['traceback']}" if "traceback" in entry else text
-
-
-def _local(at: str) -> str:
-    """Return a time of the log as the clock on the wall shows it."""
-    try:
-        return f"{datetime.fromisoformat(at).astimezone():%Y-%m-%d %H:%M:%S}"
-    except (ValueError, OverflowError, OSError):
-        return at
 
 
 # -- one run

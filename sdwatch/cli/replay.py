@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import re
 import time
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -71,8 +72,7 @@ def main(args: argparse.Namespace) -> ExitCode:
     runs = archived_runs(spool.done) | archived_runs(spool.failed) | working_runs(spool)
     folder = find(run_named(args.run), runs, "failed/, done/ or working/")
     call, payload = _rebuilt(folder, args.call, chosen)
-    client = _client(folder, args.url, chosen)
-    try:
+    with closing(_client(folder, args.url, chosen)) as client:
         with exclusive_use(client.url, spool):
             asked = asked_for(payload)
             if may_need_more(call.kind, payload):
@@ -83,8 +83,6 @@ def main(args: argparse.Namespace) -> ExitCode:
             named = (webui for webui in chosen.config.webuis if webui.url == client.url)
             log = log_of(next(named, None), chosen.config)
             return _sent(client, call, payload, folder.name, chosen.config, log)
-    finally:
-        client.close()
 
 
 def _sent(

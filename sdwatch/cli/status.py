@@ -277,18 +277,15 @@ def _watch(chosen: ChosenConfig) -> Never:
 def _print_changes(chosen: ChosenConfig) -> Never:
     shown = ""
     while True:
-        if (line := _headline(_status_of(chosen))) != shown:
+        if (line := printable("; ".join(_headlines(_status_of(chosen))))) != shown:
             print(time.strftime("%Y-%m-%d %H:%M:%S"), line, flush=True)
             shown = line
         time.sleep(_WATCH_EVERY)
 
 
-def _headline(status: dict[str, Any]) -> str:
-    """Return one line that changes whenever something happens; not with each step of a picture."""
-    return printable("; ".join(_headlines(status)))
-
-
 def _headlines(status: dict[str, Any]) -> Iterator[str]:
+    """Yield the parts of a line that changes whenever something happens; not with each step of a
+    picture."""
     if status["gone"]:
         yield "the spool is empty or missing"
         return

@@ -321,7 +321,7 @@ class Box:
         elif isinstance(action, holding.Acknowledge):
             self._broker.acknowledge(held.lease)
             return False
-        elif isinstance(action, holding.Withdraw | holding.Remove):
+        elif isinstance(action, holding.Withdraw):
             self._withdraw(held, folder, local)
             return False
         else:

@@ -51,15 +51,14 @@ class Refusal(Enum):
     EMBEDDED = 403, "this is not for pages of another site: open it in a window of its own"
     ORIGIN = 403, "the request came from a page of another site, or names none; nothing was changed"
 
-    @property
-    def status(self) -> int:
-        """Return the HTTP status."""
-        return self.value[0]
 
-    @property
-    def text(self) -> str:
-        """Return what is wrong, and what to do."""
-        return self.value[1]
+class RequestError(SdwatchError):
+    """A request that is refused as it is. `http_status`: the kind of it; `text`: why, and what to
+    do."""
+
+    def __init__(self, http_status: int, text: str) -> None:
+        super().__init__(text)
+        self.http_status = http_status
 
 
 @dataclass(frozen=True)

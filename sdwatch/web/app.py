@@ -27,7 +27,7 @@ from sdwatch.spool.overview_reader import OverviewReader
 from sdwatch.spool.webui_names import read_names
 from sdwatch.system import disk
 from sdwatch.web import actions, pages
-from sdwatch.web.access import Access, Asked, Refusal
+from sdwatch.web.access import Access, Asked, Refusal, RequestError
 from sdwatch.web.files import send_file
 from sdwatch.web.headers import with_headers
 from sdwatch.web.live import MOST_WATCHERS, LiveOverview
@@ -45,20 +45,6 @@ _STATIC = {
     "live.js": (__package__, "text/javascript; charset=utf-8"),
 }
 _NO_ANSWER = "The spool's folder does not answer: its share may be gone. This page tries again."
-
-
-class RefusedError(SdwatchError):
-    """A request that is refused."""
-
-    def __init__(self, refusal: Refusal) -> None:
-        super().__init__(refusal.text)
-        self.http_status = refusal.status
-
-
-class NoAnswerError(SdwatchError):
-    """The spool's folder does not answer."""
-
-    http_status = HTTPStatus.SERVICE_UNAVAILABLE
 
 
 @dataclass
@@ -119,9 +105,9 @@ class WebApp:
                 return self._signed_in()
             try:
                 if is_link and not self.access.knows(asked):
-                    raise RefusedError(Refusal.WRONG_TOKEN)
+                    raise RequestError(*Refusal.WRONG_TOKEN.value)
                 if refusal := refuses(asked):
-                    raise RefusedError(refusal)
+                    raise RequestError(*refusal.value)
                 return await handler(request)
             except (SdwatchError, OSError) as error:
                 return self._failed(request, error)
@@ -137,7 +123,7 @@ class WebApp:
                 self._check_sender(self._asked(request))
                 async with read_form(request) as form:
                     if refusal := self.access.refuses_change(self._asked(request), form.token):
-                        raise RefusedError(refusal)
+                        raise RequestError(*refusal.value)
                     said = await run_in_threadpool(action, request, form)
             except JobError as error:
                 return await self._job_error(request, form, error)
@@ -150,10 +136,10 @@ class WebApp:
         return Route(path, answer, methods=["POST"])
 
     def _check_sender(self, asked: Asked) -> None:
-        """Refuse what needs no look at the form. Raises RefusedError."""
+        """Refuse what needs no look at the form. Raises RequestError."""
         refusal = self.access.refuses_change(asked, self.access.form_token)
         if refusal is not None:
-            raise RefusedError(refusal)
+            raise RequestError(*refusal.value)
 
     def _asked(self, request: Request) -> Asked:
         headers = request.headers
@@ -240,7 +226,7 @@ class WebApp:
     async def _current(self) -> Overview:
         """Return how the spool stands. Raises SdwatchError where its folder does not answer."""
         if (overview := await self.live.now()) is None:
-            raise NoAnswerError(_NO_ANSWER)
+            raise RequestError(HTTPStatus.SERVICE_UNAVAILABLE, _NO_ANSWER)
         return overview
 
     async def _metrics_page(self, _: Request) -> Response:
@@ -267,13 +253,13 @@ class WebApp:
 
     async def _drop_page(self, request: Request) -> Response:
         if not (token := self._token(request)):
-            raise RefusedError(Refusal.TOKEN)
+            raise RequestError(*Refusal.TOKEN.value)
         names = await run_in_threadpool(read_names, self.spool.root)
         return self._page(pages.drop(token, names))
 
     async def _edit_page(self, request: Request) -> Response:
         if not (token := self._token(request)):
-            raise RefusedError(Refusal.TOKEN)
+            raise RequestError(*Refusal.TOKEN.value)
         run = _run(request)
         source, job = await run_in_threadpool(actions.job_text_of, self.spool, run)
         return self._page(pages.edit(token, run, source, job))

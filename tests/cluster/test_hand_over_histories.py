@@ -183,7 +183,7 @@ class Box:
             append(LinesStored(action.epoch, action.first, len(new), name), seq)
         elif isinstance(action, on_box.End):
             append(Ended(action.epoch, action.outcome, action.lines), seq)
-        elif isinstance(action, on_box.Withdraw | on_box.Remove):
+        elif isinstance(action, on_box.Withdraw):
             self.local = None
 
     def blurt(self) -> None:

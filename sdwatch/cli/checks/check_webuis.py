@@ -5,6 +5,7 @@ from __future__ import annotations
 import ipaddress
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -153,8 +154,7 @@ def _picture(webui: WebUIConfig, chosen: ChosenConfig) -> Iterator[DoctorFinding
 
 def _tried(webui: WebUIConfig, chosen: ChosenConfig) -> DoctorFinding:
     try:
-        client = client_of(webui)
-        try:
+        with closing(client_of(webui)) as client:
             if is_in_use(client, webui, chosen.spool):
                 return DoctorFinding(
                     Weight.NOTE,
@@ -164,8 +164,6 @@ def _tried(webui: WebUIConfig, chosen: ChosenConfig) -> DoctorFinding:
             signatures = load_signatures(chosen.config.signatures)
             catalogue = catalogue_of(client, webui)
             words = generated(client, webui, catalogue, chosen.config, signatures)
-        finally:
-            client.close()
     except PictureFailedError as error:
         return DoctorFinding(Weight.PROBLEM, str(error), error.advice)
     except WebUIError as error:

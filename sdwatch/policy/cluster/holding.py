@@ -67,12 +67,8 @@ class Acknowledge:
 
 @dataclass(frozen=True, slots=True)
 class Withdraw:
-    """The run is no longer this box's: interrupt it, never acknowledge, remove its folder."""
-
-
-@dataclass(frozen=True, slots=True)
-class Remove:
-    """The dispatcher has published the run: remove the folder."""
+    """The run is no longer this box's, or is published: interrupt it if it still runs, never
+    acknowledge, remove its folder."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +76,7 @@ class Ignore:
     """There is nothing to do."""
 
 
-BoxAction: TypeAlias = Fetch | Accept | Store | End | Acknowledge | Withdraw | Remove | Ignore
+BoxAction: TypeAlias = Fetch | Accept | Store | End | Acknowledge | Withdraw | Ignore
 
 
 def box_step(me: str, log: RunLog, local: LocalRun | None) -> BoxAction:
@@ -89,10 +85,9 @@ def box_step(me: str, log: RunLog, local: LocalRun | None) -> BoxAction:
         return _without_folder(me, log)
     if log.phase is Phase.NONE:  # the broker lost it; work continues, and is kept
         return Ignore()
-    if log.epoch != local.epoch or log.box != me or log.phase is Phase.TAKEN_BACK:
+    is_over = log.phase in (Phase.TAKEN_BACK, Phase.CLOSED)
+    if is_over or log.epoch != local.epoch or log.box != me:
         return Withdraw()
-    if log.phase is Phase.CLOSED:
-        return Remove() if local.ended is not None else Withdraw()
     if log.phase is Phase.ENDED:
         return Acknowledge()
     if log.phase is Phase.GRANTED:

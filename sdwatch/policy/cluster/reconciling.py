@@ -25,32 +25,19 @@ class WorkMessage:
     waited: float = 0.0
 
 
-@dataclass(frozen=True, slots=True)
-class RemoveMessage:
-    """Remove this message: nobody waits for it."""
-
-    message: WorkMessage
-
-
-@dataclass(frozen=True, slots=True)
-class SendAgain:
-    """Remove this message, and send it again: it is stuck."""
-
-    message: WorkMessage
-
-
 def reconcile(
     messages: list[WorkMessage], logs: Mapping[str, RunLog], stuck_after: float
-) -> list[RemoveMessage | SendAgain]:
-    """Return what to do about the messages. `logs`: of all runs that are out, by run; a run that is
-    not in it is not out. `stuck_after`: seconds."""
-    found: list[RemoveMessage | SendAgain] = []
+) -> list[tuple[WorkMessage, bool]]:
+    """Return the messages to remove, each with whether it is to be sent again: it is stuck, while
+    nobody waits for the others. `logs`: of all runs that are out, by run; a run that is not in it
+    is not out. `stuck_after`: seconds."""
+    found = []
     for message in messages:
         log = logs.get(message.run)
         if log is None or not _is_for(log, message):
-            found.append(RemoveMessage(message))
+            found.append((message, False))
         elif log.phase is Phase.GRANTED and message.waited >= stuck_after:
-            found.append(SendAgain(message))
+            found.append((message, True))
     return found
 
 
