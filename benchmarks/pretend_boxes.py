@@ -211,8 +211,8 @@ class PretendBox:
             for file in files_of(await self._object(held.run, action.manifest)):
                 await self._object(held.run, file.sha256)
             held.local = LocalRun(action.epoch)
-        elif isinstance(action, holding.Accept):
-            await self._append(held, Accepted(action.epoch))
+        elif isinstance(action, Accepted):
+            await self._append(held, action)
         elif isinstance(action, holding.Store):
             await self._store(held, action)
         elif isinstance(action, holding.End):

@@ -312,8 +312,8 @@ class Box:
         folder = held.copy.folder
         if isinstance(action, holding.Fetch):
             self._fetch(held, action)
-        elif isinstance(action, holding.Accept):
-            self._append(held, Accepted(action.epoch))
+        elif isinstance(action, Accepted):
+            self._append(held, action)
         elif isinstance(action, holding.Store):
             self._store(held, action)
         elif isinstance(action, holding.End):

@@ -16,7 +16,7 @@ from sdwatch.cluster.reconciler import Reconciler
 from sdwatch.cluster.remote_run import BoxLane, Helpers, RemoteRun
 from sdwatch.monitor.partner import Surroundings
 from sdwatch.monitor.suspended import SuspendedRun
-from sdwatch.policy.cluster import dispatching, names
+from sdwatch.policy.cluster import names
 from sdwatch.policy.cluster.dispatching import Wish, dispatcher_step
 from sdwatch.policy.cluster.entries import Closed, TakenBack, TakenFor
 from sdwatch.policy.cluster.names import Times
@@ -320,14 +320,9 @@ class Dispatcher:
             return
         journal = HandedOver(self._epoch_of(run))
         found = self._ended.pop(run, None) or look.log_of(run)
-        entry: TakenBack | Closed
         for _ in range(10):
-            action = dispatcher_step(found, journal, Wish(published=True))
-            if isinstance(action, dispatching.TakeBack):
-                entry = TakenBack(action.epoch, action.because)
-            elif isinstance(action, dispatching.Close):
-                entry = Closed(action.epoch)
-            else:
+            entry = dispatcher_step(found, journal, Wish(published=True))
+            if not isinstance(entry, TakenBack | Closed):
                 break
             found, _counts = with_entry(found, self._broker.append(run, entry, found.seq), entry)
             if found.box:

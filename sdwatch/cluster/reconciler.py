@@ -14,7 +14,7 @@ from nats.js.errors import NotFoundError
 
 from sdwatch.cluster.broker import Broker
 from sdwatch.policy.cluster import names
-from sdwatch.policy.cluster.reconciling import WorkMessage, reconcile
+from sdwatch.policy.cluster.dispatching import WorkMessage, reconcile
 from sdwatch.policy.cluster.run_log import RunLog, with_entry
 from sdwatch.policy.queue.run_names import is_run_id
 from sdwatch.spool.folders import Spool

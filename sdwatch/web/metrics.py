@@ -6,13 +6,16 @@ Every label has a bounded number of values.
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from sdwatch import __version__
 from sdwatch.policy.failure.facts import Diagnosis
+from sdwatch.policy.failure.lasting import LastingStates, key_of
 from sdwatch.policy.failure.lifecycle import State
 from sdwatch.policy.lane.crashes import IdleFailure
 from sdwatch.policy.page.overview import BoxCard, LaneCard, Overview, Presence
@@ -21,10 +24,14 @@ from sdwatch.spool.folders import Spool
 from sdwatch.spool.heartbeat import read_heartbeats
 from sdwatch.spool.inbox_listing import InboxListing
 from sdwatch.spool.overview_reader import OverviewReader
-from sdwatch.system.clock import SystemClock
+from sdwatch.system import disk
+from sdwatch.system.clock import SystemClock, wait
 from sdwatch.web.settled_runs import BOUNDS, OTHER, SettledRuns
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+
+EVERY = 15.0  # seconds
+"""Between two times that a file with the metrics is written."""
 
 _MOST_LANES, _MOST_BOXES, _LONGEST = 20, 1000, 100
 _CAUSES = {*Diagnosis, *IdleFailure, "recycled"}
@@ -231,3 +238,27 @@ def _lines(metric: Metric) -> Iterator[str]:
 def _escaped(label: str) -> str:
     cut = label[:_LONGEST].encode("utf-8", "replace").decode()
     return cut.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
+
+
+# -- a file for node_exporter's textfile collector
+
+
+def keep_textfile(
+    file: Path, spool: Spool, stop: threading.Event, report: Callable[[str], None]
+) -> None:
+    """Write the metrics into `file` every 15 s until `stop`, and remove it then: what it says would
+    stay true forever. `report`: gets why it cannot be written, once. Raises OSError if that fails
+    at the first time."""
+    metrics = Metrics(spool, OverviewReader(spool.root), reading=EVERY)
+    refusals, clock = LastingStates(), SystemClock()
+    disk.refresh(file, metrics.text().encode())
+    while not wait(stop, EVERY):
+        now = clock.monotonic()
+        try:
+            disk.refresh(file, metrics.text().encode())
+        except OSError as error:
+            if line := refusals.persists("", key_of(error), disk.in_words(error), now):
+                report(f"the metrics cannot be written: {line}")
+        else:
+            refusals.is_over("", now)
+    disk.remove_quietly(file)

@@ -7,6 +7,10 @@ import json
 import pytest
 
 from sdwatch.cluster.remote_run import _may_be_written
+from sdwatch.policy.cluster.dispatching import (
+    WorkMessage,
+    reconcile,
+)
 from sdwatch.policy.cluster.entries import (
     Accepted,
     BoxOutcome,
@@ -26,10 +30,6 @@ from sdwatch.policy.cluster.entries import (
 )
 from sdwatch.policy.cluster.lines import files_named, lines_in, text_of
 from sdwatch.policy.cluster.names import token_of, work_subject
-from sdwatch.policy.cluster.reconciling import (
-    WorkMessage,
-    reconcile,
-)
 from sdwatch.policy.cluster.run_log import Phase, RunLog
 
 DIGEST = "ab" * 32

@@ -17,14 +17,15 @@ from sdwatch.cli.canary import PictureFailedError, generated, is_in_use
 from sdwatch.cli.checks.findings import Area, DoctorFinding, Examination, Weight
 from sdwatch.cli.checks.start_check import findings_of, kind_of
 from sdwatch.cli.checks.started_webuis import STOP_LIMIT_S, NotStartedError, StartedWebUIs
+from sdwatch.cli.shared.call_by_hand import lanes_at
 from sdwatch.cli.shared.chosen_config import ChosenConfig
 from sdwatch.cli.shared.webui_client import catalogue_of, client_of
-from sdwatch.config import WebUIConfig, same_address
+from sdwatch.config import WebUIConfig
 from sdwatch.errors import WebUIError
 from sdwatch.known_signatures import load_signatures
 from sdwatch.policy.config.exposure import is_loopback
 from sdwatch.policy.privacy.printable import printable
-from sdwatch.spool.heartbeat import UNREADABLE, is_dead_here, read_heartbeats
+from sdwatch.spool.heartbeat import UNREADABLE, is_dead_here
 
 _PORT_LIMIT_S = 20.0
 _BESIDES_S = 30.0  # for the questions before the picture
@@ -175,10 +176,7 @@ def _tried(webui: WebUIConfig, chosen: ChosenConfig) -> DoctorFinding:
 
 def _lane_of_a_monitor(webui: WebUIConfig, chosen: ChosenConfig) -> dict[str, Any]:
     """Return what a monitor of this spool, which may be running, last said of this WebUI."""
-    for beat in read_heartbeats(chosen.spool.root):
-        if is_dead_here(beat) or UNREADABLE in beat:
-            continue
-        for lane in beat.get("lanes", []):
-            if same_address(str(lane.get("url"))) == same_address(webui.url):
-                return dict(lane)
+    for _, beat, lane in lanes_at(webui.url, chosen.spool):
+        if UNREADABLE not in beat and not is_dead_here(beat):
+            return dict(lane)
     return {}

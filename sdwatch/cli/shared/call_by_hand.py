@@ -38,7 +38,7 @@ def exclusive_use(url: str, spool: Spool) -> Iterator[None]:
     """Keep the monitors of this spool from sending to that WebUI: put them on hold and wait for
     the call under way. Otherwise a call sent by hand, which may kill the WebUI, would cost an
     innocent run its attempts. Raises OSError."""
-    if not _lanes(spool, url):
+    if not lanes_at(url, spool):
         yield
         return
     ours = None if spool.hold_file() else spool.root / "hold"
@@ -62,7 +62,7 @@ def _wait_until_idle(spool: Spool, url: str) -> None:
     announced = False
     while True:
         now, states = time.monotonic(), []
-        for worker, said, lane in _lanes(spool, url):
+        for worker, said, lane in lanes_at(url, spool):
             if worker not in last or last[worker][0] != said.get("beat"):
                 last[worker] = said.get("beat"), now
             if now - last[worker][1] < watched_for(said):
@@ -77,10 +77,10 @@ def _wait_until_idle(spool: Spool, url: str) -> None:
         time.sleep(_LOOK_EVERY)
 
 
-def _lanes(spool: Spool, url: str) -> list[tuple[str, dict[str, Any], dict[str, Any]]]:
+def lanes_at(url: str, spool: Spool) -> list[tuple[str, dict[str, Any], dict[str, Any]]]:
     """Return the workers with that WebUI, each with its heartbeat and its lane."""
     return [
-        (str(said["worker"]), said, lane)
+        (str(said.get("worker")), said, lane)
         for said in read_heartbeats(spool.root)
         for lane in said.get("lanes", [_UNKNOWN | {"url": url}] if UNREADABLE in said else [])
         if same_address(str(lane.get("url"))) == same_address(url)

@@ -28,7 +28,7 @@ def clock(seconds: float) -> str:
 
 def local(at: object, otherwise: str = "?") -> str:
     """Return a time of a journal or log (UTC) as the clock on the wall shows it; `otherwise` for
-    what is no time."""
+    what cannot be read."""
     try:
         return f"{datetime.fromisoformat(str(at)).astimezone():%Y-%m-%d %H:%M:%S}"
     except (ValueError, OverflowError, OSError):

@@ -12,7 +12,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from sdwatch.policy.cluster.entries import BoxOutcome
+from sdwatch.policy.cluster.entries import Accepted, BoxOutcome
 from sdwatch.policy.cluster.run_log import Phase, RunLog
 
 
@@ -33,13 +33,6 @@ class Fetch:
 
     epoch: int
     manifest: str
-
-
-@dataclass(frozen=True, slots=True)
-class Accept:
-    """Append Accepted; then the run may start."""
-
-    epoch: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,11 +69,12 @@ class Ignore:
     """There is nothing to do."""
 
 
-BoxAction: TypeAlias = Fetch | Accept | Store | End | Acknowledge | Withdraw | Ignore
+BoxAction: TypeAlias = Fetch | Accepted | Store | End | Acknowledge | Withdraw | Ignore
 
 
 def box_step(me: str, log: RunLog, local: LocalRun | None) -> BoxAction:
-    """Return what the box `me` does next. `local`: None if it has no folder of this run."""
+    """Return what the box `me` does next; Accepted is to be appended, then the run may start.
+    `local`: None if it has no folder of this run."""
     if local is None:
         return _without_folder(me, log)
     if log.phase is Phase.NONE:  # the broker lost it; work continues, and is kept
@@ -91,7 +85,7 @@ def box_step(me: str, log: RunLog, local: LocalRun | None) -> BoxAction:
     if log.phase is Phase.ENDED:
         return Acknowledge()
     if log.phase is Phase.GRANTED:
-        return Accept(log.epoch)
+        return Accepted(log.epoch)
     if log.lines < local.lines:
         return Store(log.epoch, log.lines)
     if local.ended is not None:

@@ -68,7 +68,7 @@ def lines_in(text: bytes) -> list[dict[str, Any]]:
 
 def _names_in(line: Mapping[str, Any]) -> list[object]:
     """Return the names of files in a line: those in images/ and files/, and of evidence; None for
-    what is no list."""
+    what should be a list, and is not."""
     names: list[object] = []
     for key in ("images", "other_files", "files"):
         value = line.get(key)
