@@ -25,7 +25,7 @@ from nats.js import api
 from nats.js.client import JetStreamContext
 from nats.js.errors import APIError, NotFoundError
 
-from sdwatch.cluster.objects import Objects, files_stream
+from sdwatch.cluster.objects import Objects, files_stream, publish_once
 from sdwatch.errors import SdwatchError
 from sdwatch.policy.cluster import names
 from sdwatch.policy.cluster.entries import Closed, Entry, entry_of, to_bytes
@@ -39,7 +39,6 @@ log = logging.getLogger("sdwatch.cluster")
 _PAGE = 30.0  # seconds for one answer that names up to 100,000 subjects
 NOT_REACHED = "it was not reached yet"
 _WRONG_LAST_SEQUENCE = 10071
-_SUBJECT_IS_FULL = 10077
 
 COPIES = 3
 """Copies of everything, where the broker has as many servers: it survives the loss of one."""
@@ -283,15 +282,7 @@ class Broker:
         """Send the message for a box, unless it is there. Raises BrokerGoneError."""
         data = json.dumps({"run": run, "epoch": epoch}).encode()
         subject = names.work_subject(box, run)
-
-        async def send(js: JetStreamContext) -> None:
-            try:
-                await js.publish(subject, data, stream=names.WORK)
-            except APIError as error:
-                if error.err_code != _SUBJECT_IS_FULL:
-                    raise
-
-        self.ask(send)
+        self.ask(lambda js: publish_once(js, names.WORK, subject, data))
 
     def is_offered(self, box: str, run: str) -> bool:
         """Return whether the message is there. Raises BrokerGoneError."""

@@ -45,10 +45,10 @@ def _by_apprise(order: dict[str, Any]) -> Delivery:
     service = apprise.Apprise()
     if not service.add(order["url"]):
         return Delivery(Receipt.NOT_UNDERSTOOD)
-    if order.get("only_check"):
+    if (body := order["body"]) is None:
         return Delivery(Receipt.SENT)
-    title, text = order["body"]["title"], order["body"]["text"]
-    if service.notify(body=text, title=title, body_format=apprise.NotifyFormat.TEXT):
+    plain = apprise.NotifyFormat.TEXT
+    if service.notify(body=body["text"], title=body["title"], body_format=plain):
         return Delivery(Receipt.SENT)
     return Delivery(Receipt.REFUSED if statuses.last else Receipt.UNREACHABLE, statuses.last)
 

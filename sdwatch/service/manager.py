@@ -138,13 +138,6 @@ def written(path: Path, data: bytes, and_then: Callable[[], object] = lambda: No
     files: list[Path] = []
     folders: list[Path] = []
 
-    def write() -> None:
-        folders.extend(folder for folder in path.parents if not folder.exists())
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with path.open("xb") as file:
-            files.append(path)
-            file.write(data)
-
     def take_away() -> None:
         for file in files:
             file.unlink(missing_ok=True)
@@ -153,8 +146,12 @@ def written(path: Path, data: bytes, and_then: Callable[[], object] = lambda: No
                 folder.rmdir()
 
     def do() -> None:
+        folders.extend(folder for folder in path.parents if not folder.exists())
         try:
-            write()
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with path.open("xb") as file:
+                files.append(path)
+                file.write(data)
         except OSError:
             take_away()
             raise

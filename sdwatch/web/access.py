@@ -83,7 +83,8 @@ class Access:
         self.token = token
         self._url = url
         self._is_local = is_loopback(address)
-        self._names = _names(self._is_local)
+        own = socket.gethostname().lower()
+        self._names = {"localhost"} if self._is_local else {"localhost", own, f"{own}.local"}
         if url:
             self._names |= {urlsplit(url).hostname or ""}
         self.cookie_name = f"sdwatch-{self._derived('name')[:8]}"
@@ -115,7 +116,10 @@ class Access:
         """Return why a request may not see anything."""
         if refusal := self.refuses_host(asked):
             return refusal
-        if _is_embedded(asked):
+        # A page of another site uses it as a picture, a stream or a frame: it can read none of it,
+        # and may only take all connections. A link that somebody follows is none of that. What is
+        # not a browser does not say.
+        if asked.site in ("cross-site", "same-site") and asked.mode != "navigate":
             return Refusal.EMBEDDED
         is_open = self._is_local and not self._url and not asked.forwarded
         return None if is_open or self.knows(asked) else Refusal.TOKEN
@@ -128,15 +132,10 @@ class Access:
             return None
         if not self.knows(asked):
             return Refusal.TOKEN
-        if self.refuses_origin(asked):
-            return Refusal.ORIGIN
-        return None if _same(form_token, self.form_token) else Refusal.FORM
-
-    def refuses_origin(self, asked: Asked) -> Refusal | None:
-        """Return whether a request comes from another site, or does not say from where."""
         own = {f"http://{asked.host}".lower(), self._url.lower()} - {""}
-        is_own = asked.origin.lower() in own and asked.site in ("", "same-origin")
-        return None if is_own else Refusal.ORIGIN
+        if asked.origin.lower() not in own or asked.site not in ("", "same-origin"):
+            return Refusal.ORIGIN  # of another site, or of one that it does not name
+        return None if _same(form_token, self.form_token) else Refusal.FORM
 
     def knows(self, asked: Asked) -> bool:
         """Return whether it has the token, in one of its forms."""
@@ -153,20 +152,8 @@ class Access:
         return hmac.new(self.token.encode(), purpose.encode(), hashlib.sha256).hexdigest()
 
 
-def _is_embedded(asked: Asked) -> bool:
-    """Return whether a page of another site uses it as a picture, a stream or a frame: it can read
-    none of it, and may only take all connections. A link that somebody follows is none of that.
-    What is not a browser does not say."""
-    return asked.site in ("cross-site", "same-site") and asked.mode != "navigate"
-
-
 def _same(given: str, known: str) -> bool:
     return hmac.compare_digest(given.encode("utf-8", "replace"), known.encode())
-
-
-def _names(is_local: bool) -> set[str]:
-    own = socket.gethostname().lower()
-    return {"localhost"} if is_local else {"localhost", own, f"{own}.local"}
 
 
 def is_loopback(address: str) -> bool:

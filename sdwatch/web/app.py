@@ -120,9 +120,11 @@ class WebApp:
 
         async def answer(request: Request) -> Response:
             try:
-                self._check_sender(self._asked(request))
+                asked = self._asked(request)
+                if refusal := self.access.refuses_change(asked, self.access.form_token):
+                    raise RequestError(*refusal.value)
                 async with read_form(request) as form:
-                    if refusal := self.access.refuses_change(self._asked(request), form.token):
+                    if refusal := self.access.refuses_change(asked, form.token):
                         raise RequestError(*refusal.value)
                     said = await run_in_threadpool(action, request, form)
             except JobError as error:
@@ -134,12 +136,6 @@ class WebApp:
             return self._back(said)
 
         return Route(path, answer, methods=["POST"])
-
-    def _check_sender(self, asked: Asked) -> None:
-        """Refuse what needs no look at the form. Raises RequestError."""
-        refusal = self.access.refuses_change(asked, self.access.form_token)
-        if refusal is not None:
-            raise RequestError(*refusal.value)
 
     def _asked(self, request: Request) -> Asked:
         headers = request.headers

@@ -16,7 +16,7 @@ from sdwatch.cli.checks.findings import Area, DoctorFinding, Examination, Weight
 from sdwatch.cli.shared.chosen_config import ChosenConfig
 from sdwatch.errors import ServiceError
 from sdwatch.notify import delivery
-from sdwatch.notify.send import is_understood
+from sdwatch.notify.send import send
 from sdwatch.policy.notify.notify_settings import targets_of
 from sdwatch.policy.notify.target import Channel
 from sdwatch.policy.privacy.printable import printable
@@ -316,7 +316,7 @@ def _notifications(chosen: ChosenConfig) -> Iterator[DoctorFinding]:
         )
     for target in targets:
         understood = target.channel is Channel.WEBHOOK or None
-        answer = None if understood else is_understood(target, _APPRISE_LIMIT_S)
+        answer = None if understood else send(target, None, limit=_APPRISE_LIMIT_S)
         if answer is not None and not answer.arrived:
             words = delivery.in_words(answer)
             yield DoctorFinding(Weight.WARNING, f"{target.name}: {words}")
