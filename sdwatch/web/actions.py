@@ -21,20 +21,10 @@ from sdwatch.spool.job_file import job_file_in
 from sdwatch.spool.new_jobs import read_job_at
 from sdwatch.spool.run import read_source
 from sdwatch.web.pages import NUMBERS
-from sdwatch.web.url_paths import ended_run, waiting_job, working_run
+from sdwatch.web.url_paths import ended_run
 
 _TEXTS = ("prompt", "negative_prompt", "sampler_name")
 _LONGEST_NAME = 100
-
-
-def cancel_run(spool: Spool, run_id: str) -> str:
-    """Cancel a run in working/. Raises NotFoundError, OSError."""
-    return commands.cancel(working_run(spool, run_id), spool)
-
-
-def cancel_job(spool: Spool, source: str) -> str:
-    """Cancel a job that waits. Raises NotFoundError, OSError."""
-    return commands.cancel(waiting_job(spool, source), spool)
 
 
 def hold(spool: Spool) -> str:

@@ -22,6 +22,7 @@ from sdwatch.config import Config
 from sdwatch.errors import JobError, NotFoundError, SdwatchError, SpoolError
 from sdwatch.policy.page import page
 from sdwatch.policy.page.overview import Overview, as_json
+from sdwatch.spool import commands
 from sdwatch.spool.folders import Spool
 from sdwatch.spool.overview_reader import OverviewReader
 from sdwatch.spool.webui_names import read_names
@@ -34,7 +35,7 @@ from sdwatch.web.live import MOST_WATCHERS, LiveOverview
 from sdwatch.web.metrics import CONTENT_TYPE, Metrics
 from sdwatch.web.pages import run_page
 from sdwatch.web.request_forms import Form, read_form
-from sdwatch.web.url_paths import checked_name
+from sdwatch.web.url_paths import checked_name, waiting_job, working_run
 
 Handler = Callable[[Request], Awaitable[Response]]
 
@@ -76,9 +77,7 @@ class WebApp:
             self._change("/hold", lambda _, __: actions.hold(self.spool)),
             self._change("/resume", lambda _, __: actions.resume(self.spool)),
             self._change("/inbox/cancel", self._cancel_job),
-            self._change(
-                "/runs/{run}/cancel", lambda r, _: actions.cancel_run(self.spool, _run(r))
-            ),
+            self._change("/runs/{run}/cancel", self._cancel_run),
             self._change("/runs/{run}/retry", lambda r, _: actions.retry(self.spool, _run(r))),
             self._change(
                 "/runs/{run}/retry-points",
@@ -262,8 +261,11 @@ class WebApp:
 
     # -- what is done
 
+    def _cancel_run(self, request: Request, _: Form) -> str:
+        return commands.cancel(working_run(self.spool, _run(request)), self.spool)
+
     def _cancel_job(self, _: Request, form: Form) -> str:
-        return actions.cancel_job(self.spool, form.texts.get("source", ""))
+        return commands.cancel(waiting_job(self.spool, form.texts.get("source", "")), self.spool)
 
     def _edit(self, request: Request, form: Form) -> str:
         job = form.texts.get("job", "")

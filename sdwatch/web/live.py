@@ -90,11 +90,14 @@ class LiveOverview:
             while not self.stopping.is_set():
                 overview = await self.now()
                 now = asyncio.get_running_loop().time()
-                is_news = overview is not None and not _same(overview, shown)
                 if overview is None:
                     shown = None
                     yield event("slow", "")
-                elif is_news or now - sent_at >= _SENT_AGAIN:
+                elif (
+                    shown is None
+                    or replace(overview, made_at=shown.made_at) != shown
+                    or now - sent_at >= _SENT_AGAIN
+                ):
                     shown, sent_at = overview, now
                     yield event("main", rendered(overview))
                 with suppress(TimeoutError):
@@ -102,10 +105,6 @@ class LiveOverview:
             yield event("bye", "")
         finally:
             self.watchers -= 1
-
-
-def _same(overview: Overview, shown: Overview | None) -> bool:
-    return shown is not None and replace(overview, made_at=shown.made_at) == shown
 
 
 def event(name: str, data: str) -> bytes:

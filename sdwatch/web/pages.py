@@ -66,12 +66,15 @@ def drop(
     """Return the form that drops a job, and the one that drops files. `given`: what was typed,
     `problems`: what is wrong with it."""
     given = given or {}
+    digits = {"inputmode": "numeric", "pattern": "[0-9]*", "autocomplete": "off"}
     form = element(
         "form",
         element("input", type="hidden", name="token", value=token),
         _area("prompt", "Prompt", given, rows=4, required=True),
         _area("negative_prompt", "Negative prompt", given, rows=2),
-        element("div", [_number(n, label, given) for n, label in NUMBERS.items()], class_="fields"),
+        element(
+            "div", [_input(*each, given, **digits) for each in NUMBERS.items()], class_="fields"
+        ),
         _choice("checkpoint", "Checkpoint", names.checkpoints, given),
         _choice("sampler_name", "Sampler", names.samplers, given),
         _input("name", "File name", given, placeholder="job"),
@@ -239,10 +242,6 @@ def _text_area(name: str, value: str, marks: str) -> Markup:
 def _input(name: str, label: str, given: Mapping[str, str], **more: str) -> Markup:
     value = given.get(name) or None
     return element("label", label, element("input", name=name, value=value, **more))
-
-
-def _number(name: str, label: str, given: Mapping[str, str]) -> Markup:
-    return _input(name, label, given, inputmode="numeric", pattern="[0-9]*", autocomplete="off")
 
 
 def _choice(name: str, label: str, names: Sequence[str], given: Mapping[str, str]) -> Markup:
