@@ -32,7 +32,7 @@ from nats.js.client import JetStreamContext
 from nats.js.errors import APIError, NotFoundError
 
 from sdwatch.cluster.box import LOOKS_FOR, PAUSE
-from sdwatch.cluster.streams import make_streams
+from sdwatch.cluster.broker import make_streams
 from sdwatch.lane.lane import ACTIVE_RUNS
 from sdwatch.policy.cluster import holding, names
 from sdwatch.policy.cluster.cards import BoxShown, LaneShown, card_of
@@ -211,8 +211,8 @@ class PretendBox:
             for file in files_of(await self._object(held.run, action.manifest)):
                 await self._object(held.run, file.sha256)
             held.local = LocalRun(action.epoch)
-        elif isinstance(action, holding.Accept):
-            await self._append(held, Accepted(action.epoch))
+        elif isinstance(action, Accepted):
+            await self._append(held, action)
         elif isinstance(action, holding.Store):
             await self._store(held, action)
         elif isinstance(action, holding.End):
@@ -224,7 +224,7 @@ class PretendBox:
                 await held.message.ack()
                 held.message = None
             return False
-        elif isinstance(action, holding.Withdraw | holding.Remove) or held.local is None:
+        elif isinstance(action, holding.Withdraw) or held.local is None:
             self._held.pop(held.run, None)
             return False
         else:

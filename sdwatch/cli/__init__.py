@@ -68,7 +68,10 @@ def _ended(argv: Sequence[str], unwind: Callable[[], None]) -> int:
     args = parser(*argv[:1]).parse_args(argv)
     gc.freeze()  # the imports are done, see __main__
     gc.enable()
-    _log_nowhere()
+    import logging  # slow to import, and `--help` logs nothing
+
+    # Else it prints on stderr what is logged, as long as nobody has set it up.
+    logging.getLogger("sdwatch").addHandler(logging.NullHandler())
     try:
         if argv[0] not in WITH_MONITOR:
             unwind()
@@ -80,13 +83,6 @@ def _ended(argv: Sequence[str], unwind: Callable[[], None]) -> int:
         from sdwatch.cli.shared.last_words import report
 
         return report(error)
-
-
-def _log_nowhere() -> None:
-    """Keep what is logged off stderr, where logging prints it as long as nobody has set it up."""
-    import logging  # slow to import, and `--help` logs nothing
-
-    logging.getLogger("sdwatch").addHandler(logging.NullHandler())
 
 
 def parser(*loaded: str) -> argparse.ArgumentParser:

@@ -6,6 +6,7 @@ import argparse
 import os
 import sys
 from collections.abc import Mapping
+from itertools import count
 from pathlib import Path
 
 from sdwatch.cli.shared.chosen_config import add_config_argument, choose_config
@@ -81,8 +82,5 @@ def _are_allowed(tails: Mapping[str, str]) -> bool:
 def _free_name(run_id: str) -> Path:
     """Return a path for the zip that does not exist yet."""
     name = name_for_others(run_id)
-    number, path = 1, Path(f"{name}.zip")
-    while path.exists():
-        number += 1
-        path = Path(f"{name}-{number}.zip")
-    return path
+    paths = (Path(f"{name}.zip" if n == 1 else f"{name}-{n}.zip") for n in count(1))
+    return next(path for path in paths if not path.exists())

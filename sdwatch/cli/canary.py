@@ -5,14 +5,12 @@ from __future__ import annotations
 import argparse
 import time
 from collections.abc import Sequence
-from contextlib import suppress
+from contextlib import closing, suppress
 from typing import Any
 
-from sdwatch.cli.shared.call_output import log_of, said_of, shown
+from sdwatch.cli.shared.call_by_hand import STILL_BUSY, log_of, said_of, save, shown
 from sdwatch.cli.shared.chosen_config import ChosenConfig, add_config_argument, choose_config
-from sdwatch.cli.shared.exclusive import STILL_BUSY
 from sdwatch.cli.shared.exit_codes import ExitCode
-from sdwatch.cli.shared.saved_pictures import save
 from sdwatch.cli.shared.webui_client import catalogue_of, client_of
 from sdwatch.config import Config, WebUIConfig
 from sdwatch.errors import NotFoundError, WebUIError
@@ -67,14 +65,11 @@ def main(args: argparse.Namespace) -> ExitCode:
 
 
 def _self_test(webui: WebUIConfig, chosen: ChosenConfig, signatures: tuple[Signature, ...]) -> str:
-    client = client_of(webui)
-    try:
+    with closing(client_of(webui)) as client:
         _wait_until_idle(client, webui, chosen.spool)
         catalogue = catalogue_of(client, webui)
         print(f"{webui.name}: {_what_it_waits_for(client, webui, catalogue)}", flush=True)
         return generated(client, webui, catalogue, chosen.config, signatures)
-    finally:
-        client.close()
 
 
 class PictureFailedError(WebUIError):

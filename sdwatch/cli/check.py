@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from sdwatch.cli.checks.check_calls import calls_in_order
 from sdwatch.cli.checks.start_check import problems_of
 from sdwatch.cli.shared.chosen_config import add_config_argument, choose_config, config_file
 from sdwatch.cli.shared.exit_codes import ExitCode
@@ -17,10 +16,13 @@ from sdwatch.config_file import load_config
 from sdwatch.errors import ConfigError, JobError, JobUnfitError, Problem
 from sdwatch.policy.job.calls.call_sizes import sizes_in
 from sdwatch.policy.job.calls.estimate import CallTimes, estimate
-from sdwatch.policy.job.calls.plan import pictures_of
+from sdwatch.policy.job.calls.payload import takes_all_at_once
+from sdwatch.policy.job.calls.plan import PlannedStage, last_stages, pictures_of, plan_of
 from sdwatch.policy.job.calls.preflight import check_against
 from sdwatch.policy.job.job import Job
+from sdwatch.policy.job.outputs.result import Keep
 from sdwatch.policy.job.stage.confinement import MAX_GENERATION, JobRules
+from sdwatch.policy.job.stage.stage_kinds import STAGES
 from sdwatch.policy.job.when import waits_in_words
 from sdwatch.policy.page.times import duration
 from sdwatch.policy.privacy.printable import counted, printable_text
@@ -118,7 +120,7 @@ def check_jobs(
                 if history is None:
                     history = read_call_times(spool) if spool else CallTimes()
                 lines.append(f"{path}: {_counted(job, history)}")
-            lines += calls_in_order(job, path)
+            lines += _calls_in_order(job, path)
             lines += _waiting(job, path)
             if against is not None:
                 lines += against.check(job, path)
@@ -140,6 +142,41 @@ def _counted(job: Job, history: CallTimes) -> str:
     if history and (seconds := estimate(history, sizes_in(job))) is not None:
         parts.append(f"about {duration(seconds)} from the history of this machine")
     return ", ".join(parts)
+
+
+def _calls_in_order(job: Job, path: Path) -> Iterator[str]:
+    """Yield lines with the calls of each stage; none for a job of one plain stage."""
+    planned = plan_of(job.stages)
+    if len(planned) < 2 and not (planned and planned[0].stage.links.inputs):
+        return
+    points = ", of each point" if len(job.points) > 1 else ""
+    yield f"{path}: calls in order{points}:"
+    for each in planned:
+        what = f"{_stage_name(each)}{_takes(each, planned)}: {counted(each.calls, 'call')}"
+        yield f"  {each.number}. {what}"
+    if job.keep is Keep.LAST:
+        last = ", ".join(map(str, sorted(last_stages(job.stages))))
+        yield f"  kept: the pictures of stages {last}"
+
+
+def _stage_name(planned: PlannedStage) -> str:
+    stage = planned.stage
+    kind = STAGES[stage.kind].short_name
+    return f"{stage.links.id} ({kind})" if stage.links.id else kind
+
+
+def _takes(planned: PlannedStage, others: list[PlannedStage]) -> str:
+    """Return which images a stage takes, and whether one at a time."""
+    if not planned.taken_from and not planned.own:
+        return ""
+    whose = "the job folder"
+    if planned.taken_from:
+        other = others[planned.taken_from - 1]
+        whose = other.stage.links.id or f"stage {other.number}"
+    elif planned.own == 1:
+        return ", of an image of the job folder"
+    together = takes_all_at_once(planned.stage)
+    return f", of {'all images' if together else 'each image'} of {whose}"
 
 
 def _waiting(job: Job, path: Path) -> list[str]:

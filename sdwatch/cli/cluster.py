@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
+from sdwatch import system
 from sdwatch.cli.shared.chosen_config import add_config_argument, choose_config
 from sdwatch.cli.shared.exit_codes import ExitCode
 from sdwatch.cli.shared.plain_lines import say
@@ -23,7 +24,6 @@ from sdwatch.system.clock import SystemClock, wait
 
 if TYPE_CHECKING:
     from sdwatch.cluster.board import Board
-    from sdwatch.cluster.broker import Broker
     from sdwatch.cluster.server import ServerSettings
     from sdwatch.monitor.work import Partner
     from sdwatch.policy.cluster.cards import BoxOrder
@@ -83,11 +83,20 @@ def main(args: argparse.Namespace) -> ExitCode:
 def board_of(args: argparse.Namespace) -> Iterator[Board]:
     """Return the board of the broker that `args` name. Raises SdwatchError where nobody
     answers."""
-    url = args.cluster or _own_url(choose_config(args.config).config.state / "nats")
-    broker = _connected(url_of(url))
-    from sdwatch.cluster.board import Board
-
+    url = url_of(args.cluster or _own_url(choose_config(args.config).config.state / "nats"))
     try:
+        from sdwatch.cluster.board import Board
+        from sdwatch.cluster.broker import Broker
+    except ModuleNotFoundError as error:
+        raise _without_extra(error) from error
+    from sdwatch.policy.cluster.names import Times
+
+    answered = threading.Event()
+    broker = Broker(url, "command", Times(), lambda _: answered.set())
+    broker.open()
+    try:
+        if not wait(answered, _ANSWERS_WITHIN):
+            raise SdwatchError(f"the broker at {broker.place} does not answer: {broker.why_down}")
         yield Board(broker)
     finally:
         broker.close()
@@ -190,7 +199,7 @@ def _url(settings: ServerSettings, host: str, token: str) -> str:
 def _announce(settings: ServerSettings, token: str, stop: threading.Event) -> None:
     """Say what to type on the other machines, once the server listens. The token is shown to a
     terminal only: a log is read by others."""
-    while not _listens(settings):
+    while not system.somebody_listens(_SELF.get(settings.host, settings.host), settings.port):
         if wait(stop, 0.2):
             return
     shown = token if sys.stdout.isatty() else "TOKEN"
@@ -207,37 +216,11 @@ def _announce(settings: ServerSettings, token: str, stop: threading.Event) -> No
         say("Other machines cannot reach it yet: start it with --host 0.0.0.0 for that.")
 
 
-def _listens(settings: ServerSettings) -> bool:
-    host = _SELF.get(settings.host, settings.host)
-    try:
-        socket.create_connection((host, settings.port), timeout=1).close()
-    except OSError:
-        return False
-    return True
-
-
 def _own_url(folder: Path) -> str:
     file = folder / "url"
     if not disk.is_file(file):
         raise SdwatchError("which broker? Give it as --cluster URL; `sdwatch cluster up` prints it")
     return str(file)
-
-
-def _connected(url: str) -> Broker:
-    """Return a connection. Raises SdwatchError where nobody answers."""
-    try:
-        from sdwatch.cluster.broker import Broker
-    except ModuleNotFoundError as error:
-        raise _without_extra(error) from error
-    from sdwatch.policy.cluster.names import Times
-
-    answered = threading.Event()
-    broker = Broker(url, "command", Times(), lambda _: answered.set())
-    broker.open()
-    if not wait(answered, _ANSWERS_WITHIN):
-        broker.close()
-        raise SdwatchError(f"the broker at {broker.place} does not answer: {broker.why_down}")
-    return broker
 
 
 def _status(board: Board, *, as_json: bool) -> ExitCode:

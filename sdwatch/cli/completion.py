@@ -11,6 +11,7 @@ import contextlib
 import io
 import os
 from collections.abc import Callable, Iterable
+from functools import partial
 from itertools import islice
 from pathlib import Path
 
@@ -69,25 +70,20 @@ def _add_completers(parser: argparse.ArgumentParser) -> None:
             action.completer = completer  # type: ignore[attr-defined]
 
 
-def _runs(prefix: str, parsed_args: argparse.Namespace, **_: object) -> dict[str, str]:
-    """Return run ids that start like this, newest first, each with its folder of the spool; if none
-    does, those whose job is called so, without the time before it."""
-    return _names(prefix, parsed_args, jobs=False)
-
-
-def _runs_and_jobs(prefix: str, parsed_args: argparse.Namespace, **_: object) -> dict[str, str]:
-    return _names(prefix, parsed_args, jobs=True)
-
-
 def _logs(prefix: str, parsed_args: argparse.Namespace, **_: object) -> dict[str, str]:
     from sdwatch.cli.shared.chosen_config import choose_config
 
     webuis = choose_config(getattr(parsed_args, "config", None)).config.webuis
     lanes = {webui.name: "WebUI" for webui in webuis}
-    return {"monitor": "sdwatch itself", **lanes, **_runs(prefix, parsed_args)}
+    return {"monitor": "sdwatch itself", **lanes, **_names(prefix, parsed_args)}
 
 
-def _names(prefix: str, parsed_args: argparse.Namespace, *, jobs: bool) -> dict[str, str]:
+def _names(
+    prefix: str, parsed_args: argparse.Namespace, *, jobs: bool = False, **_: object
+) -> dict[str, str]:
+    """Return run ids that start like this, newest first, each with its folder of the spool, then
+    with `jobs` those of the inbox; if none does, those whose job is called so, without the time
+    before it."""
     from sdwatch.cli.shared.chosen_config import choose_config
     from sdwatch.cli.shared.run_by_name import all_runs, waiting_jobs
 
@@ -104,8 +100,8 @@ def _names(prefix: str, parsed_args: argparse.Namespace, *, jobs: bool) -> dict[
 
 
 _COMPLETERS: dict[str, Completer] = {
-    "RUN": _runs,
-    "RUN|JOB": _runs_and_jobs,
+    "RUN": _names,
+    "RUN|JOB": partial(_names, jobs=True),
     "monitor|LANE|RUN": _logs,
     "FILE": FilesCompleter(),
     "DIR": FilesCompleter(),

@@ -7,7 +7,6 @@ import json
 import socket
 import threading
 import time
-from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -112,7 +111,7 @@ def main(args: argparse.Namespace) -> ExitCode:
     finally:
         in_time = limit.is_alive()
         limit.cancel()
-    outcome = _outcome(Spool(folder, ""))
+    outcome = _outcome(Spool(folder, ""), time.monotonic() - began)
     if outcome is None and result is Result.STOPPED and in_time:
         say(f"The demo was stopped. Its files are in {folder}")
         return ExitCode.INTERRUPTED
@@ -122,42 +121,8 @@ def main(args: argparse.Namespace) -> ExitCode:
             f"{folder / 'state' / 'sdwatch.log'}; all its files are in {folder}"
         )
         return ExitCode.DEMO_FAILED
-    say(outcome.report(time.monotonic() - began))
+    say(outcome)
     return ExitCode.OK
-
-
-@dataclass(frozen=True)
-class _Outcome:
-    """What there is to show: the last stage's images of both jobs, seconds from the crash to the
-    second try, the mistake's explanation."""
-
-    castle: list[Path]
-    lighthouse: list[Path]
-    crash_cost: float
-    why: Path
-
-    def report(self, seconds: float) -> str:
-        """Return the report as text."""
-        envelope = json.loads(disk.read(self.why.with_name(ENVELOPE)))
-        cause = printable_text(envelope["message"])
-        return "\n".join(
-            [
-                "",
-                f"That took {seconds:.0f} s. What happened:",
-                "",
-                "1. castle went through three stages: txt2img, img2img, upscale. Its picture:",
-                *(f"     {path}" for path in self.castle),
-                "2. lighthouse: the WebUI was killed in the middle of it. sdwatch noticed, waited",
-                "   for the cool-down, restarted the WebUI, and sent the call once more",
-                f"   {self.crash_cost:.1f} s after the crash. No job was lost. Its picture:",
-                *(f"     {path}" for path in self.lighthouse),
-                "3. mistake has a misspelt field. It failed at once, and its WHY.txt says why:",
-                f"     {self.why}",
-                *(f"     | {line}" for line in cause.splitlines()),
-                "",
-                f"With your own WebUI: {FOR_YOUR_OWN}",
-            ]
-        )
 
 
 def _fresh(folder: Path) -> Path:
@@ -188,8 +153,8 @@ def free_port() -> int:
         return port
 
 
-def _outcome(spool: Spool) -> _Outcome | None:
-    """Return what came out; None if it is not what the demo promises."""
+def _outcome(spool: Spool, seconds: float) -> str | None:
+    """Return what came out, in words; None if it is not what the demo promises."""
     manifests = (json.loads(disk.read(path)) for path in spool.done.glob(f"*/{MANIFEST}"))
     done = {manifest["source"]: manifest for manifest in manifests}
     whys = list(spool.failed.glob(f"*/{WHY}"))
@@ -200,7 +165,25 @@ def _outcome(spool: Spool) -> _Outcome | None:
     cost = _crash_cost(done["lighthouse.yaml"])
     if not castle or not lighthouse or cost is None:
         return None
-    return _Outcome(castle, lighthouse, cost, whys[0])
+    cause = printable_text(json.loads(disk.read(whys[0].with_name(ENVELOPE)))["message"])
+    return "\n".join(
+        [
+            "",
+            f"That took {seconds:.0f} s. What happened:",
+            "",
+            "1. castle went through three stages: txt2img, img2img, upscale. Its picture:",
+            *(f"     {path}" for path in castle),
+            "2. lighthouse: the WebUI was killed in the middle of it. sdwatch noticed, waited",
+            "   for the cool-down, restarted the WebUI, and sent the call once more",
+            f"   {cost:.1f} s after the crash. No job was lost. Its picture:",
+            *(f"     {path}" for path in lighthouse),
+            "3. mistake has a misspelt field. It failed at once, and its WHY.txt says why:",
+            f"     {whys[0]}",
+            *(f"     | {line}" for line in cause.splitlines()),
+            "",
+            f"With your own WebUI: {FOR_YOUR_OWN}",
+        ]
+    )
 
 
 def _final_images(spool: Spool, manifest: dict[str, Any]) -> list[Path]:

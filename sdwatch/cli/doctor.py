@@ -59,7 +59,8 @@ def _with_starts(chosen: ChosenConfig, as_json: bool) -> list[DoctorFinding]:
     starts = StartedWebUIs(chosen)
     with starts.held() as why_not:
         if why_not:
-            note = DoctorFinding(Area.MONITOR, Weight.NOTE, f"no WebUI was started: {why_not}")
+            why = f"no WebUI was started: {why_not}"
+            note = DoctorFinding(Weight.NOTE, why, area=Area.MONITOR)
             return [*_made_of([note], as_json), *_made(examinations(chosen), as_json)]
         names = [webui.name for webui in chosen.config.webuis if check_webuis.will_start(webui)]
         if names and not as_json:

@@ -16,7 +16,6 @@ from sdwatch.cli.checks.find_webuis import (
     INSIDE,
     InstalledWebUI,
     installed_webuis,
-    those_of,
     webui_in,
 )
 from sdwatch.cli.shared.chosen_config import CONFIG
@@ -137,7 +136,7 @@ def _chosen(args: argparse.Namespace, found: Sequence[InstalledWebUI]) -> Instal
     SdwatchError if it is not there, or if there are several."""
     if args.installed is not None:
         return _named(args.installed, args.webui, found)
-    fitting = those_of(args.webui or "", found)
+    fitting = [one for one in found if one.kind.name == args.webui]
     if len(fitting) > 1:
         lines = "".join(f"\n  {_command_for(one)}" for one in fitting)
         raise SdwatchError(f"there are several installs of {args.webui}; name one of them:{lines}")

@@ -126,13 +126,10 @@ def main(args: argparse.Namespace) -> ExitCode:
         print(printable(_line(each)))
         lines += 1
     if not lines:
-        what = "nothing" if not _filters(args) else "nothing that fits these filters"
+        filters = (args.state, args.since, args.name, args.diagnosis, args.lane)
+        what = "nothing that fits these filters" if any(filters) else "nothing"
         print(f"{what} in {', '.join(f'{folder}/' for folder in folders)} of {spool.root}")
     return ExitCode.OK
-
-
-def _filters(args: argparse.Namespace) -> bool:
-    return any((args.state, args.since, args.name, args.diagnosis, args.lane))
 
 
 def _moment(text: str) -> float:
@@ -189,6 +186,7 @@ def _read_run(folder: Path, now: Mapping[str, Any]) -> ListedRun:
     lane = str(webui.get("name", "")) if isinstance(webui, dict) else str(now.get("lane", ""))
     points = {point_of(name) for name, call in ledger.calls.items() if call.images is not None}
     envelope = envelope_of(folder)
+    why = read_evidence(folder, WHY).decode("utf-8", "replace").partition("\n")[0]
     failed = len(failed_points_in(envelope)) or int(now.get("points_failed", 0))
     return ListedRun(
         run_id,
@@ -199,7 +197,7 @@ def _read_run(folder: Path, now: Mapping[str, Any]) -> ListedRun:
         images,
         lane,
         str(envelope.get("diagnosis", "")),
-        _why(folder) or ("" if ledger.ended else str(now.get("doing", ""))),
+        why or ("" if ledger.ended else str(now.get("doing", ""))),
         len(points - {0}),
         failed,
         sum(len(call.files) for call in ledger.calls.values()),
@@ -265,7 +263,3 @@ def _changed(path: Path) -> str:
         return iso(disk.look_at(path).st_mtime)
     except OSError:
         return ""
-
-
-def _why(folder: Path) -> str:
-    return read_evidence(folder, WHY).decode("utf-8", "replace").partition("\n")[0]

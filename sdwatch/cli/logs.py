@@ -5,14 +5,15 @@ from __future__ import annotations
 import argparse
 import json
 import time
-from collections import deque
-from collections.abc import Callable, Iterator
-from datetime import datetime
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 from sdwatch.cli.shared.chosen_config import ChosenConfig, add_config_argument, choose_config
 from sdwatch.cli.shared.exit_codes import ExitCode
+from sdwatch.cli.shared.progress_text import local
 from sdwatch.cli.shared.run_by_name import all_runs, find, run_named
 from sdwatch.config import WebUIConfig, secrets_in
 from sdwatch.policy.privacy.printable import printable_text
@@ -60,12 +61,30 @@ def main(args: argparse.Namespace) -> ExitCode:
     chosen = choose_config(args.config)
     lane = next((webui for webui in chosen.config.webuis if webui.name == args.what), None)
     if lane is not None:
-        _print_lane(lane, chosen, follow=args.follow)
+        log = _of_lane(lane, chosen)
     elif args.what == MONITOR:
-        _print_monitor(chosen, follow=args.follow)
+        log = _of_monitor(chosen)
     else:
-        _print_run(_run(args.what, chosen), chosen, follow=args.follow)
+        log = _of_run(_run(args.what, chosen), chosen)
+    for line in log.last:
+        _show(line)
+    over = not args.follow
+    while not over:
+        over = log.is_over()  # then new lines are read once more
+        for line in log.new_lines():
+            _show(line)
+        if not over:
+            time.sleep(_POLL_S)
     return ExitCode.OK
+
+
+@dataclass(frozen=True)
+class _Log:
+    """A log as it is shown: its last lines, and those that come after them until it is over."""
+
+    last: Iterable[str]
+    new_lines: Lines
+    is_over: Callable[[], bool] = lambda: False
 
 
 def _run(name: str, chosen: ChosenConfig) -> Path:
@@ -79,30 +98,17 @@ def _show(line: str) -> None:
     print(printable_text(line), flush=True)
 
 
-def _follow(new_lines: Lines, is_over: Callable[[], bool] = lambda: False) -> None:
-    """Print new lines until it is over; they are read once more then."""
-    over = False
-    while not over:
-        over = is_over()
-        for line in new_lines():
-            _show(line)
-        if not over:
-            time.sleep(_POLL_S)
-
-
 # -- the monitor's log
 
 
-def _print_monitor(chosen: ChosenConfig, *, follow: bool) -> None:
+def _of_monitor(chosen: ChosenConfig) -> _Log:
     path = json_log(StateFolder(chosen.config.state).log_file)
     lines = LineFollower(path)
-    shown = list(filter(None, map(in_words, lines.poll())))
-    for line in shown[-_MOST_LINES:]:
-        _show(line)
-    if not shown:
-        _show(f"nothing is logged in {path} yet")
-    if follow:
-        _follow(lambda: list(filter(None, map(in_words, lines.poll()))))
+
+    def new_lines() -> list[str]:
+        return list(filter(None, map(in_words, lines.poll())))
+
+    return _Log(new_lines()[-_MOST_LINES:] or [f"nothing is logged in {path} yet"], new_lines)
 
 
 def in_words(line: str) -> str:
@@ -122,24 +128,16 @@ def _entry(line: str) -> dict[str, Any]:
 def _words(entry: dict[str, Any]) -> str:
     if not entry or entry.get("event") in FOR_PROGRAMS:
         return ""
-    level = str(entry.get("level", ""))
-    head = f"{_local(str(entry.get('at', '')))} {f'{level}: ' if level != 'info' else ''}"
+    level, at = str(entry.get("level", "")), str(entry.get("at", ""))
+    head = f"{local(at, at)} {f'{level}: ' if level != 'info' else ''}"
     text = f"{head}{entry['message']}"
     return f"{text}\n{entry['traceback']}" if "traceback" in entry else text
-
-
-def _local(at: str) -> str:
-    """Return a time of the log as the clock on the wall shows it."""
-    try:
-        return f"{datetime.fromisoformat(at).astimezone():%Y-%m-%d %H:%M:%S}"
-    except (ValueError, OverflowError, OSError):
-        return at
 
 
 # -- one run
 
 
-def _print_run(run: Path, chosen: ChosenConfig, *, follow: bool) -> None:
+def _of_run(run: Path, chosen: ChosenConfig) -> _Log:
     lines = LineFollower(json_log(StateFolder(chosen.config.state).log_file))
 
     def about_it() -> list[str]:
@@ -147,18 +145,14 @@ def _print_run(run: Path, chosen: ChosenConfig, *, follow: bool) -> None:
         shown = (_words(entry) for entry in entries if entry.get("run") == run.name)
         return list(filter(None, shown))
 
-    before = deque(about_it(), _MOST_LINES)
-    for line in before:
-        _show(line)
-    if not before:
-        _show(
-            f"this machine's log has nothing about {run.name}: another machine ran it, or it was "
-            f"too long ago. `sdwatch show {run.name}` has what its folder says"
-        )
-    for line in _tails(run):
-        _show(line)
-    if follow:
-        _follow(about_it, lambda: not disk.is_folder(run) or run.parent.name in ("done", "failed"))
+    nothing = (
+        f"this machine's log has nothing about {run.name}: another machine ran it, or it was too "
+        f"long ago. `sdwatch show {run.name}` has what its folder says"
+    )
+    last = chain(about_it()[-_MOST_LINES:] or [nothing], _tails(run))
+    return _Log(
+        last, about_it, lambda: not disk.is_folder(run) or run.parent.name in ("done", "failed")
+    )
 
 
 def _tails(run: Path) -> Iterator[str]:
@@ -173,7 +167,7 @@ def _tails(run: Path) -> Iterator[str]:
 # -- what a WebUI prints
 
 
-def _print_lane(lane: WebUIConfig, chosen: ChosenConfig, *, follow: bool) -> None:
+def _of_lane(lane: WebUIConfig, chosen: ChosenConfig) -> _Log:
     redactor = Redactor()
     for secret in secrets_in(lane):
         redactor.learn_secret(secret.value, secret.label)
@@ -186,10 +180,7 @@ def _print_lane(lane: WebUIConfig, chosen: ChosenConfig, *, follow: bool) -> Non
         texts.refresh()  # after they were read: who caused them is known by now
         return redactor.redact("\n".join(lines)).splitlines()
 
-    for line in clean(output.last_lines()):
-        _show(line)
-    if follow:
-        _follow(lambda: clean(output.new_lines()))
+    return _Log(clean(output.last_lines()), lambda: clean(output.new_lines()))
 
 
 class _LaneOutput:
@@ -204,7 +195,10 @@ class _LaneOutput:
     def last_lines(self) -> list[str]:
         if not self._paths:
             return [self._nothing()]
-        return [line for path in self._paths for line in self._of(path)]
+        lines: list[str] = []
+        for path in self._paths:
+            lines += [f"----- {path.name} -----", *tail_text(path, _MOST_LINES).splitlines()]
+        return lines
 
     def new_lines(self) -> list[str]:
         """Return what came since the last call. A new incarnation is followed from its start."""
@@ -215,9 +209,6 @@ class _LaneOutput:
             self._paths = newest
             self._followers = [LogFollower(path) for path in newest]
         return lines
-
-    def _of(self, path: Path) -> list[str]:
-        return [f"----- {path.name} -----", *tail_text(path, _MOST_LINES).splitlines()]
 
     def _newest(self) -> tuple[Path, ...]:
         if self._lane.command is None:

@@ -9,15 +9,14 @@ from __future__ import annotations
 import argparse
 import re
 import time
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-from sdwatch.cli.shared.call_output import log_of, said_of, shown
+from sdwatch.cli.shared.call_by_hand import exclusive_use, log_of, said_of, save, save_file, shown
 from sdwatch.cli.shared.chosen_config import ChosenConfig, add_config_argument, choose_config
-from sdwatch.cli.shared.exclusive import exclusive_use
 from sdwatch.cli.shared.exit_codes import ExitCode
 from sdwatch.cli.shared.run_by_name import archived_runs, find, run_named, working_runs
-from sdwatch.cli.shared.saved_pictures import save, save_file
 from sdwatch.config import Config, WebUIConfig
 from sdwatch.errors import (
     NotFoundError,
@@ -73,8 +72,7 @@ def main(args: argparse.Namespace) -> ExitCode:
     runs = archived_runs(spool.done) | archived_runs(spool.failed) | working_runs(spool)
     folder = find(run_named(args.run), runs, "failed/, done/ or working/")
     call, payload = _rebuilt(folder, args.call, chosen)
-    client = _client(folder, args.url, chosen)
-    try:
+    with closing(_client(folder, args.url, chosen)) as client:
         with exclusive_use(client.url, spool):
             asked = asked_for(payload)
             if may_need_more(call.kind, payload):
@@ -85,8 +83,6 @@ def main(args: argparse.Namespace) -> ExitCode:
             named = (webui for webui in chosen.config.webuis if webui.url == client.url)
             log = log_of(next(named, None), chosen.config)
             return _sent(client, call, payload, folder.name, chosen.config, log)
-    finally:
-        client.close()
 
 
 def _sent(

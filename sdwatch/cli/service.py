@@ -22,9 +22,14 @@ from sdwatch.policy.privacy.printable import printable_text
 from sdwatch.policy.report.command import typed
 from sdwatch.service.account import owner_of, run_as
 from sdwatch.service.choose import manager_for, usual_scope
-from sdwatch.service.definition import DEFAULT_NAME, Scope, ServiceDefinition, service_name
+from sdwatch.service.definition import (
+    DEFAULT_NAME,
+    Scope,
+    ServiceDefinition,
+    is_no_cache,
+    service_name,
+)
 from sdwatch.service.manager import ServiceManager, ServiceState, Step, perform
-from sdwatch.service.stable_python import is_no_cache
 from sdwatch.system import disk
 
 NEEDS_A_PERSON = (ExitCode.USAGE, ExitCode.ALREADY_RUNNING, ExitCode.BAD_CONFIG)
@@ -109,13 +114,16 @@ def _install(manager: ServiceManager, scope: Scope, args: argparse.Namespace) ->
     return ExitCode.OK
 
 
-def _change(steps: Callable[[ServiceManager], Sequence[Step]]) -> _Action:
-    def act(manager: ServiceManager, scope: Scope, args: argparse.Namespace) -> ExitCode:
-        del scope
-        _perform(steps(manager), dry_run=args.dry_run)
-        return ExitCode.OK
-
-    return act
+def _change(manager: ServiceManager, scope: Scope, args: argparse.Namespace) -> ExitCode:
+    del scope
+    changes = {
+        "uninstall": manager.uninstall,
+        "start": manager.start,
+        "stop": manager.stop,
+        "restart": manager.restart,
+    }
+    _perform(changes[args.action](), dry_run=args.dry_run)
+    return ExitCode.OK
 
 
 def _status(manager: ServiceManager, scope: Scope, args: argparse.Namespace) -> ExitCode:
@@ -145,10 +153,10 @@ def _logs(manager: ServiceManager, scope: Scope, args: argparse.Namespace) -> Ex
 
 _ACTIONS: dict[str, _Action] = {
     _INSTALL: _install,
-    "uninstall": _change(lambda manager: manager.uninstall()),
-    "start": _change(lambda manager: manager.start()),
-    "stop": _change(lambda manager: manager.stop()),
-    "restart": _change(lambda manager: manager.restart()),
+    "uninstall": _change,
+    "start": _change,
+    "stop": _change,
+    "restart": _change,
     "status": _status,
     "logs": _logs,
 }

@@ -5,13 +5,12 @@ from __future__ import annotations
 import argparse
 import textwrap
 from collections.abc import Iterator, Mapping, Sequence
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from sdwatch.cli.shared.chosen_config import add_config_argument, choose_config
 from sdwatch.cli.shared.exit_codes import ExitCode
-from sdwatch.cli.shared.progress_text import clock, progress_in_words
+from sdwatch.cli.shared.progress_text import clock, local, progress_in_words
 from sdwatch.cli.shared.run_by_name import all_runs, find, run_named, waiting_jobs
 from sdwatch.errors import JobError
 from sdwatch.policy.job.calls.payload import point_of, stage_of
@@ -74,10 +73,10 @@ def _run(folder: Path, spool: Spool) -> Iterator[str]:
     yield f"  state       {_state(run, spool)}"
     yield f"  folder      {folder}"
     yield f"  job         {printable(run.source) or '?'}"
-    yield f"  claimed     {_local(run.ledger.claimed.get('at'))}"
+    yield f"  claimed     {local(run.ledger.claimed.get('at'))}"
     if run.ledger.ended:
         ended = next((r.get("at") for r in records if r["event"] == "ended"), None)
-        yield f"  ended       {_local(ended)}"
+        yield f"  ended       {local(ended)}"
     for webui in _mappings([manifest.get("webui")]):
         facts = (webui.get("name"), webui.get("kind"), webui.get("version"), webui.get("url"))
         yield f"  WebUI       {', '.join(str(fact) for fact in facts if fact)}"
@@ -174,7 +173,7 @@ def _calls(calls: list[dict[str, Any]], kinds: list[str]) -> Iterator[str]:
             yield from map(_attempt, attempts)
         for test in _mappings(call.get("canary")):
             passed = "passed" if test.get("self_test_passed") else "failed"
-            yield f"           {_local(test.get('at'))}  self-test {passed}: {test.get('decision')}"
+            yield f"           {local(test.get('at'))}  self-test {passed}: {test.get('decision')}"
         for warning in _mappings(call.get("warnings")):
             yield f"           warning: {warning.get('words', '')}"
 
@@ -186,7 +185,7 @@ def _attempt(attempt: Mapping[str, Any]) -> str:
         words.append(f"after {clock(seconds)}")
     if diagnosis := attempt.get("diagnosis"):
         words.append(f"({diagnosis})")
-    head = f"           {_local(attempt.get('began'))}  incarnation {attempt.get('incarnation')}: "
+    head = f"           {local(attempt.get('began'))}  incarnation {attempt.get('incarnation')}: "
     line = head + " ".join(words)
     message = str(attempt.get("message", ""))
     indent = " " * 13
@@ -227,11 +226,3 @@ def _mappings(values: object) -> list[Mapping[str, Any]]:
 
 def _count(number: int, what: str) -> str:
     return f"{number} {what}" if number == 1 else f"{number} {what}s"
-
-
-def _local(at: object) -> str:
-    """Return a time of the journal (UTC) as the clock on the wall shows it."""
-    try:
-        return f"{datetime.fromisoformat(str(at)).astimezone():%Y-%m-%d %H:%M:%S}"
-    except (ValueError, OverflowError, OSError):
-        return "?"

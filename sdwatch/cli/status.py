@@ -19,7 +19,6 @@ from sdwatch.policy.page.sections import memory
 from sdwatch.policy.privacy.printable import counted, printable, printable_text
 from sdwatch.policy.report.notice import config_edited
 from sdwatch.policy.report.status_line import box_lines, queued_in, status_line, suspended_in
-from sdwatch.spool.folders import Spool
 from sdwatch.spool.heartbeat import (
     INTERVAL,
     QUIET_INTERVAL,
@@ -70,41 +69,28 @@ def _text(status: dict[str, Any]) -> str:
 
 
 def _status_of(chosen: ChosenConfig) -> dict[str, Any]:
-    status = _gone_status(chosen) if chosen.spool.is_gone else _status(chosen.spool)
-    own = StateFolder(chosen.config.state).known_worker
-    for beat in status["monitors"]:
+    """Return how the spool stands; while its share is gone, what this machine's monitor reports."""
+    spool, state = chosen.spool, StateFolder(chosen.config.state)
+    own = state.known_worker
+    gone = spool.is_gone
+    beats = _with_life(
+        lambda: read_heartbeat(state.status_file) if gone else read_heartbeats(spool.root)
+    )
+    for beat in beats:
         beat["own"] = beat.get("worker") == own
-    return status
-
-
-def _status(spool: Spool) -> dict[str, Any]:
     return {
         "spool": str(spool.root),
-        "hold": held.name if (held := spool.hold_file()) else "",
-        "monitors": _with_life(lambda: read_heartbeats(spool.root)),
+        "hold": held.name if not gone and (held := spool.hold_file()) else "",
+        "monitors": beats,
         "folders": {
-            "inbox": len(waiting_jobs(spool)),
-            "working": len(working_runs(spool)),
-            "done": len(archived_runs(spool.done)),
-            "failed": len(archived_runs(spool.failed)),
+            "inbox": 0 if gone else len(waiting_jobs(spool)),
+            "working": 0 if gone else len(working_runs(spool)),
+            "done": 0 if gone else len(archived_runs(spool.done)),
+            "failed": 0 if gone else len(archived_runs(spool.failed)),
         },
-        "ignored": near_misses(spool),
-        "hold_notes": [note.name for note in notes_in(spool.root)],
-        "gone": False,
-    }
-
-
-def _gone_status(chosen: ChosenConfig) -> dict[str, Any]:
-    """Return what this machine's monitor reports while the spool's share is gone."""
-    local = StateFolder(chosen.config.state).status_file
-    return {
-        "spool": str(chosen.spool.root),
-        "hold": "",
-        "monitors": _with_life(lambda: read_heartbeat(local)),
-        "folders": dict.fromkeys(("inbox", "working", "done", "failed"), 0),
-        "ignored": {},
-        "hold_notes": [],
-        "gone": True,
+        "ignored": {} if gone else near_misses(spool),
+        "hold_notes": [] if gone else [note.name for note in notes_in(spool.root)],
+        "gone": gone,
     }
 
 
@@ -290,18 +276,15 @@ def _watch(chosen: ChosenConfig) -> Never:
 def _print_changes(chosen: ChosenConfig) -> Never:
     shown = ""
     while True:
-        if (line := _headline(_status_of(chosen))) != shown:
+        if (line := printable("; ".join(_headlines(_status_of(chosen))))) != shown:
             print(time.strftime("%Y-%m-%d %H:%M:%S"), line, flush=True)
             shown = line
         time.sleep(_WATCH_EVERY)
 
 
-def _headline(status: dict[str, Any]) -> str:
-    """Return one line that changes whenever something happens; not with each step of a picture."""
-    return printable("; ".join(_headlines(status)))
-
-
 def _headlines(status: dict[str, Any]) -> Iterator[str]:
+    """Yield the parts of a line that changes whenever something happens; not with each step of a
+    picture."""
     if status["gone"]:
         yield "the spool is empty or missing"
         return

@@ -58,7 +58,7 @@ def main(args: argparse.Namespace) -> ExitCode:
 
 
 def _keep_textfile(file: Path, chosen: ChosenConfig) -> ExitCode:
-    from sdwatch.web.textfile import keep_textfile
+    from sdwatch.web.metrics import keep_textfile
 
     if file.suffix != ".prom":
         raise SdwatchError(f"--textfile {file}: node_exporter reads only files that end in .prom")

@@ -106,12 +106,8 @@ class Board:
         return {name: order_of(order) for name, (_, order) in self._all(names.ORDERS).items()}
 
     def _get(self, bucket: str, key: str) -> bytes:
-        subject = names.key_subject(bucket, key)
-        try:
-            message = self._broker.ask(lambda js: js.get_msg(f"KV_{bucket}", subject=subject))
-        except NotFoundError:
-            return b""
-        return message.data or b""
+        message = self._broker.message(f"KV_{bucket}", names.key_subject(bucket, key))
+        return (message.data or b"") if message is not None else b""
 
     def _put(self, bucket: str, key: str, data: bytes) -> None:
         subject = names.key_subject(bucket, key)

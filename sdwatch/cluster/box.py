@@ -314,8 +314,8 @@ class Box(Witness):
         folder = held.copy.folder
         if isinstance(action, holding.Fetch):
             self._fetch(held, action)
-        elif isinstance(action, holding.Accept):
-            self._append(held, Accepted(action.epoch))
+        elif isinstance(action, Accepted):
+            self._append(held, action)
         elif isinstance(action, holding.Store):
             self._store(held, action)
         elif isinstance(action, holding.End):
@@ -323,7 +323,7 @@ class Box(Witness):
         elif isinstance(action, holding.Acknowledge):
             self._broker.acknowledge(held.lease)
             return False
-        elif isinstance(action, holding.Withdraw | holding.Remove):
+        elif isinstance(action, holding.Withdraw):
             self._withdraw(held, folder, local)
             return False
         else:

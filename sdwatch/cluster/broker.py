@@ -25,8 +25,7 @@ from nats.js import api
 from nats.js.client import JetStreamContext
 from nats.js.errors import APIError, NotFoundError
 
-from sdwatch.cluster.objects import Objects
-from sdwatch.cluster.streams import make_streams
+from sdwatch.cluster.objects import Objects, files_stream, publish_once
 from sdwatch.errors import SdwatchError
 from sdwatch.policy.cluster import names
 from sdwatch.policy.cluster.entries import Closed, Entry, entry_of, to_bytes
@@ -40,7 +39,12 @@ log = logging.getLogger("sdwatch.cluster")
 _PAGE = 30.0  # seconds for one answer that names up to 100,000 subjects
 NOT_REACHED = "it was not reached yet"
 _WRONG_LAST_SEQUENCE = 10071
-_SUBJECT_IS_FULL = 10077
+
+COPIES = 3
+"""Copies of everything, where the broker has as many servers: it survives the loss of one."""
+
+_TOO_FEW_SERVERS = (10005, 10074)
+_SHOWN_FOR = 7 * 24 * 3600.0  # seconds for which a box is known that no longer shows itself
 
 T = TypeVar("T")
 
@@ -202,6 +206,25 @@ class Broker:
         except (NatsError, OSError, TimeoutError, CancelledError) as error:
             raise BrokerGoneError(f"the broker does not answer: {disk.in_words(error)}") from error
 
+    def message(
+        self, stream: str, subject: str, after: int | None = None
+    ) -> api.RawStreamMsg | None:
+        """Return the last message on a subject, or the next one `after` a sequence; None where
+        there is none. Raises BrokerGoneError."""
+
+        async def get(js: JetStreamContext) -> api.RawStreamMsg | None:
+            with suppress(NotFoundError):
+                if after is None:
+                    return await js.get_msg(stream, subject=subject)
+                return await js.get_msg(stream, seq=after + 1, subject=subject, next=True)
+            return None
+
+        return self.ask(get)
+
+    def purge(self, stream: str, subject: str, keep: int | None = None) -> None:
+        """Remove the messages on a subject but the last `keep`. Raises BrokerGoneError."""
+        self.ask(lambda js: js.purge_stream(stream, subject=subject, keep=keep))
+
     def say(self, subject: str) -> None:
         """Say something to whoever listens now. Raises BrokerGoneError."""
         self.ask(lambda _: self._nc.publish(subject, b""))
@@ -243,14 +266,7 @@ class Broker:
         subject = names.run_subject(run)
         found: list[tuple[int, Entry | None]] = []
         while len(found) < 200:
-            try:
-                start = seq + 1
-                message = self.ask(
-                    lambda js, start=start: js.get_msg(  # type: ignore[misc]
-                        names.RUNS, seq=start, subject=subject, next=True
-                    )
-                )
-            except NotFoundError:
+            if (message := self.message(names.RUNS, subject, after=seq)) is None:
                 break
             seq = int(message.seq or 0)
             found.append((seq, entry_of(message.data or b"")))
@@ -258,8 +274,7 @@ class Broker:
 
     def forget_log(self, run: str, keep: int) -> None:
         """Remove a run's entries but the last `keep`. Raises BrokerGoneError."""
-        subject = names.run_subject(run)
-        self.ask(lambda js: js.purge_stream(names.RUNS, subject=subject, keep=keep or None))
+        self.purge(names.RUNS, names.run_subject(run), keep or None)
 
     # -- messages for boxes, and their leases
 
@@ -267,29 +282,15 @@ class Broker:
         """Send the message for a box, unless it is there. Raises BrokerGoneError."""
         data = json.dumps({"run": run, "epoch": epoch}).encode()
         subject = names.work_subject(box, run)
-
-        async def send(js: JetStreamContext) -> None:
-            try:
-                await js.publish(subject, data, stream=names.WORK)
-            except APIError as error:
-                if error.err_code != _SUBJECT_IS_FULL:
-                    raise
-
-        self.ask(send)
+        self.ask(lambda js: publish_once(js, names.WORK, subject, data))
 
     def is_offered(self, box: str, run: str) -> bool:
         """Return whether the message is there. Raises BrokerGoneError."""
-        subject = names.work_subject(box, run)
-        try:
-            self.ask(lambda js: js.get_msg(names.WORK, subject=subject))
-        except NotFoundError:
-            return False
-        return True
+        return self.message(names.WORK, names.work_subject(box, run)) is not None
 
     def withdraw_offer(self, box: str, run: str) -> None:
         """Remove the message, leased or not. Raises BrokerGoneError."""
-        subject = names.work_subject(box, run)
-        self.ask(lambda js: js.purge_stream(names.WORK, subject=subject))
+        self.purge(names.WORK, names.work_subject(box, run))
 
     def lease(self, box: str, most: int, seconds: float) -> list[Lease]:
         """Return up to `most` messages for a box that nobody holds a lease of; they are leased to
@@ -341,3 +342,53 @@ def _lease(message: Msg) -> Lease | None:
         if isinstance(run, str):
             return Lease(run, message)
     return None
+
+
+# -- the streams and buckets, made where they are missing
+
+
+async def make_streams(js: JetStreamContext) -> None:
+    """Make all that is missing, with three copies where the broker has three servers. What was made
+    with fewer gets them too. Raises nats' errors."""
+    try:
+        await _make(js, COPIES)
+    except APIError as error:
+        if error.err_code not in _TOO_FEW_SERVERS:
+            raise
+        await _make(js, 1)
+
+
+async def _make(js: JetStreamContext, copies: int) -> None:
+    runs = api.StreamConfig(
+        name=names.RUNS, subjects=["sdwatch.run.>"], storage=api.StorageType.FILE,
+        allow_msg_ttl=True, num_replicas=copies,
+    )  # fmt: skip
+    work = api.StreamConfig(
+        name=names.WORK,
+        subjects=["sdwatch.work.>"],
+        storage=api.StorageType.FILE,
+        retention=api.RetentionPolicy.WORK_QUEUE,
+        discard=api.DiscardPolicy.NEW,
+        discard_new_per_subject=True,
+        max_msgs_per_subject=1,
+        num_replicas=copies,
+    )
+    for config in (runs, work, files_stream(copies)):
+        if not await _is_there(js, str(config.name), copies):
+            await js.add_stream(config)
+    for bucket, ttl in ((names.BOXES, _SHOWN_FOR), (names.LISTS, None), (names.ORDERS, None)):
+        if not await _is_there(js, f"KV_{bucket}", copies):
+            await js.create_key_value(
+                api.KeyValueConfig(bucket=bucket, history=1, ttl=ttl, replicas=copies)
+            )
+
+
+async def _is_there(js: JetStreamContext, stream: str, copies: int) -> bool:
+    """Return whether a stream is there; raise its number of copies if it has fewer."""
+    try:
+        config = (await js.stream_info(stream)).config
+    except NotFoundError:
+        return False
+    if (config.num_replicas or 1) < copies:
+        await js.update_stream(config.evolve(num_replicas=copies))
+    return True

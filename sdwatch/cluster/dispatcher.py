@@ -16,7 +16,7 @@ from sdwatch.cluster.reconciler import Reconciler
 from sdwatch.cluster.remote_run import BoxLane, Helpers, RemoteRun
 from sdwatch.monitor.suspended import SuspendedRun
 from sdwatch.monitor.work import Parts, Work
-from sdwatch.policy.cluster import dispatching, names
+from sdwatch.policy.cluster import names
 from sdwatch.policy.cluster.dispatching import Wish, dispatcher_step
 from sdwatch.policy.cluster.entries import Closed, TakenBack, TakenFor
 from sdwatch.policy.cluster.names import Times
@@ -100,9 +100,8 @@ class Dispatcher:
             if remote.is_offered and self._boxes.takes_none(remote.box):
                 remote.want_back(TakenFor.GIVEN_BACK)
         self._count()
-        self._notices.report(
-            self._boxes, "" if self._broker.is_up else self._broker.why_down, self._waiting()
-        )
+        down = "" if self._broker.is_up else self._broker.why_down
+        self._notices.report(self._boxes, down, parts.placement.without_tags())
         if not may_call or not self._broker.is_up:
             return
         self._end_refused()
@@ -198,9 +197,6 @@ class Dispatcher:
                 continue
             if (run := parts.ends.resume(waits)) is not None:
                 parts.ends.end(run, job_envelope(refusal))
-
-    def _waiting(self) -> dict[str, tuple[str, ...]]:
-        return self._parts.placement.without_tags()
 
     def _start(self, chosen: SuspendedRun | Arrival, box: str) -> str | None:
         """Follow a run on a box; return its id, None where it cannot start now."""
@@ -324,14 +320,9 @@ class Dispatcher:
             return
         journal = HandedOver(self._epoch_of(run))
         found = self._ended.pop(run, None) or look.log_of(run)
-        entry: TakenBack | Closed
         for _ in range(10):
-            action = dispatcher_step(found, journal, Wish(published=True))
-            if isinstance(action, dispatching.TakeBack):
-                entry = TakenBack(action.epoch, action.because)
-            elif isinstance(action, dispatching.Close):
-                entry = Closed(action.epoch)
-            else:
+            entry = dispatcher_step(found, journal, Wish(published=True))
+            if not isinstance(entry, TakenBack | Closed):
                 break
             found, _counts = with_entry(found, self._broker.append(run, entry, found.seq), entry)
             if found.box:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Coroutine
+from contextlib import suppress
 from typing import Any
 
 from nats.js import api
@@ -45,6 +46,23 @@ def files_stream(copies: int) -> api.StreamConfig:
     )
 
 
+async def publish_once(
+    js: JetStreamContext,
+    stream: str,
+    subject: str,
+    data: bytes,
+    headers: dict[str, str] | None = None,
+) -> bool:
+    """Publish a message on a subject that takes one; return False where one is there."""
+    try:
+        await js.publish(subject, data, stream=stream, headers=headers)
+    except APIError as error:
+        if error.err_code != _SUBJECT_IS_FULL:
+            raise
+        return False
+    return True
+
+
 class Objects:
     """The objects at a broker. `ask`: has something done there, within some seconds. All methods
     raise BrokerGoneError."""
@@ -61,34 +79,21 @@ class Objects:
         digest = hashlib.sha256(data).hexdigest()
         if len(data) <= _PART and self._put(run, digest, 0, data, 1):
             return digest
-        if not self._is_whole(run, digest):
-            self._purge(names.object_subject(run, digest, "*"))
-            count = max(1, -(-len(data) // _PART))
-            for part in reversed(range(count)):  # the first part says that all are there
-                self._put(run, digest, part, data[part * _PART : (part + 1) * _PART], count)
-        return digest
-
-    def _is_whole(self, run: str, digest: str) -> bool:
-        try:
+        with suppress(MissingObjectError):
             self.read(run, digest)
-        except MissingObjectError:
-            return False
-        return True
+            return digest
+        self._purge(names.object_subject(run, digest, "*"))
+        count = max(1, -(-len(data) // _PART))
+        for part in reversed(range(count)):  # the first part says that all are there
+            self._put(run, digest, part, data[part * _PART : (part + 1) * _PART], count)
+        return digest
 
     def _put(self, run: str, digest: str, part: int, data: bytes, count: int) -> bool:
         """Store a part; return False where one is there."""
         subject, headers = names.object_subject(run, digest, part), {_PARTS: str(count)}
-
-        async def put(js: JetStreamContext) -> bool:
-            try:
-                await js.publish(subject, data, stream=names.FILES, headers=headers)
-            except APIError as error:
-                if error.err_code != _SUBJECT_IS_FULL:
-                    raise
-                return False
-            return True
-
-        was_free: bool = self._ask(put, _WAIT)
+        was_free: bool = self._ask(
+            lambda js: publish_once(js, names.FILES, subject, data, headers), _WAIT
+        )
         return was_free
 
     def read(self, run: str, sha256: str) -> bytes:

@@ -14,7 +14,7 @@ from nats.js.errors import NotFoundError
 
 from sdwatch.cluster.broker import Broker
 from sdwatch.policy.cluster import names
-from sdwatch.policy.cluster.reconciling import SendAgain, WorkMessage, reconcile
+from sdwatch.policy.cluster.dispatching import WorkMessage, reconcile
 from sdwatch.policy.cluster.run_log import RunLog, with_entry
 from sdwatch.policy.queue.run_names import is_run_id
 from sdwatch.spool.folders import Spool
@@ -65,13 +65,12 @@ class Reconciler:
         for message in messages:
             if message.run not in logs and not self.is_published(message.run):
                 logs[message.run] = self.log_of(message.run)
-        for action in reconcile(messages, logs, self._stuck_after):
-            message = action.message
-            what = "is stuck" if isinstance(action, SendAgain) else "is for nothing"
+        for message, is_stuck in reconcile(messages, logs, self._stuck_after):
+            what = "is stuck" if is_stuck else "is for nothing"
             event = about(LogEvent.MESSAGE_HEALED, run=message.run)
             log.warning("%s: the message for %s %s", message.run, message.box, what, extra=event)
             self._broker.withdraw_offer(message.box, message.run)
-            if isinstance(action, SendAgain):
+            if is_stuck:
                 self._broker.offer(message.box, message.run, message.epoch)
         for run in out.keys() - {message.run for message in messages}:
             if out[run].is_held:
@@ -96,10 +95,9 @@ class Reconciler:
     def _messages(self) -> list[WorkMessage]:
         found = []
         for subject in self._broker.subjects(names.WORK, names.work_subject("*", "*")):
-            with suppress(NotFoundError, ValueError, KeyError, TypeError):
-                message = self._broker.ask(
-                    lambda js, s=subject: js.get_msg(names.WORK, subject=s)  # type: ignore[misc]
-                )
+            with suppress(ValueError, KeyError, TypeError):
+                if (message := self._broker.message(names.WORK, subject)) is None:
+                    continue
                 said = json.loads(message.data or b"")
                 run, box, seq = str(said["run"]), subject.split(".")[2], int(message.seq or 0)
                 if is_run_id(run):
@@ -115,8 +113,7 @@ class Reconciler:
         unknown = stored - set(boxes)
         self._unknown = {box: self._unknown.get(box, now) for box in unknown}
         for box in [box for box in unknown if now - self._unknown[box] >= _UNKNOWN_FOR]:
-            subject = f"{start}{box}.>"
-            self._broker.ask(lambda js, s=subject: js.purge_stream(stream, subject=s))  # type: ignore[misc]
+            self._broker.purge(stream, f"{start}{box}.>")
             with suppress(NotFoundError):
                 consumer = names.consumer_of(box)
                 self._broker.ask(lambda js, c=consumer: js.delete_consumer(names.WORK, c))  # type: ignore[misc]

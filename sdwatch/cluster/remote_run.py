@@ -239,10 +239,10 @@ class RemoteRun:
             self.hint.set()
         elif isinstance(action, dispatching.Offer):
             self._offer(action)
-        elif isinstance(action, dispatching.TakeBack):
+        elif isinstance(action, TakenBack):
             if self._run_log.ended is not None:
                 self._refused_with = self._run_log.ended.files
-            broker.append(run_id, TakenBack(action.epoch, action.because), seq)
+            broker.append(run_id, action, seq)
             broker.say(names.look_subject(self.box))
             self.hint.set()
         elif isinstance(action, dispatching.NoteTakenBack):

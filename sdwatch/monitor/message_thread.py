@@ -15,8 +15,7 @@ from sdwatch.notify.delivery import Delivery, in_words
 from sdwatch.notify.send import send
 from sdwatch.policy.failure.lasting import LastingStates
 from sdwatch.policy.notify.message import Message, json_of
-from sdwatch.policy.notify.pace import Paces
-from sdwatch.policy.notify.pending import Pending, due_at, message_at, sent, take
+from sdwatch.policy.notify.pending import Paces, Pending, due_at, message_at, sent, take
 from sdwatch.policy.notify.target import Target
 from sdwatch.policy.report.notice import Notice
 from sdwatch.spool.diagnostics import read_json

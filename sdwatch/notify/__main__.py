@@ -2,13 +2,16 @@
 
 A process of its own, because everything that may hang (a name server, a proxy, TLS, an answer that
 comes a byte at a time) ends with it, and what apprise takes of memory, too. The address comes on
-stdin, because others can read command lines.
+stdin, because others can read command lines. A webhook gets a POST (webhook.py), everything else
+goes through apprise (the extra `notify`).
 """
 
 from __future__ import annotations
 
 import json
+import logging
 import os
+import re
 import sys
 import threading
 from typing import Any
@@ -19,18 +22,47 @@ from sdwatch.policy.notify.target import Channel
 _BESIDES_S = 5.0
 """Who starts it kills it at the limit; it ends by itself for when that one died."""
 
+_STATUS = re.compile(r"\berror=(\d{3})\b")
+
 
 def _delivery(order: dict[str, Any]) -> Delivery:
     if order["channel"] == Channel.WEBHOOK:
         from sdwatch.notify.webhook import post
 
         return post(order["url"], order["body"])
-    from sdwatch.notify import apprise_message
+    return _by_apprise(order)
 
-    if order.get("only_check"):
-        return apprise_message.is_understood(order["url"])
-    body = order["body"]
-    return apprise_message.send(order["url"], body["title"], body["text"])
+
+def _by_apprise(order: dict[str, Any]) -> Delivery:
+    """Send it, or only check the address. apprise only says whether that worked; the HTTP status is
+    in its log."""
+    try:
+        import apprise
+    except ImportError:
+        return Delivery(Receipt.NOT_INSTALLED)
+    statuses = _Statuses()
+    logging.getLogger("apprise").addHandler(statuses)
+    service = apprise.Apprise()
+    if not service.add(order["url"]):
+        return Delivery(Receipt.NOT_UNDERSTOOD)
+    if (body := order["body"]) is None:
+        return Delivery(Receipt.SENT)
+    plain = apprise.NotifyFormat.TEXT
+    if service.notify(body=body["text"], title=body["title"], body_format=plain):
+        return Delivery(Receipt.SENT)
+    return Delivery(Receipt.REFUSED if statuses.last else Receipt.UNREACHABLE, statuses.last)
+
+
+class _Statuses(logging.Handler):
+    """Keeps the last HTTP status that apprise logs; its lines may have the address in them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.last = 0
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if found := _STATUS.search(record.getMessage()):
+            self.last = int(found[1])
 
 
 def main() -> None:

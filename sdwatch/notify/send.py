@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -27,42 +27,30 @@ _PAUSE_S = 0.05
 
 def send(
     target: Target,
-    body: dict[str, Any],
+    body: dict[str, Any] | None,
     *,
     limit: float = LIMIT_S,
     given_up: Callable[[], bool] = lambda: False,
 ) -> Delivery:
-    """Send `body`, which has a `title` and a `text`, to a target. Takes at most about `limit`
-    seconds, and ends within a moment once `given_up` returns True. Never raises."""
+    """Send `body`, which has a `title` and a `text`, to a target. With None nothing is sent: SENT
+    if apprise is there and knows the address. Takes at most about `limit` seconds, and ends within
+    a moment once `given_up` returns True. Never raises."""
     order = {"channel": str(target.channel), "url": target.url, "body": body, "limit": limit}
-    return _performed(order, limit, given_up)
-
-
-def is_understood(target: Target, limit: float = LIMIT_S) -> Delivery:
-    """Return SENT if apprise is there and knows the address; nothing is sent."""
-    order = {"channel": str(target.channel), "url": target.url, "only_check": True, "limit": limit}
-    return _performed(order, limit, lambda: False)
-
-
-def _performed(order: dict[str, Any], limit: float, given_up: Callable[[], bool]) -> Delivery:
+    data: bytes | None = json.dumps(order).encode()
+    deadline = time.monotonic() + limit
     try:
         process = _started()
-    except OSError:
-        return Delivery(Receipt.FAILED)
-    said: list[bytes] = []
-    data = json.dumps(order).encode()
-    reader = threading.Thread(
-        target=lambda: said.append(_exchange(process, data)), name="notify answer", daemon=True
-    )
-    reader.start()
-    deadline = time.monotonic() + limit
-    while reader.is_alive() and time.monotonic() < deadline and not given_up():
-        reader.join(_PAUSE_S)
-    late = reader.is_alive()
-    if late:
+        while time.monotonic() < deadline and not given_up():
+            try:
+                return _delivery_in(process.communicate(data, timeout=_PAUSE_S)[0])
+            except subprocess.TimeoutExpired:
+                data = None  # it is on its way
         process.kill()
-    reader.join(1.0)
-    return Delivery(Receipt.TIMED_OUT) if late else _delivery_in(b"".join(said))
+        with suppress(subprocess.TimeoutExpired):
+            process.communicate(timeout=1.0)
+    except (OSError, ValueError):
+        return Delivery(Receipt.FAILED)
+    return Delivery(Receipt.TIMED_OUT)
 
 
 def _started() -> subprocess.Popen[bytes]:
@@ -79,13 +67,6 @@ def _started() -> subprocess.Popen[bytes]:
         start_new_session=True,
         creationflags=_FLAGS,
     )
-
-
-def _exchange(process: subprocess.Popen[bytes], data: bytes) -> bytes:
-    try:
-        return process.communicate(data)[0]
-    except (OSError, ValueError):
-        return b""
 
 
 def _delivery_in(said: bytes) -> Delivery:

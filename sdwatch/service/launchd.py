@@ -13,6 +13,7 @@ from sdwatch.errors import NoServiceError, ServiceError
 from sdwatch.service.account import user_id
 from sdwatch.service.definition import Scope, ServiceDefinition
 from sdwatch.service.manager import (
+    ServiceManager,
     ServiceState,
     ServiceStatus,
     Step,
@@ -28,7 +29,7 @@ _RESTART_AFTER_S = 10
 _PID = re.compile(r"^\s*pid = (\d+)$", re.MULTILINE)
 
 
-class Launchd:
+class Launchd(ServiceManager):
     """The agent of the service `name`. `folder`: of its property lists, instead of the usual
     one."""
 
@@ -46,11 +47,9 @@ class Launchd:
         self._target = f"{self._domain}/{self._label}"
 
     def document(self, service: ServiceDefinition) -> str:
-        """Return the property list."""
         return plistlib.dumps(property_list(self._label, service), sort_keys=False).decode()
 
     def install(self, service: ServiceDefinition) -> Sequence[Step]:
-        """Return the steps that write and load the agent. Raises ServiceError."""
         if self._path.exists():
             raise ServiceError(
                 f"the name {self.name} is taken by {self._path}: remove that with `sdwatch service "
@@ -62,7 +61,6 @@ class Launchd:
         )
 
     def uninstall(self) -> Sequence[Step]:
-        """Return the steps that stop and remove it. Raises NoServiceError."""
         self._is_installed()
         return (
             ran("launchctl", "bootout", self._target, may_fail=True),  # it may be stopped already
@@ -80,12 +78,7 @@ class Launchd:
         self._is_installed()
         return (ran("launchctl", "bootout", self._target),)
 
-    def restart(self) -> Sequence[Step]:
-        """Return the steps that stop and start it. Raises NoServiceError."""
-        return (*self.stop(), *self.start())
-
     def status(self) -> ServiceStatus:
-        """Return what launchd says."""
         if not self._path.exists():
             return ServiceStatus(ServiceState.NOT_INSTALLED)
         try:
@@ -97,14 +90,12 @@ class Launchd:
         return ServiceStatus(ServiceState.RUNNING, pid=int(found[1]), starts_itself=True)
 
     def config(self) -> Path | None:
-        """Return the config that the property list names."""
         command = self._read().get(_COMMAND)
         if not (isinstance(command, list) and command and isinstance(command[-1], str)):
             return None
         return Path(command[-1])
 
     def logs(self, lines: int) -> str:
-        """Return the last lines of its log. Raises ServiceError."""
         self._is_installed()
         path = self._read().get(_LOG)
         if not isinstance(path, str) or not Path(path).exists():
@@ -112,7 +103,6 @@ class Launchd:
         return output_of("tail", "-n", str(lines), path)
 
     def advice(self) -> Sequence[str]:
-        """Return that the macOS side was never run."""
         return ("It starts at each login. This was never tried on a Mac: please report how it is.",)
 
     def _is_installed(self) -> None:

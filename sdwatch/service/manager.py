@@ -59,7 +59,8 @@ class ServiceManager(Protocol):
     """The service manager of this system, for the service `name` (see service_name).
 
     Each method that returns steps raises ServiceError for what it may not do, before any step is
-    made: no rights, no such service manager here, a name that is taken.
+    made: no rights, no such service manager here, a name that is taken; `status` and `logs`
+    raise it where the service manager cannot be asked.
     """
 
     name: str
@@ -81,6 +82,7 @@ class ServiceManager(Protocol):
 
     def restart(self) -> Sequence[Step]:
         """Return the steps that stop it cleanly and start it again."""
+        return (*self.stop(), *self.start())
 
     def status(self) -> ServiceStatus:
         """Return what the service manager says."""
@@ -136,13 +138,6 @@ def written(path: Path, data: bytes, and_then: Callable[[], object] = lambda: No
     files: list[Path] = []
     folders: list[Path] = []
 
-    def write() -> None:
-        folders.extend(folder for folder in path.parents if not folder.exists())
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with path.open("xb") as file:
-            files.append(path)
-            file.write(data)
-
     def take_away() -> None:
         for file in files:
             file.unlink(missing_ok=True)
@@ -151,8 +146,12 @@ def written(path: Path, data: bytes, and_then: Callable[[], object] = lambda: No
                 folder.rmdir()
 
     def do() -> None:
+        folders.extend(folder for folder in path.parents if not folder.exists())
         try:
-            write()
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with path.open("xb") as file:
+                files.append(path)
+                file.write(data)
         except OSError:
             take_away()
             raise

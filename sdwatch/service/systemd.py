@@ -18,6 +18,7 @@ from sdwatch.errors import NoServiceError, ServiceError
 from sdwatch.service.account import user_id
 from sdwatch.service.definition import WATCHDOG_S, Scope, ServiceDefinition
 from sdwatch.service.manager import (
+    ServiceManager,
     ServiceState,
     ServiceStatus,
     Step,
@@ -87,7 +88,7 @@ _PLAIN = frozenset(b":_." + b"".join(bytes([c]) for c in range(128) if chr(c).is
 """What stays as it is in the name of a unit that is made of a path."""
 
 
-class Systemd:
+class Systemd(ServiceManager):
     """The service `name` of systemd. `folder`: of its units, instead of the usual one."""
 
     def __init__(self, name: str, scope: Scope, folder: Path | None = None) -> None:
@@ -95,14 +96,12 @@ class Systemd:
         self._scope = scope
         self._unit = f"{name}.service"
         self._path = (folder or _unit_folder(scope)) / self._unit
-        self._systemctl = ("systemctl", *_for(scope))
+        self._systemctl = ("systemctl", "--user") if scope is Scope.USER else ("systemctl",)
 
     def document(self, service: ServiceDefinition) -> str:
-        """Return the text of the unit."""
         return unit_text(service, shutil.which(_GPU_DEVICES))
 
     def install(self, service: ServiceDefinition) -> Sequence[Step]:
-        """Return the steps that write and enable the unit. Raises ServiceError."""
         self._is_allowed("install")
         if (path := self._fragment()) is not None:
             raise ServiceError(
@@ -118,7 +117,6 @@ class Systemd:
         )
 
     def uninstall(self) -> Sequence[Step]:
-        """Return the steps that stop, disable and remove it. Raises ServiceError."""
         self._may_change("uninstall")
         is_there = self._path.exists()  # if a person removed it, systemd has no unit to disable
         return (
@@ -132,15 +130,12 @@ class Systemd:
         )
 
     def start(self) -> Sequence[Step]:
-        """Return the step that starts it. Raises ServiceError."""
         return self._changed("start")
 
     def stop(self) -> Sequence[Step]:
-        """Return the step that stops it. Raises ServiceError."""
         return self._changed("stop")
 
     def restart(self) -> Sequence[Step]:
-        """Return the step that restarts it. Raises ServiceError."""
         return self._changed("restart")
 
     def _changed(self, verb: str) -> Sequence[Step]:
@@ -148,7 +143,6 @@ class Systemd:
         return (ran(*self._systemctl, verb, self._unit),)
 
     def status(self) -> ServiceStatus:
-        """Return what systemd says. Raises ServiceError."""
         self._is_there()
         shown = self._shown()
         if shown["LoadState"] == "not-found":
@@ -164,7 +158,6 @@ class Systemd:
         )
 
     def config(self) -> Path | None:
-        """Return the config that the unit names."""
         try:
             found = _CONFIG.search(self._path.read_text(encoding="utf-8"))
         except (OSError, UnicodeDecodeError):
@@ -172,7 +165,6 @@ class Systemd:
         return Path(found[1]) if found else None
 
     def logs(self, lines: int) -> str:
-        """Return its last lines in the journal. Raises ServiceError."""
         self._is_there()
         self._is_ours()
         chosen = "--user-unit" if self._scope is Scope.USER else "--unit"
@@ -270,10 +262,6 @@ def _details(shown: dict[str, str]) -> Iterator[str]:
         yield f"restarted by systemd so far: {shown['NRestarts']}"
     if shown["StatusText"] and shown["MainPID"] not in ("", "0"):  # else of one that has ended
         yield shown["StatusText"]
-
-
-def _for(scope: Scope) -> tuple[str, ...]:
-    return ("--user",) if scope is Scope.USER else ()
 
 
 def _unit_folder(scope: Scope) -> Path:

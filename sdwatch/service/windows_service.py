@@ -18,7 +18,7 @@ import sdwatch
 from sdwatch.errors import NoServiceError, ServiceError
 from sdwatch.service.definition import WATCHDOG_S, Scope, ServiceDefinition
 from sdwatch.service.leftovers import end_leftovers
-from sdwatch.service.manager import ServiceState, ServiceStatus, Step
+from sdwatch.service.manager import ServiceManager, ServiceState, ServiceStatus, Step
 from sdwatch.service.windows_plan import (
     FAILURES_COUNT_FOR_S,
     RESTART_AFTER_S,
@@ -52,7 +52,7 @@ _RECOVERY = {
 }
 
 
-class WindowsService:
+class WindowsService(ServiceManager):
     """The service `name` of this machine."""
 
     def __init__(self, name: str, scope: Scope) -> None:
@@ -64,7 +64,6 @@ class WindowsService:
         self.name = name
 
     def document(self, service: ServiceDefinition) -> str:
-        """Return all settings, as lines."""
         settings = _settings(service)
         after = ", ".join(map(str, RESTART_AFTER_S))
         never = ", ".join(map(str, service.not_restarted))
@@ -83,7 +82,6 @@ class WindowsService:
         return "".join(f"{line}\n" for line in lines)
 
     def install(self, service: ServiceDefinition) -> Sequence[Step]:
-        """Return the steps that make it. Raises ServiceError."""
         with control.manager(win32service.SC_MANAGER_CREATE_SERVICE):  # it is allowed
             if control.exists(self.name):
                 raise ServiceError(
@@ -113,7 +111,6 @@ class WindowsService:
         )
 
     def uninstall(self) -> Sequence[Step]:
-        """Return the steps that stop and remove it. Raises ServiceError."""
         settings = self._changeable()
         return (
             *self._stopped(settings),
@@ -130,20 +127,13 @@ class WindowsService:
         )
 
     def start(self) -> Sequence[Step]:
-        """Return the step that starts it. Raises ServiceError."""
         self._changeable()
         return (Step(f"start the service {self.name}", self._start),)
 
     def stop(self) -> Sequence[Step]:
-        """Return the step that stops it. Raises ServiceError."""
         return self._stopped(self._changeable())
 
-    def restart(self) -> Sequence[Step]:
-        """Return the steps that stop and start it. Raises ServiceError."""
-        return (*self.stop(), *self.start())
-
     def status(self) -> ServiceStatus:
-        """Return what the service manager says. Raises ServiceError."""
         if not control.exists(self.name):
             return ServiceStatus(ServiceState.NOT_INSTALLED)
         with control.opened(self.name, control.LOOK) as service, control.calling():
@@ -157,14 +147,12 @@ class WindowsService:
         )
 
     def config(self) -> Path | None:
-        """Return the config that its settings name."""
         try:
             return Path(windows_registry.read_settings(self.name).config)
         except NoServiceError:
             return None
 
     def logs(self, lines: int) -> str:
-        """Return the last lines that it printed. Raises NoServiceError."""
         log = Path(self._settings().log)
         try:
             with open(log, encoding="utf-8", errors="replace") as file:
@@ -175,7 +163,6 @@ class WindowsService:
             raise ServiceError(f"{log} cannot be read: {disk.in_words(error)}") from error
 
     def advice(self) -> Sequence[str]:
-        """Return what a person should know after the installation."""
         return (
             "It starts a minute or two after Windows does, also when nobody logs on. It runs as "
             "LocalSystem, and so do the WebUIs.",

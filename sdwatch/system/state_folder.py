@@ -50,8 +50,9 @@ class StateFolder:
             ) as holder:
                 holder.write(owner)
         except Timeout:
+            owner = self._said_in("holder") or "it could not be named"
             raise AlreadyRunningError(
-                f"another monitor already runs on {self.root}: {self._holder()}. "
+                f"another monitor already runs on {self.root}: {owner}. "
                 "`sdwatch status` shows what it does; stop it before starting another"
             ) from None
         except OSError as error:
@@ -80,10 +81,7 @@ class StateFolder:
     def known_worker(self) -> str:
         """Return this worker's id; '' before its first start, or where it cannot be read. Changes
         nothing."""
-        try:
-            return disk.read(self.root / "worker").decode("ascii", "replace").strip()
-        except OSError:
-            return ""
+        return self._said_in("worker")
 
     @property
     def log_file(self) -> Path:
@@ -140,11 +138,12 @@ class StateFolder:
         )
         return ""
 
-    def _holder(self) -> str:
+    def _said_in(self, name: str) -> str:
+        """Return what a file says; '' where it cannot be read."""
         try:
-            return disk.read(self.root / "holder").decode("utf-8", "replace").strip()
+            return disk.read(self.root / name).decode("utf-8", "replace").strip()
         except OSError:
-            return "it could not be named"
+            return ""
 
 
 def json_log(file: Path) -> Path:

@@ -51,15 +51,14 @@ class Refusal(Enum):
     EMBEDDED = 403, "this is not for pages of another site: open it in a window of its own"
     ORIGIN = 403, "the request came from a page of another site, or names none; nothing was changed"
 
-    @property
-    def status(self) -> int:
-        """Return the HTTP status."""
-        return self.value[0]
 
-    @property
-    def text(self) -> str:
-        """Return what is wrong, and what to do."""
-        return self.value[1]
+class RequestError(SdwatchError):
+    """A request that is refused as it is. `http_status`: the kind of it; `text`: why, and what to
+    do."""
+
+    def __init__(self, http_status: int, text: str) -> None:
+        super().__init__(text)
+        self.http_status = http_status
 
 
 @dataclass(frozen=True)
@@ -84,7 +83,8 @@ class Access:
         self.token = token
         self._url = url
         self._is_local = is_loopback(address)
-        self._names = _names(self._is_local)
+        own = socket.gethostname().lower()
+        self._names = {"localhost"} if self._is_local else {"localhost", own, f"{own}.local"}
         if url:
             self._names |= {urlsplit(url).hostname or ""}
         self.cookie_name = f"sdwatch-{self._derived('name')[:8]}"
@@ -116,7 +116,10 @@ class Access:
         """Return why a request may not see anything."""
         if refusal := self.refuses_host(asked):
             return refusal
-        if _is_embedded(asked):
+        # A page of another site uses it as a picture, a stream or a frame: it can read none of it,
+        # and may only take all connections. A link that somebody follows is none of that. What is
+        # not a browser does not say.
+        if asked.site in ("cross-site", "same-site") and asked.mode != "navigate":
             return Refusal.EMBEDDED
         is_open = self._is_local and not self._url and not asked.forwarded
         return None if is_open or self.knows(asked) else Refusal.TOKEN
@@ -129,15 +132,10 @@ class Access:
             return None
         if not self.knows(asked):
             return Refusal.TOKEN
-        if self.refuses_origin(asked):
-            return Refusal.ORIGIN
-        return None if _same(form_token, self.form_token) else Refusal.FORM
-
-    def refuses_origin(self, asked: Asked) -> Refusal | None:
-        """Return whether a request comes from another site, or does not say from where."""
         own = {f"http://{asked.host}".lower(), self._url.lower()} - {""}
-        is_own = asked.origin.lower() in own and asked.site in ("", "same-origin")
-        return None if is_own else Refusal.ORIGIN
+        if asked.origin.lower() not in own or asked.site not in ("", "same-origin"):
+            return Refusal.ORIGIN  # of another site, or of one that it does not name
+        return None if _same(form_token, self.form_token) else Refusal.FORM
 
     def knows(self, asked: Asked) -> bool:
         """Return whether it has the token, in one of its forms."""
@@ -154,20 +152,8 @@ class Access:
         return hmac.new(self.token.encode(), purpose.encode(), hashlib.sha256).hexdigest()
 
 
-def _is_embedded(asked: Asked) -> bool:
-    """Return whether a page of another site uses it as a picture, a stream or a frame: it can read
-    none of it, and may only take all connections. A link that somebody follows is none of that.
-    What is not a browser does not say."""
-    return asked.site in ("cross-site", "same-site") and asked.mode != "navigate"
-
-
 def _same(given: str, known: str) -> bool:
     return hmac.compare_digest(given.encode("utf-8", "replace"), known.encode())
-
-
-def _names(is_local: bool) -> set[str]:
-    own = socket.gethostname().lower()
-    return {"localhost"} if is_local else {"localhost", own, f"{own}.local"}
 
 
 def is_loopback(address: str) -> bool:

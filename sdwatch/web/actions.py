@@ -21,20 +21,10 @@ from sdwatch.spool.job_file import job_file_in
 from sdwatch.spool.new_jobs import read_job_at
 from sdwatch.spool.run import read_source
 from sdwatch.web.pages import NUMBERS
-from sdwatch.web.url_paths import ended_run, waiting_job, working_run
+from sdwatch.web.url_paths import ended_run
 
 _TEXTS = ("prompt", "negative_prompt", "sampler_name")
 _LONGEST_NAME = 100
-
-
-def cancel_run(spool: Spool, run_id: str) -> str:
-    """Cancel a run in working/. Raises NotFoundError, OSError."""
-    return commands.cancel(working_run(spool, run_id), spool)
-
-
-def cancel_job(spool: Spool, source: str) -> str:
-    """Cancel a job that waits. Raises NotFoundError, OSError."""
-    return commands.cancel(waiting_job(spool, source), spool)
 
 
 def hold(spool: Spool) -> str:
@@ -91,7 +81,7 @@ def retry_edited(spool: Spool, run_id: str, job: str, rules: JobRules) -> str:
         copy = back_to_inbox.copy_of_job(run, folder)
         # A browser sends each line end as CR LF.
         _file_of(copy).write_bytes(job.replace("\r\n", "\n").encode("utf-8", "replace"))
-        _check(copy, rules)
+        read_job_at(copy, rules)
         spool.prepare()
         return f"{run_id}: queued again as {back_to_inbox.retry(run, spool.inbox, copy).name}"
 
@@ -127,7 +117,7 @@ def _drop(spool: Spool, paths: Sequence[Path], rules: JobRules) -> str:
     problems: list[Problem] = []
     for path in paths:
         try:
-            _check(path, rules)
+            read_job_at(path, rules)
         except JobError as error:
             several = f"{path.name}: " if len(paths) > 1 else ""
             problems += [Problem(p.line, p.column, f"{several}{p.message}") for p in error.problems]
@@ -136,10 +126,6 @@ def _drop(spool: Spool, paths: Sequence[Path], rules: JobRules) -> str:
     spool.prepare()
     dropped = [commands.submit(path, spool.inbox).name for path in paths]
     return f"in the inbox: {', '.join(dropped)}"
-
-
-def _check(path: Path, rules: JobRules) -> None:
-    read_job_at(path, rules)
 
 
 def in_words(error: FileProblems) -> list[str]:

@@ -22,19 +22,20 @@ from sdwatch.config import Config
 from sdwatch.errors import JobError, NotFoundError, SdwatchError, SpoolError
 from sdwatch.policy.page import page
 from sdwatch.policy.page.overview import Overview, as_json
+from sdwatch.spool import commands
 from sdwatch.spool.folders import Spool
 from sdwatch.spool.overview_reader import OverviewReader
 from sdwatch.spool.webui_names import read_names
 from sdwatch.system import disk
 from sdwatch.web import actions, pages
-from sdwatch.web.access import Access, Asked, Refusal
+from sdwatch.web.access import Access, Asked, Refusal, RequestError
 from sdwatch.web.files import send_file
 from sdwatch.web.headers import with_headers
 from sdwatch.web.live import MOST_WATCHERS, LiveOverview
 from sdwatch.web.metrics import CONTENT_TYPE, Metrics
+from sdwatch.web.pages import run_page
 from sdwatch.web.request_forms import Form, read_form
-from sdwatch.web.run_page import run_page
-from sdwatch.web.url_paths import checked_name
+from sdwatch.web.url_paths import checked_name, waiting_job, working_run
 
 Handler = Callable[[Request], Awaitable[Response]]
 
@@ -45,20 +46,6 @@ _STATIC = {
     "live.js": (__package__, "text/javascript; charset=utf-8"),
 }
 _NO_ANSWER = "The spool's folder does not answer: its share may be gone. This page tries again."
-
-
-class RefusedError(SdwatchError):
-    """A request that is refused."""
-
-    def __init__(self, refusal: Refusal) -> None:
-        super().__init__(refusal.text)
-        self.http_status = refusal.status
-
-
-class NoAnswerError(SdwatchError):
-    """The spool's folder does not answer."""
-
-    http_status = HTTPStatus.SERVICE_UNAVAILABLE
 
 
 @dataclass
@@ -90,9 +77,7 @@ class WebApp:
             self._change("/hold", lambda _, __: actions.hold(self.spool)),
             self._change("/resume", lambda _, __: actions.resume(self.spool)),
             self._change("/inbox/cancel", self._cancel_job),
-            self._change(
-                "/runs/{run}/cancel", lambda r, _: actions.cancel_run(self.spool, _run(r))
-            ),
+            self._change("/runs/{run}/cancel", self._cancel_run),
             self._change("/runs/{run}/retry", lambda r, _: actions.retry(self.spool, _run(r))),
             self._change(
                 "/runs/{run}/retry-points",
@@ -119,9 +104,9 @@ class WebApp:
                 return self._signed_in()
             try:
                 if is_link and not self.access.knows(asked):
-                    raise RefusedError(Refusal.WRONG_TOKEN)
+                    raise RequestError(*Refusal.WRONG_TOKEN.value)
                 if refusal := refuses(asked):
-                    raise RefusedError(refusal)
+                    raise RequestError(*refusal.value)
                 return await handler(request)
             except (SdwatchError, OSError) as error:
                 return self._failed(request, error)
@@ -134,10 +119,12 @@ class WebApp:
 
         async def answer(request: Request) -> Response:
             try:
-                self._check_sender(self._asked(request))
+                asked = self._asked(request)
+                if refusal := self.access.refuses_change(asked, self.access.form_token):
+                    raise RequestError(*refusal.value)
                 async with read_form(request) as form:
-                    if refusal := self.access.refuses_change(self._asked(request), form.token):
-                        raise RefusedError(refusal)
+                    if refusal := self.access.refuses_change(asked, form.token):
+                        raise RequestError(*refusal.value)
                     said = await run_in_threadpool(action, request, form)
             except JobError as error:
                 return await self._job_error(request, form, error)
@@ -148,12 +135,6 @@ class WebApp:
             return self._back(said)
 
         return Route(path, answer, methods=["POST"])
-
-    def _check_sender(self, asked: Asked) -> None:
-        """Refuse what needs no look at the form. Raises RefusedError."""
-        refusal = self.access.refuses_change(asked, self.access.form_token)
-        if refusal is not None:
-            raise RefusedError(refusal)
 
     def _asked(self, request: Request) -> Asked:
         headers = request.headers
@@ -240,7 +221,7 @@ class WebApp:
     async def _current(self) -> Overview:
         """Return how the spool stands. Raises SdwatchError where its folder does not answer."""
         if (overview := await self.live.now()) is None:
-            raise NoAnswerError(_NO_ANSWER)
+            raise RequestError(HTTPStatus.SERVICE_UNAVAILABLE, _NO_ANSWER)
         return overview
 
     async def _metrics_page(self, _: Request) -> Response:
@@ -267,21 +248,24 @@ class WebApp:
 
     async def _drop_page(self, request: Request) -> Response:
         if not (token := self._token(request)):
-            raise RefusedError(Refusal.TOKEN)
+            raise RequestError(*Refusal.TOKEN.value)
         names = await run_in_threadpool(read_names, self.spool.root)
         return self._page(pages.drop(token, names))
 
     async def _edit_page(self, request: Request) -> Response:
         if not (token := self._token(request)):
-            raise RefusedError(Refusal.TOKEN)
+            raise RequestError(*Refusal.TOKEN.value)
         run = _run(request)
         source, job = await run_in_threadpool(actions.job_text_of, self.spool, run)
         return self._page(pages.edit(token, run, source, job))
 
     # -- what is done
 
+    def _cancel_run(self, request: Request, _: Form) -> str:
+        return commands.cancel(working_run(self.spool, _run(request)), self.spool)
+
     def _cancel_job(self, _: Request, form: Form) -> str:
-        return actions.cancel_job(self.spool, form.texts.get("source", ""))
+        return commands.cancel(waiting_job(self.spool, form.texts.get("source", "")), self.spool)
 
     def _edit(self, request: Request, form: Form) -> str:
         job = form.texts.get("job", "")

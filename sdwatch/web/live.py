@@ -46,7 +46,8 @@ class LiveOverview:
         """Return how the spool stands, a second old at most; None if its folder does not answer in
         time."""
         await self._read_if_due()
-        return None if self._is_slow() else self._newest
+        is_slow = self._reading is not None and not self._reading.done()
+        return None if is_slow else self._newest
 
     async def _read_if_due(self) -> None:
         """Read, with all that wait for it. A read that hangs is waited for a while, and never
@@ -74,9 +75,6 @@ class LiveOverview:
         async with self._alone:
             return await run_in_threadpool(read, overview)
 
-    def _is_slow(self) -> bool:
-        return self._reading is not None and not self._reading.done()
-
     async def events(self, rendered: Callable[[Overview], str]) -> AsyncIterator[bytes]:
         """Yield the stream of one browser: `main` with the page whenever it has changed, `slow`
         while the folder does not answer. One that reads slowly gets the newest page, and no more
@@ -92,11 +90,14 @@ class LiveOverview:
             while not self.stopping.is_set():
                 overview = await self.now()
                 now = asyncio.get_running_loop().time()
-                is_news = overview is not None and not _same(overview, shown)
                 if overview is None:
                     shown = None
                     yield event("slow", "")
-                elif is_news or now - sent_at >= _SENT_AGAIN:
+                elif (
+                    shown is None
+                    or replace(overview, made_at=shown.made_at) != shown
+                    or now - sent_at >= _SENT_AGAIN
+                ):
                     shown, sent_at = overview, now
                     yield event("main", rendered(overview))
                 with suppress(TimeoutError):
@@ -104,10 +105,6 @@ class LiveOverview:
             yield event("bye", "")
         finally:
             self.watchers -= 1
-
-
-def _same(overview: Overview, shown: Overview | None) -> bool:
-    return shown is not None and replace(overview, made_at=shown.made_at) == shown
 
 
 def event(name: str, data: str) -> bytes:

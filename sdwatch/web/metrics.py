@@ -6,28 +6,80 @@ Every label has a bounded number of values.
 
 from __future__ import annotations
 
+import threading
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from sdwatch import __version__
 from sdwatch.policy.failure.facts import Diagnosis
+from sdwatch.policy.failure.lasting import LastingStates, key_of
 from sdwatch.policy.failure.lifecycle import State
 from sdwatch.policy.lane.crashes import IdleFailure
-from sdwatch.policy.page.overview import LaneCard, Overview, Presence
+from sdwatch.policy.page.overview import BoxCard, LaneCard, Overview, Presence
 from sdwatch.policy.page.times import wall_of
 from sdwatch.spool.folders import Spool
 from sdwatch.spool.heartbeat import read_heartbeats
 from sdwatch.spool.overview_reader import InboxListing, OverviewReader
-from sdwatch.system.clock import SystemClock
-from sdwatch.web.box_metrics import of_boxes
-from sdwatch.web.metric import Metric, MetricLine
+from sdwatch.system import disk
+from sdwatch.system.clock import SystemClock, wait
 from sdwatch.web.settled_runs import BOUNDS, OTHER, SettledRuns
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
-_MOST_LANES, _LONGEST = 20, 100
+EVERY = 15.0  # seconds
+"""Between two times that a file with the metrics is written."""
+
+_MOST_LANES, _MOST_BOXES, _LONGEST = 20, 1000, 100
 _CAUSES = {*Diagnosis, *IdleFailure, "recycled"}
+
+
+_OF_LANES: tuple[tuple[str, str, Callable[[LaneCard], float | None]], ...] = (
+    ("hold", "Whether the lane is on hold.", lambda lane: bool(lane.hold)),
+    ("busy", "Whether the WebUI works on a call now.", lambda lane: lane.busy),
+    (
+        "cooldown_remaining_seconds",
+        "Seconds for which nothing is started or sent after a crash.",
+        lambda lane: lane.cooldown_left,
+    ),
+    (
+        "crashes_in_a_row",
+        "Crashes since the WebUI was last stable.",
+        lambda lane: lane.crashes_in_a_row,
+    ),
+    ("memory_bytes", "Resident memory of the WebUI's processes.", lambda lane: lane.rss),
+)
+_OF_BOXES: tuple[tuple[str, str, Callable[[BoxCard], float]], ...] = (
+    ("up", "Whether the box has shown itself a short while ago.", lambda b: b.answers),
+    ("last_seen_seconds", "Seconds since the box showed itself.", lambda b: b.seconds_ago),
+    ("runs", "Runs from here that the box has.", lambda b: b.runs),
+    ("places", "Runs that the box takes.", lambda b: b.places),
+    ("drained", "Whether a person has drained the box.", lambda b: b.drained),
+    ("hold", "Whether the box starts no call.", lambda b: b.held or bool(b.paused)),
+    ("lanes_ready", "WebUIs of the box that are ready.", lambda b: sum(x.ready for x in b.lanes)),
+    ("lanes_hold", "WebUIs of the box on hold.", lambda b: sum(bool(x.hold) for x in b.lanes)),
+)
+
+
+@dataclass(frozen=True)
+class MetricLine:
+    """One line. `suffix`: after the metric's name, as `_bucket`."""
+
+    labels: Mapping[str, str]
+    value: float
+    suffix: str = ""
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A metric with its samples. `kind`: counter, gauge or histogram."""
+
+    name: str
+    kind: str
+    help: str
+    samples: tuple[MetricLine, ...]
 
 
 class Metrics:
@@ -50,12 +102,14 @@ class Metrics:
             readable = not overview.gone
         except OSError:
             readable = False
-        beats = read_heartbeats(self._spool.root)
+        worker = overview.monitor.worker
+        beats = (beat for beat in read_heartbeats(self._spool.root) if "lanes" in beat)
+        beat = next((beat for beat in beats if beat.get("worker") == worker), {})
         found = [
             *_of_the_spool(overview, readable),
             *(self._queue(overview) if readable else ()),
-            *self._of_lanes(overview, _beat_of(beats, overview.monitor.worker)),
-            *of_boxes(overview),
+            *self._of_lanes(overview, beat),
+            *_of_boxes(overview),
             *(_of_runs(self._runs) if readable and self._runs.is_whole else ()),
         ]
         return "".join(line for metric in found if metric.samples for line in _lines(metric))
@@ -79,64 +133,42 @@ class Metrics:
     def _of_lanes(self, overview: Overview, beat: Mapping[str, Any]) -> Iterator[Metric]:
         lanes = list({lane.name[:_LONGEST]: lane for lane in overview.lanes}.values())[:_MOST_LANES]
         now = wall_of(beat.get("at")) or time.time()
-        yield _by_lane(
-            "sdwatch_lane_hold",
-            "Whether the lane is on hold.",
-            {lane.name: bool(lane.hold) for lane in lanes},
-        )
-        yield _by_lane(
-            "sdwatch_lane_busy",
-            "Whether the WebUI works on a call now.",
-            {lane.name: lane.busy for lane in lanes},
-        )
-        yield _by_lane(
-            "sdwatch_lane_cooldown_remaining_seconds",
-            "Seconds for which nothing is started or sent after a crash.",
-            {lane.name: lane.cooldown_left for lane in lanes},
-        )
-        yield _by_lane(
-            "sdwatch_lane_crashes_in_a_row",
-            "Crashes since the WebUI was last stable.",
-            {lane.name: lane.crashes_in_a_row for lane in lanes},
-        )
-        yield _by_lane(
-            "sdwatch_lane_memory_bytes",
-            "Resident memory of the WebUI's processes.",
-            {lane.name: lane.rss for lane in lanes if lane.rss is not None},
-        )
+        for name, words, value in _OF_LANES:
+            known = [(lane.name, number) for lane in lanes if (number := value(lane)) is not None]
+            yield _labelled(f"sdwatch_lane_{name}", words, "lane", known)
         if self._runs.is_whole:
-            shares = {lane.name: self._runs.busy_ratio(lane.name, now) for lane in lanes}
-            yield _by_lane(
+            yield _labelled(
                 "sdwatch_lane_busy_ratio",
                 "Share of the last hour in which calls of ended runs were under way.",
-                {name: round(share, 4) for name, share in shares.items()},
+                "lane",
+                [(lane.name, round(self._runs.busy_ratio(lane.name, now), 4)) for lane in lanes],
             )
-        yield from _of_states(lanes, beat)
+        states = (
+            MetricLine({"lane": lane.name, "state": state}, lane.state == state)
+            for lane in lanes
+            for state in State
+        )
+        words = "1 for the state that the WebUI is in."
+        yield Metric("sdwatch_lane_state", "gauge", words, tuple(states))
+        words = "Restarts of the WebUI since the monitor started, by cause."
+        yield Metric("sdwatch_lane_restarts_total", "counter", words, tuple(_restarts(beat)))
 
 
-def _of_states(lanes: Iterable[LaneCard], beat: Mapping[str, Any]) -> Iterator[Metric]:
-    yield Metric(
-        "sdwatch_lane_state",
-        "gauge",
-        "1 for the state that the WebUI is in.",
-        tuple(_states(lanes)),
-    )
-    yield Metric(
-        "sdwatch_lane_restarts_total",
-        "counter",
-        "Restarts of the WebUI since the monitor started, by cause.",
-        tuple(_restarts(beat)),
-    )
+def _of_boxes(overview: Overview) -> Iterator[Metric]:
+    """Yield those of other machines; none where none does jobs from here."""
+    if not overview.boxes and not overview.broker_down:
+        return
+    is_up = not overview.broker_down
+    yield _gauge("sdwatch_broker_up", "Whether the broker answers.", is_up)
+    for name, words, value in _OF_BOXES:
+        values = [(box.name, value(box)) for box in overview.boxes[:_MOST_BOXES]]
+        yield _labelled(f"sdwatch_box_{name}", words, "box", values)
 
 
 def _of_the_spool(overview: Overview, readable: bool) -> Iterator[Metric]:
     is_up = overview.monitor.presence in (Presence.RUNNING, Presence.STOPPING)
-    yield Metric(
-        "sdwatch_build_info",
-        "gauge",
-        "The version of this client.",
-        (MetricLine({"version": __version__}, 1),),
-    )
+    version = [(__version__, 1)]
+    yield _labelled("sdwatch_build_info", "The version of this client.", "version", version)
     yield _gauge("sdwatch_spool_readable", "Whether the spool's folder can be read.", readable)
     yield _gauge("sdwatch_monitor_up", "Whether a monitor works on the spool.", is_up)
     held = bool(overview.hold_file)
@@ -144,44 +176,23 @@ def _of_the_spool(overview: Overview, readable: bool) -> Iterator[Metric]:
 
 
 def _of_runs(runs: SettledRuns) -> Iterator[Metric]:
-    yield Metric(
-        "sdwatch_jobs_total",
-        "counter",
-        "Jobs that have ended, by outcome.",
-        tuple(MetricLine({"outcome": name}, count) for name, count in _sorted(runs.jobs)),
-    )
-    yield Metric(
-        "sdwatch_images_total",
-        "counter",
-        "Images of jobs that have ended.",
-        (MetricLine({}, runs.images),),
-    )
-    yield Metric(
-        "sdwatch_calls_total",
-        "counter",
-        "Attempts of calls, by stage and outcome.",
-        tuple(
-            MetricLine({"stage": stage, "outcome": outcome}, count)
-            for (stage, outcome), count in _sorted(runs.calls)
-        ),
-    )
-    yield Metric(
-        "sdwatch_call_failures_total",
-        "counter",
-        "Failed attempts, by diagnosis.",
-        tuple(MetricLine({"diagnosis": n}, count) for n, count in _sorted(runs.failures)),
-    )
-    yield Metric(
-        "sdwatch_call_duration_seconds",
-        "histogram",
-        "Duration of attempts of calls, by stage.",
-        tuple(_durations(runs)),
-    )
+    jobs = [MetricLine({"outcome": name}, n) for name, n in sorted(runs.jobs.items())]
+    calls = [
+        MetricLine({"stage": stage, "outcome": outcome}, n)
+        for (stage, outcome), n in sorted(runs.calls.items())
+    ]
+    failures = [MetricLine({"diagnosis": name}, n) for name, n in sorted(runs.failures.items())]
+    for name, words, lines in (
+        ("jobs", "Jobs that have ended, by outcome.", jobs),
+        ("images", "Images of jobs that have ended.", [MetricLine({}, runs.images)]),
+        ("calls", "Attempts of calls, by stage and outcome.", calls),
+        ("call_failures", "Failed attempts, by diagnosis.", failures),
+    ):
+        yield Metric(f"sdwatch_{name}_total", "counter", words, tuple(lines))
+    words = "Duration of attempts of calls, by stage."
+    durations = tuple(_durations(runs))
+    yield Metric("sdwatch_call_duration_seconds", "histogram", words, durations)
     yield _gauge("sdwatch_unreadable_runs", "Runs whose run.json cannot be read.", runs.unreadable)
-
-
-def _sorted(counts: Mapping[Any, int]) -> list[tuple[Any, int]]:
-    return sorted(counts.items())
 
 
 def _durations(runs: SettledRuns) -> Iterator[MetricLine]:
@@ -194,12 +205,6 @@ def _durations(runs: SettledRuns) -> Iterator[MetricLine]:
         yield MetricLine({"stage": stage}, within, "_count")
 
 
-def _states(lanes: Iterable[LaneCard]) -> Iterator[MetricLine]:
-    for lane in lanes:
-        for state in State:
-            yield MetricLine({"lane": lane.name, "state": state}, lane.state == state)
-
-
 def _restarts(beat: Mapping[str, Any]) -> Iterator[MetricLine]:
     lanes = {str(lane.get("name"))[:_LONGEST]: lane for lane in beat.get("lanes", [])}
     for name, lane in list(lanes.items())[:_MOST_LANES]:
@@ -207,21 +212,18 @@ def _restarts(beat: Mapping[str, Any]) -> Iterator[MetricLine]:
         for kind, count in lane.get("restarts", {}).items():
             known = kind if kind in _CAUSES else OTHER
             counts[known] = counts.get(known, 0) + count
-        for cause, count in _sorted(counts):
+        for cause, count in sorted(counts.items()):
             yield MetricLine({"lane": name, "cause": cause}, count)
-
-
-def _beat_of(beats: Iterable[Mapping[str, Any]], worker: str) -> Mapping[str, Any]:
-    return next((beat for beat in beats if beat.get("worker") == worker and "lanes" in beat), {})
 
 
 def _gauge(name: str, words: str, value: float) -> Metric:
     return Metric(name, "gauge", words, (MetricLine({}, value),))
 
 
-def _by_lane(name: str, words: str, values: Mapping[str, float]) -> Metric:
-    samples = tuple(MetricLine({"lane": lane}, value) for lane, value in values.items())
-    return Metric(name, "gauge", words, samples)
+def _labelled(name: str, words: str, label: str, values: Iterable[tuple[str, float]]) -> Metric:
+    """Return a gauge with one line for each value of its label."""
+    lines = (MetricLine({label: text}, value) for text, value in values)
+    return Metric(name, "gauge", words, tuple(lines))
 
 
 def _lines(metric: Metric) -> Iterator[str]:
@@ -235,3 +237,27 @@ def _lines(metric: Metric) -> Iterator[str]:
 def _escaped(label: str) -> str:
     cut = label[:_LONGEST].encode("utf-8", "replace").decode()
     return cut.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
+
+
+# -- a file for node_exporter's textfile collector
+
+
+def keep_textfile(
+    file: Path, spool: Spool, stop: threading.Event, report: Callable[[str], None]
+) -> None:
+    """Write the metrics into `file` every 15 s until `stop`, and remove it then: what it says would
+    stay true forever. `report`: gets why it cannot be written, once. Raises OSError if that fails
+    at the first time."""
+    metrics = Metrics(spool, OverviewReader(spool.root), reading=EVERY)
+    refusals, clock = LastingStates(), SystemClock()
+    disk.refresh(file, metrics.text().encode())
+    while not wait(stop, EVERY):
+        now = clock.monotonic()
+        try:
+            disk.refresh(file, metrics.text().encode())
+        except OSError as error:
+            if line := refusals.persists("", key_of(error), disk.in_words(error), now):
+                report(f"the metrics cannot be written: {line}")
+        else:
+            refusals.is_over("", now)
+    disk.remove_quietly(file)

@@ -10,14 +10,21 @@ from pathlib import PurePosixPath
 from sdwatch.policy.job.files.near_miss import JOB_EXTENSIONS, PICTURE_EXTENSIONS
 from sdwatch.policy.page.buttons import Forms
 from sdwatch.policy.page.markup import Markup, element, join, link_to, name_of, prose
+from sdwatch.policy.privacy.printable import printable_text
 from sdwatch.policy.queue.run_names import IMAGES
+from sdwatch.spool.diagnostics import ENVELOPE, WHY
+from sdwatch.spool.failed_points import envelope_of, failed_points_in
+from sdwatch.spool.folders import Spool
+from sdwatch.spool.run import read_source
 from sdwatch.spool.thumbnails import THUMBNAILS, thumbnail_name
 from sdwatch.spool.webui_names import WebUINames
+from sdwatch.system import EntryKind, disk
 
 NUMBERS = {"width": "Width", "height": "Height", "steps": "Steps", "n_iter": "Images"}
 """Fields of the form that are numbers, with their label. Where one is empty, the WebUI decides."""
 
 _MOST_FILES = 500
+_LEVELS, _MOST, _LONGEST_WHY = 3, 5000, 100_000
 
 
 def document(title: str, *body: str | Iterable[str]) -> str:
@@ -59,12 +66,15 @@ def drop(
     """Return the form that drops a job, and the one that drops files. `given`: what was typed,
     `problems`: what is wrong with it."""
     given = given or {}
+    digits = {"inputmode": "numeric", "pattern": "[0-9]*", "autocomplete": "off"}
     form = element(
         "form",
         element("input", type="hidden", name="token", value=token),
         _area("prompt", "Prompt", given, rows=4, required=True),
         _area("negative_prompt", "Negative prompt", given, rows=2),
-        element("div", [_number(n, label, given) for n, label in NUMBERS.items()], class_="fields"),
+        element(
+            "div", [_input(*each, given, **digits) for each in NUMBERS.items()], class_="fields"
+        ),
         _choice("checkpoint", "Checkpoint", names.checkpoints, given),
         _choice("sampler_name", "Sampler", names.samplers, given),
         _input("name", "File name", given, placeholder="job"),
@@ -118,6 +128,37 @@ def edit(token: str, run_id: str, source: str, job: str, problems: Sequence[str]
     return document("Edit and retry", where, [notice(each) for each in problems], form)
 
 
+def run_page(spool: Spool, name: str, token: str) -> str | None:
+    """Return the page of the run whose folder is `name`, relative to the spool; None if that is not
+    a run's folder. `token`: for its buttons, '' for none. Raises OSError."""
+    parts = name.split("/")
+    if len(parts) != (3 if parts[0] == "working" else 2):
+        return None
+    folder = spool.root / name
+    if not disk.is_folder(folder):
+        return None
+    found = sorted(
+        path
+        for path, kind in disk.entries_below(folder, _LEVELS)
+        if kind is EntryKind.FILE and not path.rpartition("/")[2].startswith(".")
+    )
+    files = [(path, _size_of(spool, name, path)) for path in found[:_MOST]]
+    why = ""
+    if WHY in found:
+        why = printable_text(disk.read(folder / WHY)[:_LONGEST_WHY].decode("utf-8", "replace"))
+    failed = len(failed_points_in(envelope_of(folder))) if ENVELOPE in found else 0
+    source = read_source(folder)
+    buttons = buttons_of(name, source, failed, Forms(bool(token), token))
+    return _run(name, source, files, why, buttons)
+
+
+def _size_of(spool: Spool, name: str, path: str) -> int:
+    try:
+        return disk.look_at(spool.root / name / path).st_size
+    except OSError:
+        return 0
+
+
 def buttons_of(folder: str, source: str, points_failed: int, forms: Forms) -> Markup:
     """Return the buttons of a run: to cancel it while it is in working/, else to run it again."""
     name = PurePosixPath(folder).name
@@ -126,7 +167,7 @@ def buttons_of(folder: str, source: str, points_failed: int, forms: Forms) -> Ma
     return forms.again(name, source, points_failed)
 
 
-def run(
+def _run(
     folder: str, source: str, files: Sequence[tuple[str, int]], why: str, buttons: Markup
 ) -> str:
     """Return the page of one run. `folder`: relative to the spool; `files`: relative to it, each
@@ -201,10 +242,6 @@ def _text_area(name: str, value: str, marks: str) -> Markup:
 def _input(name: str, label: str, given: Mapping[str, str], **more: str) -> Markup:
     value = given.get(name) or None
     return element("label", label, element("input", name=name, value=value, **more))
-
-
-def _number(name: str, label: str, given: Mapping[str, str]) -> Markup:
-    return _input(name, label, given, inputmode="numeric", pattern="[0-9]*", autocomplete="off")
 
 
 def _choice(name: str, label: str, names: Sequence[str], given: Mapping[str, str]) -> Markup:

@@ -15,7 +15,7 @@ from starlette.formparsers import MultiPartException
 from starlette.requests import ClientDisconnect, Request
 from starlette.types import Message
 
-from sdwatch.errors import SdwatchError
+from sdwatch.web.access import RequestError
 
 MOST_BYTES = 64 << 20
 """Of a request: a job has a few KB, a picture with its settings a few MB."""
@@ -23,14 +23,6 @@ MOST_BYTES = 64 << 20
 _MOST_FIELDS, _MOST_FILES, _LONGEST_FIELD = 50, 100, 2 << 20
 _SECONDS = 300.0
 """For the whole of it, however busily it drips in. connection_limits.py: one that stands still."""
-
-
-class FormError(SdwatchError):
-    """A form that is refused as it is. `http_status`: why."""
-
-    def __init__(self, text: str, http_status: int) -> None:
-        super().__init__(text)
-        self.http_status = http_status
 
 
 @dataclass
@@ -49,7 +41,7 @@ class Form:
 
 @asynccontextmanager
 async def read_form(request: Request) -> AsyncIterator[Form]:
-    """Read the form. Raises FormError if it is too large, too slow or broken."""
+    """Read the form. Raises RequestError if it is too large, too slow or broken."""
     _bound(request)
     try:
         async with asyncio.timeout(_SECONDS):
@@ -57,12 +49,12 @@ async def read_form(request: Request) -> AsyncIterator[Form]:
                 max_files=_MOST_FILES, max_fields=_MOST_FIELDS, max_part_size=_LONGEST_FIELD
             )
     except TimeoutError:
-        raise FormError("the form took too long to arrive", HTTPStatus.REQUEST_TIMEOUT) from None
+        raise RequestError(HTTPStatus.REQUEST_TIMEOUT, "the form took too long to arrive") from None
     except (HTTPException, MultiPartException, ValueError, KeyError) as error:
         words = getattr(error, "detail", "") or "it is broken"
-        raise FormError(f"the form cannot be read: {words}", HTTPStatus.BAD_REQUEST) from error
+        raise RequestError(HTTPStatus.BAD_REQUEST, f"the form cannot be read: {words}") from error
     except ClientDisconnect:
-        raise FormError("the form did not arrive whole", HTTPStatus.BAD_REQUEST) from None
+        raise RequestError(HTTPStatus.BAD_REQUEST, "the form did not arrive whole") from None
     try:
         items = found.multi_items()
         texts = {name: value for name, value in items if isinstance(value, str)}
@@ -77,10 +69,10 @@ async def read_form(request: Request) -> AsyncIterator[Form]:
 
 
 def _bound(request: Request) -> None:
-    """Let the body have no more than MOST_BYTES, whatever its headers say. Raises FormError."""
-    too_large = FormError(
-        f"this has more than {MOST_BYTES >> 20} MB; put it into the inbox by hand if it is meant",
+    """Let the body have no more than MOST_BYTES, whatever its headers say. Raises RequestError."""
+    too_large = RequestError(
         HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+        f"this has more than {MOST_BYTES >> 20} MB; put it into the inbox by hand if it is meant",
     )
     said = request.headers.get("content-length", "0")
     if not said.isdecimal() or len(said) > 18 or int(said) > MOST_BYTES:

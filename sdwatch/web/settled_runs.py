@@ -108,7 +108,10 @@ class SettledRuns:
         lane = str((manifest.get("webui") or {}).get("name", ""))[:200]
         for call in manifest.get("calls") or []:
             stage = _stage_of(str(call.get("call", "")), stages)
-            self.images += sum(_is_picture(image) for image in call.get("images") or [])
+            self.images += sum(  # no grids, and only what is part of the result
+                not image.get("grid") and image.get("kept", True) is True
+                for image in call.get("images") or []
+            )
             for attempt in call.get("attempts") or []:
                 self._count_attempt(attempt, stage, lane)
 
@@ -139,11 +142,6 @@ def _stage_of(call: str, stages: list[Any]) -> str:
     index = int(number) - 1 if number.isascii() and number.isdecimal() and len(number) < 4 else -1
     named = stages[index] if 0 <= index < len(stages) else {}
     return _known(next(iter(named), ""), set(STAGES))
-
-
-def _is_picture(image: Mapping[str, Any]) -> bool:
-    """Return whether an image is not a grid, and is part of the result."""
-    return not image.get("grid") and image.get("kept", True) is True
 
 
 def _known(value: object, values: set[Any]) -> str:

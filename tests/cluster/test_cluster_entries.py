@@ -7,6 +7,10 @@ import json
 import pytest
 
 from sdwatch.cluster.remote_run import _may_be_written
+from sdwatch.policy.cluster.dispatching import (
+    WorkMessage,
+    reconcile,
+)
 from sdwatch.policy.cluster.entries import (
     Accepted,
     BoxOutcome,
@@ -26,12 +30,6 @@ from sdwatch.policy.cluster.entries import (
 )
 from sdwatch.policy.cluster.lines import files_named, lines_in, text_of
 from sdwatch.policy.cluster.names import token_of, work_subject
-from sdwatch.policy.cluster.reconciling import (
-    RemoveMessage,
-    SendAgain,
-    WorkMessage,
-    reconcile,
-)
 from sdwatch.policy.cluster.run_log import Phase, RunLog
 
 DIGEST = "ab" * 32
@@ -163,7 +161,7 @@ def test_stuck_messages_are_sent_again_and_leftover_ones_removed() -> None:
         "r3": RunLog(5, 2, "b", Phase.ACCEPTED),
     }
     assert reconcile([stuck, fresh, old, unknown], logs, 30) == [
-        SendAgain(stuck),
-        RemoveMessage(old),
-        RemoveMessage(unknown),
+        (stuck, True),
+        (old, False),
+        (unknown, False),
     ]

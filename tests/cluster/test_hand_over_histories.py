@@ -110,15 +110,15 @@ class Dispatcher:
         elif isinstance(action, to_do.Grant):
             self.broker.objects[f"start {action.epoch}"] = list(self.journal)
             append(Granted(action.epoch, action.box, DIGEST), self.log.seq)
-        elif isinstance(action, to_do.TakeBack):
-            append(TakenBack(action.epoch, action.because), self.log.seq)
+        elif isinstance(action, TakenBack):
+            append(action, self.log.seq)
         elif isinstance(action, to_do.NoteTakenBack):
             self.out = HandedOver(self.out.epoch)
             self.wish = Wish()
         elif isinstance(action, to_do.Finish):
             self.published += 1
             self.wish = Wish(published=True)
-        elif isinstance(action, to_do.Close) and append(Closed(action.epoch), self.log.seq):
+        elif isinstance(action, Closed) and append(action, self.log.seq):
             self.broker.forget_all_but_last()
 
 
@@ -172,8 +172,8 @@ class Box:
                 return
             self.base, self.own, self.accepted = list(start), [], False
             self.local = LocalRun(action.epoch)
-        elif isinstance(action, on_box.Accept):
-            self.accepted = append(Accepted(action.epoch), seq) or self.accepted
+        elif isinstance(action, Accepted):
+            self.accepted = append(action, seq) or self.accepted
         elif isinstance(action, on_box.Store):
             new = self.own[action.first :]
             for text in new:
@@ -183,7 +183,7 @@ class Box:
             append(LinesStored(action.epoch, action.first, len(new), name), seq)
         elif isinstance(action, on_box.End):
             append(Ended(action.epoch, action.outcome, action.lines), seq)
-        elif isinstance(action, on_box.Withdraw | on_box.Remove):
+        elif isinstance(action, on_box.Withdraw):
             self.local = None
 
     def blurt(self) -> None:
@@ -346,7 +346,7 @@ def test_a_box_whose_broker_is_gone_keeps_what_it_has() -> None:
 
 def test_a_box_removes_its_copy_of_a_published_run_whose_log_was_lost() -> None:
     published = Wish(published=True)
-    assert dispatcher_step(RunLog(), HandedOver(3), published) == to_do.Close(3)
+    assert dispatcher_step(RunLog(), HandedOver(3), published) == Closed(3)
     log = log_of(Closed(3))
     assert dispatcher_step(log, HandedOver(3), published) == to_do.Forget()
     for local in (LocalRun(3, 4, BoxOutcome.DONE), LocalRun(3, 4), LocalRun(2, 4)):

@@ -333,7 +333,7 @@ def test_what_hangs_costs_only_its_own_limit_and_the_others_are_shown() -> None:
         forever.wait(60)
         return []
 
-    fine = DoctorFinding(Area.GPU, Weight.OK, "fine")
+    fine = DoctorFinding(Weight.OK, "fine")
     began = time.monotonic()
     found = [
         *examined([Examination(Area.FOLDERS, hangs, 0.2), Examination(Area.GPU, lambda: [fine])])
@@ -349,7 +349,7 @@ def test_what_fails_is_a_warning_and_the_others_are_shown() -> None:
     def fails() -> list[DoctorFinding]:
         raise OSError(5, "Input/output error")
 
-    fine = DoctorFinding(Area.GPU, Weight.OK, "fine")
+    fine = DoctorFinding(Weight.OK, "fine")
     found = [*examined([Examination(Area.CLOCK, fails), Examination(Area.GPU, lambda: [fine])])]
     assert [finding.weight for finding in found] == [Weight.WARNING, Weight.OK]
 
@@ -363,7 +363,7 @@ def test_the_clock_of_a_disk_is_compared_with_this_one(at: float, apart: float) 
 
 def test_the_worst_finding_decides() -> None:
     assert worst_of([]) is Weight.OK
-    found = [DoctorFinding(Area.GPU, weight, "") for weight in (Weight.NOTE, Weight.WARNING)]
+    found = [DoctorFinding(weight, "") for weight in (Weight.NOTE, Weight.WARNING)]
     assert worst_of(found) is Weight.WARNING
 
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from sdwatch.cli.shared import exclusive
-from sdwatch.cli.shared.exclusive import exclusive_use
+from sdwatch.cli.shared import call_by_hand
+from sdwatch.cli.shared.call_by_hand import exclusive_use
 from sdwatch.spool.folders import Spool
 from tests.spool.spools import made_spool
 
@@ -28,7 +28,7 @@ def beat(url: str, *, busy: bool) -> str:
 
 @pytest.fixture
 def spool(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Spool:
-    monkeypatch.setattr(exclusive, "watched_for", lambda _: 0.3)
+    monkeypatch.setattr(call_by_hand, "watched_for", lambda _: 0.3)
     return made_spool(tmp_path)
 
 

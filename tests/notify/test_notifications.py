@@ -14,7 +14,7 @@ from sdwatch.monitor.notifications import Notifications
 from sdwatch.monitor.once import Result
 from sdwatch.notify.delivery import Delivery, Receipt
 from sdwatch.policy.notify.notify_settings import NotifyConfig
-from sdwatch.policy.notify.pace import Paces, Pacing
+from sdwatch.policy.notify.pending import Paces, Pacing
 from sdwatch.policy.notify.target import Target
 from sdwatch.policy.report.notice import Notice, Topic
 from sdwatch.system.clock import SystemClock

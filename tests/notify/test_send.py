@@ -39,7 +39,7 @@ def send(target: Target, body: dict[str, Any], limit: float = PATIENTLY) -> Deli
 
 
 def is_understood(target: Target) -> Delivery:
-    return sending.is_understood(target, PATIENTLY)
+    return sending.send(target, None, limit=PATIENTLY)
 
 
 def senders() -> list[psutil.Process]:

@@ -7,8 +7,16 @@ from itertools import pairwise
 from typing import TypeAlias
 
 from sdwatch.policy.notify.message import Matter, Message
-from sdwatch.policy.notify.pace import HOUR, MINUTE, Paces
-from sdwatch.policy.notify.pending import Pending, due_at, message_at, sent, take
+from sdwatch.policy.notify.pending import (
+    HOUR,
+    MINUTE,
+    Paces,
+    Pending,
+    due_at,
+    message_at,
+    sent,
+    take,
+)
 from sdwatch.policy.report.notice import Notice, Topic
 from tests.support.tables import table
 

@@ -34,7 +34,7 @@ from sdwatch.spool.hold_note import HoldNote
 from sdwatch.spool.overview_reader import OverviewReader
 from sdwatch.stages.ending import Ending
 from sdwatch.system import disk, links
-from sdwatch.web.run_page import run_page
+from sdwatch.web.pages import run_page
 from tests.spool.spools import made_spool
 from tests.spool.swaps import seen_in
 from tests.support.fakes import PlainClient, Workplace, picture, reply, server_error

@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
-from sdwatch.cli.shared.live_display import LiveShow
+from sdwatch.cli.shared.live_display import _STYLES, LiveShow
 from sdwatch.cli.shared.webui_client import _advice
 from sdwatch.config import WebUIConfig
 from sdwatch.errors import WebUIBusyError, WebUIError, WebUINotUsableError, WebUIServerError
@@ -333,7 +333,8 @@ def _display() -> Any:
     show = LiveShow(lambda: {"hold": "", "lanes": []}, "/spool")
     for topic, subject in itertools.product(Topic, ("a", "b", "a")):
         show.notify(Notice(f"{subject}: done: on hold: failed: x", topic, subject, "/done/x"))
-    return [(event.notice.topic.name, event.notice.subject, event.style) for event in show._events]
+    events = [notice for _, notice in show._events]
+    return [(each.topic.name, each.subject, _STYLES.get(each.topic, "")) for each in events]
 
 
 def _asked() -> Any:

@@ -19,7 +19,7 @@ from sdwatch.policy.lane.crashes import Record
 from sdwatch.policy.page.overview import LaneCard, MonitorCard, Overview, Presence, Totals
 from sdwatch.spool.folders import Spool
 from sdwatch.spool.overview_reader import OverviewReader
-from sdwatch.web import textfile
+from sdwatch.web import metrics
 from sdwatch.web.metrics import Metrics
 from sdwatch.web.settled_runs import BUSY_OVER, SettledRuns
 from tests.support.helpers import wait_until
@@ -196,14 +196,14 @@ def test_the_server_serves_them(tmp_path: Path) -> None:
 
 @pytest.fixture
 def quickly(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(textfile, "EVERY", 0.05)
+    monkeypatch.setattr(metrics, "EVERY", 0.05)
 
 
 @pytest.mark.usefixtures("quickly")
 def test_the_textfile_is_kept_and_goes_with_its_writer(spool: Spool, tmp_path: Path) -> None:
     file, stop = tmp_path / "sdwatch.prom", threading.Event()
     told: list[str] = []
-    writer = threading.Thread(target=textfile.keep_textfile, args=(file, spool, stop, told.append))
+    writer = threading.Thread(target=metrics.keep_textfile, args=(file, spool, stop, told.append))
     writer.start()
     try:
         wait_until(file.exists)

@@ -6,7 +6,7 @@ import errno
 import os
 import stat
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
 
@@ -16,7 +16,7 @@ from sdwatch.cli.checks.findings import Area, DoctorFinding, Examination, Weight
 from sdwatch.cli.shared.chosen_config import ChosenConfig
 from sdwatch.errors import ServiceError
 from sdwatch.notify import delivery
-from sdwatch.notify.send import is_understood
+from sdwatch.notify.send import send
 from sdwatch.policy.notify.notify_settings import targets_of
 from sdwatch.policy.notify.target import Channel
 from sdwatch.policy.privacy.printable import printable
@@ -60,72 +60,94 @@ def examinations_of(chosen: ChosenConfig) -> list[Examination]:
 
 def _config(chosen: ChosenConfig) -> Iterator[DoctorFinding]:
     if chosen.file is None:
-        message = "there is no config here: this is the built-in one, whose WebUI is the simulator"
-        yield DoctorFinding(Area.CONFIG, Weight.NOTE, message, "write one with `sdwatch init`")
+        yield DoctorFinding(
+            Weight.NOTE,
+            "there is no config here: this is the built-in one, whose WebUI is the simulator",
+            "write one with `sdwatch init`",
+        )
         return
     file = printable(str(chosen.file))
-    yield DoctorFinding(Area.CONFIG, Weight.OK, f"{file} has no mistakes")
+    yield DoctorFinding(Weight.OK, f"{file} has no mistakes")
     has_secrets = bool(targets_of(chosen.config.notify)) or any(
         webui.password for webui in chosen.config.webuis
     )
     if has_secrets and os.name != "nt" and chosen.file.stat().st_mode & (stat.S_IROTH):
-        message = f"everybody on this machine may read the passwords and addresses in {file}"
-        yield DoctorFinding(Area.CONFIG, Weight.WARNING, message, f"chmod 600 {file}")
+        yield DoctorFinding(
+            Weight.WARNING,
+            f"everybody on this machine may read the passwords and addresses in {file}",
+            f"chmod 600 {file}",
+        )
 
 
 def _monitor(chosen: ChosenConfig) -> Iterator[DoctorFinding]:
     beats = read_heartbeats(chosen.spool.root) if not chosen.spool.is_gone else []
     running = [beat for beat in beats if UNREADABLE not in beat and is_certainly_here(beat)]
     for beat in running:
-        message = f"a monitor is running: process {beat.get('pid')} on {beat.get('host')}"
-        yield DoctorFinding(Area.MONITOR, Weight.OK, printable(message))
+        yield DoctorFinding(
+            Weight.OK,
+            printable(f"a monitor is running: process {beat.get('pid')} on {beat.get('host')}"),
+        )
     if not running:
-        message = "no monitor of this machine is running on this spool"
-        yield DoctorFinding(Area.MONITOR, Weight.NOTE, message, "`sdwatch run` starts one")
+        yield DoctorFinding(
+            Weight.NOTE,
+            "no monitor of this machine is running on this spool",
+            "`sdwatch run` starts one",
+        )
 
 
 def _folders(spool: Spool, state: Path) -> Iterator[DoctorFinding]:
     """Write, rename and remove a file in the folders, as sdwatch does. Its name is one that a
     monitor leaves alone."""
-    root = printable(str(spool.root))
-    working = spool.root / "working"
-    folders = (spool.inbox, working, spool.done, spool.failed)
-    in_the_way = [path for path in (spool.root, state, *folders) if _is_no_folder(path)]
+    folders = (spool.inbox, spool.root / "working", spool.done, spool.failed)
+    needed = (spool.root, state, *folders)
+    in_the_way = [path for path in needed if os.path.lexists(path) and not path.is_dir()]
     for path in in_the_way:
-        message = f"{printable(str(path))} is a file or a broken link where a folder must be"
-        yield DoctorFinding(Area.FOLDERS, Weight.PROBLEM, message, "move it away")
+        yield DoctorFinding(
+            Weight.PROBLEM,
+            f"{printable(str(path))} is a file or a broken link where a folder must be",
+            "move it away",
+        )
     if in_the_way:
         return
     if spool.is_gone:
-        message = f"{root} is empty or missing: its share is not mounted, or it was not made yet"
-        advice = "`sdwatch run` makes the folders; if it is on a share, mount it first"
-        yield DoctorFinding(Area.FOLDERS, Weight.NOTE, message, advice)
+        yield DoctorFinding(
+            Weight.NOTE,
+            f"{printable(str(spool.root))} is empty or missing: its share is not mounted, or it "
+            "was not made yet",
+            "`sdwatch run` makes the folders; if it is on a share, mount it first",
+        )
         return
-    refused = False
+    refused = [*_refusals(folders)]
+    yield from refused
+    if not refused:
+        yield from _renames(spool)
+
+
+def _refusals(folders: Iterable[Path]) -> Iterator[DoctorFinding]:
     for folder in folders:
+        name = printable(str(folder))
         if not folder.is_dir():
-            message = f"{printable(str(folder))} is missing"
-            yield DoctorFinding(Area.FOLDERS, Weight.NOTE, message, "`sdwatch run` makes it")
-            refused = True
+            yield DoctorFinding(Weight.NOTE, f"{name} is missing", "`sdwatch run` makes it")
         elif why := _refusal(folder, folder):
-            refused = True
-            message = f"{printable(str(folder))}: no file can be written and removed: {why}"
-            yield DoctorFinding(Area.FOLDERS, Weight.PROBLEM, message, _PERMISSIONS)
-    if refused:
-        return
+            message = f"{name}: no file can be written and removed: {why}"
+            yield DoctorFinding(Weight.PROBLEM, message, _PERMISSIONS)
+
+
+def _renames(spool: Spool) -> Iterator[DoctorFinding]:
     for target in (spool.done, spool.failed, spool.inbox):
-        if why := _refusal(working, target):
-            message = f"nothing can be renamed from working/ to {target.name}/: {why}"
-            yield DoctorFinding(Area.FOLDERS, Weight.PROBLEM, message, _ONE_FILE_SYSTEM)
+        if why := _refusal(spool.root / "working", target):
+            yield DoctorFinding(
+                Weight.PROBLEM,
+                f"nothing can be renamed from working/ to {target.name}/: {why}",
+                _ONE_FILE_SYSTEM,
+            )
             return
-    message = f"{root}: files can be written, renamed from folder to folder, and removed"
-    yield DoctorFinding(Area.FOLDERS, Weight.OK, message)
+    root = printable(str(spool.root))
+    yield DoctorFinding(
+        Weight.OK, f"{root}: files can be written, renamed from folder to folder, and removed"
+    )
     if spool.too_deep:
-        yield DoctorFinding(Area.FOLDERS, Weight.WARNING, spool.too_deep)
-
-
-def _is_no_folder(path: Path) -> bool:
-    return os.path.lexists(path) and not path.is_dir()
+        yield DoctorFinding(Weight.WARNING, spool.too_deep)
 
 
 _PERMISSIONS = "give this user the permission to change the folder; on a share, on its server too"
@@ -158,18 +180,21 @@ def _refusal(source: Path, target: Path) -> str:
 def _share(chosen: ChosenConfig) -> Iterator[DoctorFinding]:
     config = chosen.config
     if kind := network_type(config.state):
-        message = f"`state` ({printable(str(config.state))}) is on a share ({kind})"
-        advice = "set it to a folder on a disk of this machine"
-        yield DoctorFinding(Area.SHARE, Weight.PROBLEM, message, advice)
+        yield DoctorFinding(
+            Weight.PROBLEM,
+            f"`state` ({printable(str(config.state))}) is on a share ({kind})",
+            "set it to a folder on a disk of this machine",
+        )
     if not (kind := network_type(config.spool)):
-        yield DoctorFinding(Area.SHARE, Weight.OK, "the spool is on a disk of this machine")
+        yield DoctorFinding(Weight.OK, "the spool is on a disk of this machine")
         return
     message = f"the spool is on a share ({kind})"
     if config.watch == "poll":
-        yield DoctorFinding(Area.SHARE, Weight.OK, f"{message}, and `watch: poll` is set")
+        yield DoctorFinding(Weight.OK, f"{message}, and `watch: poll` is set")
     else:
-        advice = "if jobs are noticed late, set `watch: poll` (docs/share.md)"
-        yield DoctorFinding(Area.SHARE, Weight.NOTE, message, advice)
+        yield DoctorFinding(
+            Weight.NOTE, message, "if jobs are noticed late, set `watch: poll` (docs/share.md)"
+        )
 
 
 def network_type(path: Path) -> str:
@@ -197,8 +222,7 @@ def _is_below(path: str, mount: str) -> bool:
 def _clock(spool: Spool) -> Iterator[DoctorFinding]:
     """Compare this machine's clock with the times that the spool's disk gives to files."""
     if spool.is_gone:
-        message = "not compared with the spool's disk, which is not there"
-        yield DoctorFinding(Area.CLOCK, Weight.NOTE, message)
+        yield DoctorFinding(Weight.NOTE, "not compared with the spool's disk, which is not there")
         return
     probe = spool.root / f".sdwatch-doctor-{os.getpid()}.tmp"
     try:
@@ -211,15 +235,15 @@ def _clock(spool: Spool) -> Iterator[DoctorFinding]:
             probe.unlink()
     apart = clock_skew(before, at, after)
     if abs(apart) <= _CLOCKS_APART_S:
-        yield DoctorFinding(Area.CLOCK, Weight.OK, "this machine and the spool's disk agree")
+        yield DoctorFinding(Weight.OK, "this machine and the spool's disk agree")
         return
     ahead = "ahead of" if apart > 0 else "behind"
-    message = f"the spool's disk is {abs(apart):.0f} s {ahead} this machine"
-    advice = (
+    yield DoctorFinding(
+        Weight.WARNING,
+        f"the spool's disk is {abs(apart):.0f} s {ahead} this machine",
         "sdwatch does not compare clocks, but times in logs and the order of jobs from several "
-        "machines will mislead you: set both by a time server"
+        "machines will mislead you: set both by a time server",
     )
-    yield DoctorFinding(Area.CLOCK, Weight.WARNING, message, advice)
 
 
 def clock_skew(before: float, at: float, after: float) -> float:
@@ -234,14 +258,17 @@ def _disk(chosen: ChosenConfig) -> Iterator[DoctorFinding]:
         free = disk.free_bytes(_nearest(folder))
         words = f"{free / 1e9:.1f} GB are free on the disk of `{name}`"
         if free < config.min_free and name == "spool":
-            message = f"{words}, less than `min_free` ({config.min_free / 1e9:g} GB)"
-            advice = "free some space: no call starts before that"
-            yield DoctorFinding(Area.DISK, Weight.PROBLEM, message, advice)
+            yield DoctorFinding(
+                Weight.PROBLEM,
+                f"{words}, less than `min_free` ({config.min_free / 1e9:g} GB)",
+                "free some space: no call starts before that",
+            )
         elif free < max(2 * config.min_free, 2_000_000_000):
-            advice = "a night of pictures takes several GB: free some space"
-            yield DoctorFinding(Area.DISK, Weight.WARNING, words, advice)
+            yield DoctorFinding(
+                Weight.WARNING, words, "a night of pictures takes several GB: free some space"
+            )
         else:
-            yield DoctorFinding(Area.DISK, Weight.OK, words)
+            yield DoctorFinding(Weight.OK, words)
 
 
 def _nearest(folder: Path) -> Path:
@@ -253,39 +280,48 @@ def _gpu() -> Iterator[DoctorFinding]:
     answer, lines = gpu_answer(_GPU_LIMIT_S)
     text = printable(" ".join(lines[-1:]) if answer is GpuAnswer.ANSWERED else " ".join(lines))
     if answer is GpuAnswer.ANSWERED:
-        yield DoctorFinding(Area.GPU, Weight.OK, text)
+        yield DoctorFinding(Weight.OK, text)
     elif answer is GpuAnswer.NOT_INSTALLED:
-        advice = "evidence of failures will not have the GPU's memory; the driver brings the tool"
-        yield DoctorFinding(Area.GPU, Weight.NOTE, text, advice)
+        yield DoctorFinding(
+            Weight.NOTE,
+            text,
+            "evidence of failures will not have the GPU's memory; the driver brings the tool",
+        )
     else:
-        advice = "restart the machine, or install the driver again"
-        yield DoctorFinding(Area.GPU, Weight.WARNING, text, advice)
+        yield DoctorFinding(
+            Weight.WARNING, text, "restart the machine, or install the driver again"
+        )
 
 
 def _service() -> Iterator[DoctorFinding]:
     try:
         status = manager_for(service_name(DEFAULT_NAME), usual_scope()).status()
     except ServiceError as error:
-        message = f"this machine's services cannot be asked: {disk.in_words(error)}"
-        yield DoctorFinding(Area.SERVICE, Weight.NOTE, message.splitlines()[0])
+        yield DoctorFinding(
+            Weight.NOTE,
+            f"this machine's services cannot be asked: {disk.in_words(error)}".splitlines()[0],
+        )
         return
     weight, advice = _SERVICES.get(status.state, (Weight.NOTE, "`sdwatch service start` starts it"))
-    yield DoctorFinding(Area.SERVICE, weight, f"the service is {status.state}", advice)
+    yield DoctorFinding(weight, f"the service is {status.state}", advice)
 
 
 def _notifications(chosen: ChosenConfig) -> Iterator[DoctorFinding]:
     targets = targets_of(chosen.config.notify)
     if not targets:
-        message = "nobody gets a message when a WebUI is on hold or the queue is empty"
-        advice = "to get one, add `notify:` to the config (docs/notifications.md)"
-        yield DoctorFinding(Area.NOTIFICATIONS, Weight.NOTE, message, advice)
+        yield DoctorFinding(
+            Weight.NOTE,
+            "nobody gets a message when a WebUI is on hold or the queue is empty",
+            "to get one, add `notify:` to the config (docs/notifications.md)",
+        )
     for target in targets:
         understood = target.channel is Channel.WEBHOOK or None
-        answer = None if understood else is_understood(target, _APPRISE_LIMIT_S)
+        answer = None if understood else send(target, None, limit=_APPRISE_LIMIT_S)
         if answer is not None and not answer.arrived:
             words = delivery.in_words(answer)
-            yield DoctorFinding(Area.NOTIFICATIONS, Weight.WARNING, f"{target.name}: {words}")
+            yield DoctorFinding(Weight.WARNING, f"{target.name}: {words}")
         else:
             message = f"{target.name} is set up"  # nothing is sent, so nobody knows more
-            advice = "`sdwatch notify test` shows whether messages arrive"
-            yield DoctorFinding(Area.NOTIFICATIONS, Weight.OK, message, advice)
+            yield DoctorFinding(
+                Weight.OK, message, "`sdwatch notify test` shows whether messages arrive"
+            )

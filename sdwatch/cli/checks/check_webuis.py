@@ -5,6 +5,8 @@ from __future__ import annotations
 import ipaddress
 import time
 from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -15,14 +17,15 @@ from sdwatch.cli.canary import PictureFailedError, generated, is_in_use
 from sdwatch.cli.checks.findings import Area, DoctorFinding, Examination, Weight
 from sdwatch.cli.checks.start_check import findings_of, kind_of
 from sdwatch.cli.checks.started_webuis import STOP_LIMIT_S, NotStartedError, StartedWebUIs
+from sdwatch.cli.shared.call_by_hand import lanes_at
 from sdwatch.cli.shared.chosen_config import ChosenConfig
 from sdwatch.cli.shared.webui_client import catalogue_of, client_of
-from sdwatch.config import WebUIConfig, same_address
+from sdwatch.config import WebUIConfig
 from sdwatch.errors import WebUIError
 from sdwatch.known_signatures import load_signatures
 from sdwatch.policy.config.exposure import is_loopback
 from sdwatch.policy.privacy.printable import printable
-from sdwatch.spool.heartbeat import UNREADABLE, is_dead_here, read_heartbeats
+from sdwatch.spool.heartbeat import UNREADABLE, is_dead_here
 
 _PORT_LIMIT_S = 20.0
 _BESIDES_S = 30.0  # for the questions before the picture
@@ -56,68 +59,62 @@ def _started(
     webui: WebUIConfig, chosen: ChosenConfig, starts: StartedWebUIs
 ) -> Iterator[DoctorFinding]:
     """Start it as the monitor would, look at its port, generate the picture, and stop it."""
-    name = webui.name
     began = time.monotonic()
     try:
         with starts.started(webui):
             seconds = time.monotonic() - began
-            message = f"it started, and was ready after {seconds:.0f} s"
-            yield DoctorFinding(Area.WEBUI, Weight.OK, message, about=name)
-            yield from _port(webui)
+            yield DoctorFinding(
+                Weight.OK, f"it started, and was ready after {seconds:.0f} s", area=Area.WEBUI
+            )
+            for finding in _port(webui):
+                yield replace(finding, area=Area.PORT)
             yield _tried(webui, chosen)
     except NotStartedError as error:
         weight = Weight.NOTE if error.waits else Weight.PROBLEM
-        yield DoctorFinding(Area.WEBUI, weight, str(error), error.advice, name)
+        yield DoctorFinding(weight, str(error), error.advice, Area.WEBUI)
         return
-    yield DoctorFinding(Area.WEBUI, Weight.OK, "it was stopped again", about=name)
+    yield DoctorFinding(Weight.OK, "it was stopped again", area=Area.WEBUI)
 
 
 def _start(webui: WebUIConfig) -> Iterator[DoctorFinding]:
-    name = webui.name
     if webui.command is None:
         yield DoctorFinding(
-            Area.WEBUI,
             Weight.NOTE,
             "it has no `command`, so sdwatch only waits for it, and never restarts it",
             "give it a command if it runs on this machine",
-            name,
         )
         return
     found = findings_of(webui)
     for finding in found:
         weight = Weight.PROBLEM if finding.sure else Weight.WARNING
-        yield DoctorFinding(Area.WEBUI, weight, finding.message, about=name)
+        yield DoctorFinding(weight, finding.message)
     if not any(finding.sure for finding in found):
         kind = kind_of(webui)
         title = kind.title if kind.is_known else "a WebUI of a kind that its files do not show"
         folder = printable(str(webui.cwd or "the current folder"))
-        message = f"{title} in {folder}, started by {printable(webui.command[0])}"
-        yield DoctorFinding(Area.WEBUI, Weight.OK, message, about=name)
+        yield DoctorFinding(
+            Weight.OK, f"{title} in {folder}, started by {printable(webui.command[0])}"
+        )
 
 
 def _port(webui: WebUIConfig) -> Iterator[DoctorFinding]:
-    name = webui.name
     if not system.somebody_listens(webui.host, webui.port):
         external = webui.command is None
         yield DoctorFinding(
-            Area.PORT,
             Weight.WARNING if external else Weight.NOTE,
             f"nobody listens on {webui.url}",
             "start it" if external else "`sdwatch run` starts it",
-            name,
         )
         return
-    yield DoctorFinding(Area.PORT, Weight.OK, f"somebody listens on {webui.url}", about=name)
+    yield DoctorFinding(Weight.OK, f"somebody listens on {webui.url}")
     open_to = sorted(a for a in _listening_at(webui) if not is_loopback(a))
     if open_to and is_loopback(webui.host):
         everywhere = any(ipaddress.ip_address(a).is_unspecified for a in open_to)
         where = "all addresses of this machine" if everywhere else ", ".join(open_to)
         yield DoctorFinding(
-            Area.PORT,
             Weight.WARNING,
             f"it listens on {where}: everybody on your network can use it",
             "start it with --server-name 127.0.0.1, or without --listen",
-            name,
         )
 
 
@@ -139,52 +136,47 @@ def _listening_at(webui: WebUIConfig) -> set[str]:
 
 def _picture(webui: WebUIConfig, chosen: ChosenConfig) -> Iterator[DoctorFinding]:
     """Generate the smallest picture, unless that would be in somebody's way."""
-    name = webui.name
     if lane := _lane_of_a_monitor(webui, chosen):
         if not lane.get("ready", lane.get("state") == "ready") or lane.get("hold"):
             state = f"on hold: {lane['hold']}" if lane.get("hold") else str(lane.get("state"))
             message = f"no picture was tested: the monitor has this WebUI {printable(state)}"
             weight = Weight.PROBLEM if lane.get("hold") else Weight.NOTE
-            yield DoctorFinding(Area.PICTURE, weight, message, "see `sdwatch status`", name)
+            yield DoctorFinding(weight, message, "see `sdwatch status`")
             return
     elif not system.somebody_listens(webui.host, webui.port):
         message = "no picture was tested: the WebUI is not running"
         advice = "`sdwatch doctor --start` starts it, tests a picture, and stops it again"
         if webui.command is None:
             advice = "start it, then run `sdwatch doctor` again"
-        yield DoctorFinding(Area.PICTURE, Weight.NOTE, message, advice, name)
+        yield DoctorFinding(Weight.NOTE, message, advice)
         return
     yield _tried(webui, chosen)
 
 
 def _tried(webui: WebUIConfig, chosen: ChosenConfig) -> DoctorFinding:
-    name = webui.name
     try:
-        client = client_of(webui)
-        try:
+        with closing(client_of(webui)) as client:
             if is_in_use(client, webui, chosen.spool):
-                message = "no picture was tested: the WebUI is busy with somebody's picture"
-                advice = f"`sdwatch canary {name}` waits until it is idle"
-                return DoctorFinding(Area.PICTURE, Weight.NOTE, message, advice, name)
+                return DoctorFinding(
+                    Weight.NOTE,
+                    "no picture was tested: the WebUI is busy with somebody's picture",
+                    f"`sdwatch canary {webui.name}` waits until it is idle",
+                )
             signatures = load_signatures(chosen.config.signatures)
             catalogue = catalogue_of(client, webui)
             words = generated(client, webui, catalogue, chosen.config, signatures)
-        finally:
-            client.close()
     except PictureFailedError as error:
-        return DoctorFinding(Area.PICTURE, Weight.PROBLEM, str(error), error.advice, name)
+        return DoctorFinding(Weight.PROBLEM, str(error), error.advice)
     except WebUIError as error:
-        return DoctorFinding(Area.PICTURE, Weight.PROBLEM, str(error), about=name)
-    message = "; its picture: ".join(line.strip() for line in words.splitlines())
-    return DoctorFinding(Area.PICTURE, Weight.OK, message, about=name)
+        return DoctorFinding(Weight.PROBLEM, str(error))
+    return DoctorFinding(
+        Weight.OK, "; its picture: ".join(line.strip() for line in words.splitlines())
+    )
 
 
 def _lane_of_a_monitor(webui: WebUIConfig, chosen: ChosenConfig) -> dict[str, Any]:
     """Return what a monitor of this spool, which may be running, last said of this WebUI."""
-    for beat in read_heartbeats(chosen.spool.root):
-        if is_dead_here(beat) or UNREADABLE in beat:
-            continue
-        for lane in beat.get("lanes", []):
-            if same_address(str(lane.get("url"))) == same_address(webui.url):
-                return dict(lane)
+    for _, beat, lane in lanes_at(webui.url, chosen.spool):
+        if UNREADABLE not in beat and not is_dead_here(beat):
+            return dict(lane)
     return {}

@@ -13,7 +13,7 @@ from __future__ import annotations
 import json
 import os
 import stat
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import islice
@@ -126,7 +126,7 @@ def _folders_in(folder: Path) -> list[Path]:
     """Return folders and links to folders, except those that anybody may write to: what somebody
     put there is not to be started."""
     with suppress(OSError):
-        if _is_open_to_all(folder):
+        if not _WINDOWS and folder.stat().st_mode & stat.S_IWOTH:
             return []
         with os.scandir(folder) as entries:
             return sorted(Path(e.path) for e in islice(entries, _MOST_IN_A_FOLDER) if _is_folder(e))
@@ -138,10 +138,6 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
         return entry.is_dir()
     except OSError:  # a link to itself, or what this user may not see
         return False
-
-
-def _is_open_to_all(folder: Path) -> bool:
-    return not _WINDOWS and bool(folder.stat().st_mode & stat.S_IWOTH)
 
 
 # -- StabilityMatrix
@@ -193,8 +189,3 @@ def _json_in(path: Path) -> dict[str, Any]:
     except (OSError, ValueError, RecursionError):
         return {}
     return value if isinstance(value, dict) else {}
-
-
-def those_of(kind: str, webuis: Iterable[InstalledWebUI]) -> list[InstalledWebUI]:
-    """Return those of the kind with this name."""
-    return [webui for webui in webuis if webui.kind.name == kind]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import IntEnum, StrEnum, auto
 
 from sdwatch.errors import SdwatchError
@@ -41,12 +41,13 @@ class Area(StrEnum):
 
 @dataclass(frozen=True)
 class DoctorFinding:
-    """One finding, in words, and what to do about it. `about`: the WebUI's name, or ''."""
+    """One finding, in words, and what to do about it. `area`, `about` (the WebUI's name, or ''):
+    those of its examination, unless it says others."""
 
-    area: Area
     weight: Weight
     message: str
     advice: str = ""
+    area: Area | None = None
     about: str = ""
 
 
@@ -72,12 +73,16 @@ class _Look:
         self.thread.start()
 
     def _run(self) -> None:
-        area, about = self.examination.area, self.examination.about
         try:
-            self.found.extend(self.examination.look())
+            for finding in self.examination.look():
+                self._add(finding)
         except (SdwatchError, OSError, ValueError) as error:
             why = f"it could not be checked: {disk.in_words(error)}"
-            self.found.append(DoctorFinding(area, Weight.WARNING, why, about=about))
+            self._add(DoctorFinding(Weight.WARNING, why))
+
+    def _add(self, finding: DoctorFinding) -> None:
+        area = finding.area or self.examination.area
+        self.found.append(replace(finding, area=area, about=self.examination.about))
 
     def result(self, began: float) -> list[DoctorFinding]:
         """Return what it found; a warning if it takes too long."""
@@ -87,7 +92,7 @@ class _Look:
         if self.thread.is_alive():
             message = f"no answer within {one.limit:g} s, so this was not checked to its end"
             advice = _IF_SLOW.get(one.area, "try again; if it stays, look at this machine's load")
-            found.append(DoctorFinding(one.area, Weight.WARNING, message, advice, one.about))
+            found.append(DoctorFinding(Weight.WARNING, message, advice, one.area, one.about))
         return found
 
 

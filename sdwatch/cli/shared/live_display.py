@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from itertools import starmap
 from typing import Any
 
 from rich.console import Group, RenderableType
@@ -32,15 +32,6 @@ _COLOURS = {State.READY: "green", State.STARTING: "yellow", State.COOLING_DOWN: 
 _STYLES = {Topic.DONE: "green", Topic.FAILED: "red", Topic.ON_HOLD: "red", Topic.WARNING: "yellow"}
 
 
-@dataclass(frozen=True)
-class _Event:
-    """A notice as it is shown."""
-
-    notice: Notice
-    style: str
-    at: str = field(default_factory=lambda: time.strftime("%H:%M:%S"))
-
-
 class LiveShow(PlainShow):
     """Shows what `status` (see Monitor.status) returns, and the last events below it."""
 
@@ -49,15 +40,15 @@ class LiveShow(PlainShow):
         self._status = status
         self._spool = spool
         self._began = time.monotonic()
-        self._events: deque[_Event] = deque(maxlen=_EVENTS)
+        self._events: deque[tuple[str, Notice]] = deque(maxlen=_EVENTS)
         self._live = Live(get_renderable=self._draw, refresh_per_second=REFRESHED)
 
     def notify(self, notice: Notice) -> None:
         """Add an event. The path of its file is left out: too long, and below the spool anyway."""
-        event = _Event(notice, _STYLES.get(notice.topic, ""))
+        event = time.strftime("%H:%M:%S"), notice
         # An event that is repeated, such as a hold that is checked each minute, moves to the end.
         with self._lock:  # warnings come from any thread
-            others = [each for each in self._events if not event.notice.follows(each.notice)]
+            others = [each for each in self._events if not notice.follows(each[1])]
             self._events = deque([*others, event], _EVENTS)
 
     def __enter__(self) -> LiveShow:
@@ -70,7 +61,7 @@ class LiveShow(PlainShow):
     def _draw(self) -> RenderableType:
         status = self._status()
         head = self._head(status.get("stopping"))
-        return Group(head, Text(), *_middle(status), Text(), *map(_event, self._events))
+        return Group(head, Text(), *_middle(status), Text(), *starmap(_event, self._events))
 
     def _head(self, stopping: float | None) -> RenderableType:
         row = Table.grid(expand=True)
@@ -194,8 +185,8 @@ def _counts(status: dict[str, Any]) -> Text:
     )
 
 
-def _event(event: _Event) -> Text:
-    line, _, _ = event.notice.text.partition("\n")
-    text = Text.assemble((f"{event.at}  ", "dim"), (line, event.style))
+def _event(at: str, notice: Notice) -> Text:
+    line, _, _ = notice.text.partition("\n")
+    text = Text.assemble((f"{at}  ", "dim"), (line, _STYLES.get(notice.topic, "")))
     text.no_wrap, text.overflow = True, "ellipsis"
     return text

@@ -1,8 +1,9 @@
-"""Put the progress of a call into words, for `status` and the live display."""
+"""Put times and the progress of a call into words, for several commands."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from datetime import datetime
 from typing import Any
 
 
@@ -23,3 +24,12 @@ def clock(seconds: float) -> str:
     if minutes < 60:
         return f"{minutes}:{rest:02}"
     return f"{minutes // 60}:{minutes % 60:02}:{rest:02}"
+
+
+def local(at: object, otherwise: str = "?") -> str:
+    """Return a time of a journal or log (UTC) as the clock on the wall shows it; `otherwise` for
+    what cannot be read."""
+    try:
+        return f"{datetime.fromisoformat(str(at)).astimezone():%Y-%m-%d %H:%M:%S}"
+    except (ValueError, OverflowError, OSError):
+        return otherwise

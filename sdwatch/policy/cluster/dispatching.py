@@ -4,14 +4,20 @@ It is asked again after every change, after a restart too, and keeps no state of
 run's journal in the shared spool says what was handed over and which lines came back, the log at
 the broker says the rest. `handed_over` is in the journal before the epoch is granted, and
 `taken_back` after the log says so: a run that may be on a box is never resumed here.
+
+Besides: which messages for boxes are stuck or left over. A work queue can lose sight of a message:
+it is in the stream, and no consumer is given it (nats-server#7680). The log decides what a message
+is for, so a message may be removed and sent once more at any time: it only says to a box that it
+should look at a log.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from sdwatch.policy.cluster.entries import BoxOutcome, Ended, TakenFor
+from sdwatch.policy.cluster.entries import BoxOutcome, Closed, Ended, TakenBack, TakenFor
 from sdwatch.policy.cluster.run_log import Phase, RunLog
 from sdwatch.policy.failure.ledger import HandedOver
 
@@ -51,14 +57,6 @@ class Offer:
 
 
 @dataclass(frozen=True, slots=True)
-class TakeBack:
-    """Append TakenBack."""
-
-    epoch: int
-    because: TakenFor
-
-
-@dataclass(frozen=True, slots=True)
 class NoteTakenBack:
     """Write `taken_back` to the run's journal. The run may go elsewhere."""
 
@@ -74,13 +72,6 @@ class Finish:
 
 
 @dataclass(frozen=True, slots=True)
-class Close:
-    """Append Closed."""
-
-    epoch: int
-
-
-@dataclass(frozen=True, slots=True)
 class Forget:
     """Remove the run's objects, its message, and all entries of its log but the last."""
 
@@ -91,18 +82,18 @@ class Wait:
 
 
 DispatcherAction: TypeAlias = (
-    NoteHandedOver | Grant | Offer | TakeBack | NoteTakenBack | Finish | Close | Forget | Wait
+    NoteHandedOver | Grant | Offer | TakenBack | NoteTakenBack | Finish | Closed | Forget | Wait
 )
 
 
 def dispatcher_step(log: RunLog, journal: HandedOver, wish: Wish) -> DispatcherAction:
-    """Return what to do next. `journal`: what the run's journal in the shared spool says. Entries
-    that count were applied to it before."""
+    """Return what to do next; an entry is to be appended. `journal`: what the run's journal in the
+    shared spool says. Entries that count were applied to it before."""
     if wish.published:
         return _after_publication(log, journal)
     if not journal.is_out:
         if log.is_held:  # in an epoch that this journal does not know
-            return TakeBack(log.epoch, TakenFor.LOG_LOST)
+            return TakenBack(log.epoch, TakenFor.LOG_LOST)
         if wish.box and wish.wanted_back is None:
             return NoteHandedOver(max(log.epoch, journal.epoch) + 1, wish.box)
         return Wait()
@@ -110,17 +101,17 @@ def dispatcher_step(log: RunLog, journal: HandedOver, wish: Wish) -> DispatcherA
         return _not_granted(journal, wish)
     if log.epoch > journal.epoch:
         if log.is_held:
-            return TakeBack(log.epoch, TakenFor.LOG_LOST)
+            return TakenBack(log.epoch, TakenFor.LOG_LOST)
         return NoteTakenBack(journal.epoch, TakenFor.LOG_LOST)
     return _with_the_box(log, journal, wish)
 
 
 def _after_publication(log: RunLog, journal: HandedOver) -> DispatcherAction:
     if log.is_held:
-        return TakeBack(log.epoch, TakenFor.CANCELLED)
+        return TakenBack(log.epoch, TakenFor.CANCELLED)
     if log.phase is Phase.NONE and journal.epoch:  # a box may have a copy, and learns it from this
-        return Close(journal.epoch)
-    return Close(log.epoch) if log.phase in (Phase.ENDED, Phase.TAKEN_BACK) else Forget()
+        return Closed(journal.epoch)
+    return Closed(log.epoch) if log.phase in (Phase.ENDED, Phase.TAKEN_BACK) else Forget()
 
 
 def _not_granted(journal: HandedOver, wish: Wish) -> DispatcherAction:
@@ -137,14 +128,51 @@ def _with_the_box(log: RunLog, journal: HandedOver, wish: Wish) -> DispatcherAct
     if log.phase is Phase.ENDED:
         assert log.ended is not None
         if log.ended.outcome is BoxOutcome.REFUSED:
-            return TakeBack(log.epoch, TakenFor.REFUSED)
+            return TakenBack(log.epoch, TakenFor.REFUSED)
         if log.ended.outcome is BoxOutcome.GIVEN_BACK:
-            return TakeBack(log.epoch, TakenFor.GIVEN_BACK)
+            return TakenBack(log.epoch, TakenFor.GIVEN_BACK)
         if journal.lines < log.lines:  # they count, and could not be read
-            return TakeBack(log.epoch, TakenFor.LOG_LOST)
+            return TakenBack(log.epoch, TakenFor.LOG_LOST)
         return Finish(log.ended)
     if not log.is_held:
         return NoteTakenBack(log.epoch, log.taken_for or TakenFor.LOG_LOST)
     if wish.wanted_back is not None:
-        return TakeBack(log.epoch, wish.wanted_back)
+        return TakenBack(log.epoch, wish.wanted_back)
     return Offer(log.epoch, log.box) if log.phase is Phase.GRANTED else Wait()
+
+
+# -- messages for boxes
+
+
+@dataclass(frozen=True, slots=True)
+class WorkMessage:
+    """A message in the stream. `waited`: seconds for which the dispatcher has seen it there while
+    the box answered and had a free place."""
+
+    seq: int
+    box: str
+    run: str
+    epoch: int
+    waited: float = 0.0
+
+
+def reconcile(
+    messages: list[WorkMessage], logs: Mapping[str, RunLog], stuck_after: float
+) -> list[tuple[WorkMessage, bool]]:
+    """Return the messages to remove, each with whether it is to be sent again: it is stuck, while
+    nobody waits for the others. `logs`: of all runs that are out, by run; a run that is not in it
+    is not out. `stuck_after`: seconds."""
+    found = []
+    for message in messages:
+        log = logs.get(message.run)
+        if log is None or not _is_for(log, message):
+            found.append((message, False))
+        elif log.phase is Phase.GRANTED and message.waited >= stuck_after:
+            found.append((message, True))
+    return found
+
+
+def _is_for(log: RunLog, message: WorkMessage) -> bool:
+    if log.phase is Phase.NONE or log.epoch < message.epoch:
+        return True  # it is about to be granted, or read late
+    return log.is_held and (log.epoch, log.box) == (message.epoch, message.box)

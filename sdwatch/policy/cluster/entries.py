@@ -183,11 +183,9 @@ def _is_plain_part(part: str) -> bool:
         return False
     if _DEVICE.fullmatch(part.partition(".")[0].rstrip()):
         return False
-    return not any(sign in '\\:*?"<>|' or ord(sign) < 32 for sign in part) and not _is_torn(part)
-
-
-def _is_torn(part: str) -> bool:
-    return any("\ud800" <= sign <= "\udfff" for sign in part)
+    return not any(
+        sign in '\\:*?"<>|' or ord(sign) < 32 or "\ud800" <= sign <= "\udfff" for sign in part
+    )
 
 
 def _number(value: object) -> int:

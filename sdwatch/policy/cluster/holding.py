@@ -12,7 +12,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from sdwatch.policy.cluster.entries import BoxOutcome
+from sdwatch.policy.cluster.entries import Accepted, BoxOutcome
 from sdwatch.policy.cluster.run_log import Phase, RunLog
 
 
@@ -33,13 +33,6 @@ class Fetch:
 
     epoch: int
     manifest: str
-
-
-@dataclass(frozen=True, slots=True)
-class Accept:
-    """Append Accepted; then the run may start."""
-
-    epoch: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,12 +60,8 @@ class Acknowledge:
 
 @dataclass(frozen=True, slots=True)
 class Withdraw:
-    """The run is no longer this box's: interrupt it, never acknowledge, remove its folder."""
-
-
-@dataclass(frozen=True, slots=True)
-class Remove:
-    """The dispatcher has published the run: remove the folder."""
+    """The run is no longer this box's, or is published: interrupt it if it still runs, never
+    acknowledge, remove its folder."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,23 +69,23 @@ class Ignore:
     """There is nothing to do."""
 
 
-BoxAction: TypeAlias = Fetch | Accept | Store | End | Acknowledge | Withdraw | Remove | Ignore
+BoxAction: TypeAlias = Fetch | Accepted | Store | End | Acknowledge | Withdraw | Ignore
 
 
 def box_step(me: str, log: RunLog, local: LocalRun | None) -> BoxAction:
-    """Return what the box `me` does next. `local`: None if it has no folder of this run."""
+    """Return what the box `me` does next; Accepted is to be appended, then the run may start.
+    `local`: None if it has no folder of this run."""
     if local is None:
         return _without_folder(me, log)
     if log.phase is Phase.NONE:  # the broker lost it; work continues, and is kept
         return Ignore()
-    if log.epoch != local.epoch or log.box != me or log.phase is Phase.TAKEN_BACK:
+    is_over = log.phase in (Phase.TAKEN_BACK, Phase.CLOSED)
+    if is_over or log.epoch != local.epoch or log.box != me:
         return Withdraw()
-    if log.phase is Phase.CLOSED:
-        return Remove() if local.ended is not None else Withdraw()
     if log.phase is Phase.ENDED:
         return Acknowledge()
     if log.phase is Phase.GRANTED:
-        return Accept(log.epoch)
+        return Accepted(log.epoch)
     if log.lines < local.lines:
         return Store(log.epoch, log.lines)
     if local.ended is not None:

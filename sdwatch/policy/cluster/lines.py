@@ -67,13 +67,14 @@ def lines_in(text: bytes) -> list[dict[str, Any]]:
 
 
 def _names_in(line: Mapping[str, Any]) -> list[object]:
-    """Return the names of files in a line: those in images/ and files/, and of evidence."""
-    given = [each for key in ("images", "other_files", "files") for each in _listed(line.get(key))]
-    return [each.get("name") if isinstance(each, dict) else each for each in given]
-
-
-def _listed(value: object) -> list[object]:
-    return value if isinstance(value, list) else [] if value is None else [None]
+    """Return the names of files in a line: those in images/ and files/, and of evidence; None for
+    what should be a list, and is not."""
+    names: list[object] = []
+    for key in ("images", "other_files", "files"):
+        value = line.get(key)
+        listed = value if isinstance(value, list) else [] if value is None else [None]
+        names += [each.get("name") if isinstance(each, dict) else each for each in listed]
+    return names
 
 
 def _is_plain(name: object) -> bool:

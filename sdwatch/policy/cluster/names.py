@@ -48,15 +48,11 @@ class Times:
 def token_of(text: str) -> str:
     """Return a text as one part of a subject, which has no spaces, dots or wildcards in it. Two
     texts never give the same."""
-    plain = (
-        sign if sign.isascii() and (sign.isalnum() or sign in "-_") else _coded(sign)
+    return "".join(
+        sign if sign.isascii() and (sign.isalnum() or sign in "-_") else f"={byte:02X}"
         for sign in text
+        for byte in sign.encode("utf-8", "surrogatepass")
     )
-    return "".join(plain)
-
-
-def _coded(sign: str) -> str:
-    return "".join(f"={byte:02X}" for byte in sign.encode("utf-8", "surrogatepass"))
 
 
 def ask_subject(box: str) -> str:

@@ -7,10 +7,8 @@ was taken back or had ended, nor lines with a gap before them.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from enum import StrEnum
-from typing import Any
 
 from sdwatch.policy.cluster.entries import (
     Accepted,
@@ -63,7 +61,7 @@ def with_entry(log: RunLog, seq: int, entry: Entry | None) -> tuple[RunLog, bool
     after = replace(log, seq=seq)
     if entry is None or not _counts(log, entry):
         return after, False
-    return _APPLY[type(entry)](after, entry), True
+    return _applied(after, entry), True
 
 
 def with_entry_for_box(log: RunLog, seq: int, entry: Entry | None) -> RunLog:
@@ -93,35 +91,17 @@ def _counts(log: RunLog, entry: Entry) -> bool:
     return (entry.first if isinstance(entry, LinesStored) else entry.lines) == log.lines
 
 
-def _granted(log: RunLog, entry: Granted) -> RunLog:
-    return RunLog(log.seq, entry.epoch, entry.box, Phase.GRANTED, manifest=entry.manifest)
-
-
-def _accepted(log: RunLog, _: Accepted) -> RunLog:
-    return replace(log, phase=Phase.ACCEPTED)
-
-
-def _stored(log: RunLog, entry: LinesStored) -> RunLog:
-    return replace(log, lines=log.lines + entry.count)
-
-
-def _ended(log: RunLog, entry: Ended) -> RunLog:
-    return replace(log, phase=Phase.ENDED, ended=entry)
-
-
-def _taken_back(log: RunLog, entry: TakenBack) -> RunLog:
-    return replace(log, phase=Phase.TAKEN_BACK, ended=None, taken_for=entry.because)
-
-
-def _closed(log: RunLog, entry: Closed) -> RunLog:
-    return replace(log, epoch=entry.epoch, phase=Phase.CLOSED)
-
-
-_APPLY: dict[type[Any], Callable[[RunLog, Any], RunLog]] = {
-    Granted: _granted,
-    Accepted: _accepted,
-    LinesStored: _stored,
-    Ended: _ended,
-    TakenBack: _taken_back,
-    Closed: _closed,
-}
+def _applied(log: RunLog, entry: Entry) -> RunLog:
+    match entry:
+        case Granted():
+            return RunLog(log.seq, entry.epoch, entry.box, Phase.GRANTED, manifest=entry.manifest)
+        case Accepted():
+            return replace(log, phase=Phase.ACCEPTED)
+        case LinesStored():
+            return replace(log, lines=log.lines + entry.count)
+        case Ended():
+            return replace(log, phase=Phase.ENDED, ended=entry)
+        case TakenBack():
+            return replace(log, phase=Phase.TAKEN_BACK, ended=None, taken_for=entry.because)
+        case Closed():
+            return replace(log, epoch=entry.epoch, phase=Phase.CLOSED)

@@ -81,13 +81,10 @@ def secrets_of(config: NotifyConfig) -> Iterator[Secret]:
         yield Secret(target.url, target.name)
         for part in re.split(r"[/?&=@#:;,.]+", target.url.partition("://")[2]):
             for form in dict.fromkeys((part, unquote(part))):
-                plain = form.isalpha() and len(form) < _LONGEST_WORD and _is_word(form)
+                is_word = form in (form.lower(), form.upper(), form.title())
+                plain = form.isalpha() and len(form) < _LONGEST_WORD and is_word
                 if len(form) >= _SHORTEST_TOKEN and not plain and not is_weak(form):
                     yield Secret(form, target.name)
-
-
-def _is_word(text: str) -> bool:
-    return text in (text.lower(), text.upper(), text.title())
 
 
 _SHORTEST_TOKEN, _LONGEST_WORD = 8, 20

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 
 from sdwatch.policy.page.buttons import Forms
 from sdwatch.policy.page.headline import Headline, Tone
-from sdwatch.policy.page.layout import section, state_of, unfolded
-from sdwatch.policy.page.markup import Markup, element, link_to, name_of
+from sdwatch.policy.page.markup import (
+    Markup,
+    element,
+    link_to,
+    name_of,
+    section,
+    state_of,
+    unfolded,
+)
 from sdwatch.policy.page.overview import EndedCard, Overview, PointCard, Thumbnail
 from sdwatch.policy.page.times import clock_time, iso
 from sdwatch.policy.privacy.printable import counted
@@ -55,13 +62,14 @@ def _failed(run: EndedCard, overview: Overview, forms: Forms) -> Markup:
         _failed_points(run),
         element("p", *_ended_facts(run, overview, whose), class_="quiet"),
         _thumbnails(run) if run.thumbnails else "",
-        element("div", _documents(run), _again(run, forms), class_="actions"),
+        element(
+            "div",
+            _documents(run),
+            forms.again(run.run_id, run.source, run.points_failed),
+            class_="actions",
+        ),
         class_=f"card {tone}",
     )
-
-
-def _again(run: EndedCard, forms: Forms) -> Markup:
-    return forms.again(run.run_id, run.source, run.points_failed)
 
 
 def _failed_points(run: EndedCard) -> Markup:
@@ -123,23 +131,16 @@ def done(overview: Overview, forms: Forms) -> Markup:
 
 
 def _done(run: EndedCard, overview: Overview, forms: Forms) -> Markup:
+    links = [(" · ", link) for link in _documents(run)]
+    buttons = forms.again(run.run_id, run.source, run.points_failed)
+    again = element("summary", "Again"), element("div", buttons, class_="actions")
     return element(
         "li",
         _thumbnails(run) if run.thumbnails else _no_thumbnail(run),
         element("div", _linked(run), class_="caption"),
-        element("p", *_ended_facts(run, overview), *_dotted(_documents(run)), class_="quiet"),
-        _more(_again(run, forms)) if forms.live else "",
+        element("p", *_ended_facts(run, overview), *links, class_="quiet"),
+        element("details", *again, class_="quiet") if forms.live else "",
     )
-
-
-def _dotted(links: Iterable[Markup]) -> Iterator[str]:
-    for link in links:
-        yield from (" · ", link)
-
-
-def _more(buttons: Markup) -> Markup:
-    actions = element("div", buttons, class_="actions")
-    return element("details", element("summary", "Again"), actions, class_="quiet")
 
 
 def _thumbnails(run: EndedCard) -> Markup:

@@ -188,7 +188,10 @@ def expect(
         others = [job for job in queue[1:] if job.waits_until is None]
         queue = (replace(queue[0], because=because(queue[0], others)), *queue[1:])
     if last is not None:
-        ends = [_wait(run, now) + history.of_job(known.get(run.run_id)) for run in later]
+        ends = [
+            max(0.0, (run.waits_until or now) - now) + history.of_job(known.get(run.run_id))
+            for run in later
+        ]
         last = max(last + (totals.queued - len(queue)) * history.run / len(free), *ends, 0.0)
         last = round(last, 1)
     return replace(
@@ -198,10 +201,6 @@ def expect(
         queue_ends_in=last,
         has_history=bool(history),
     )
-
-
-def _wait(run: ActiveCard, now: float) -> float:
-    return max(0.0, (run.waits_until or now) - now)
 
 
 def because(first: QueuedJob, others: Sequence[QueuedJob]) -> Because | None:

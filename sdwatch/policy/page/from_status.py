@@ -185,13 +185,9 @@ def queue_of(status: Status, history: RunTimes) -> tuple[QueuedJob, ...]:
     )
 
 
-def _cannot_start(status: Status) -> int:
-    """Return how many jobs of the queue wait for something, such as a WebUI that can do them."""
-    return sum(_is_refused(job, status) for job in status.get("queue", ()))
-
-
 def _is_refused(job: Status, status: Status) -> bool:
-    """Return whether a job of the queue waits for something else than its time."""
+    """Return whether a job of the queue waits for something else than its time, such as a WebUI
+    that can do it."""
     return job["source"] in status.get("waiting", {}) and not job.get("waits_until")
 
 
@@ -228,8 +224,9 @@ def remarks_of(found: Mapping[str, str]) -> tuple[Remark, ...]:
 def totals_of(status: Status, *, done: int, failed: int) -> Totals:
     """Return the counts."""
     waiting = status.get("waiting_count", len(status.get("waiting", {})))
+    refused = sum(_is_refused(job, status) for job in status.get("queue", ()))
     return Totals(
-        queued=max(0, queued_in(status) - _cannot_start(status)),
+        queued=max(0, queued_in(status) - refused),
         waiting=waiting - status.get("waiting_for_time", 0),
         suspended=suspended_in(status),
         done=done,

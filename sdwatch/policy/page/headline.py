@@ -82,14 +82,9 @@ def headline(overview: Overview) -> Headline:
         left = f" It waits at most {duration(monitor.stopping or 0)} for the call under way."
         return Headline(Tone.WAITS, "Stopping", f"What is unfinished resumes later.{left}")
     if monitor.hold:
-        return Headline(Tone.WAITS, "On hold", _held(overview))
+        held = f"Paused by the file {overview.hold_file} in the spool; `sdwatch resume` removes it."
+        return Headline(Tone.WAITS, "On hold", held if overview.hold_file else monitor.hold)
     return next(_of_lanes(overview), None) or Headline(Tone.BUSY, "Starting")
-
-
-def _held(overview: Overview) -> str:
-    if overview.hold_file:
-        return f"Paused by the file {overview.hold_file} in the spool; `sdwatch resume` removes it."
-    return overview.monitor.hold
 
 
 def _of_lanes(overview: Overview) -> Iterator[Headline]:

@@ -46,7 +46,11 @@ _AGE = """
 """
 """The one script of the file: where it does not run, the time in the header is all there is."""
 
-
+_LINKED = join(
+    element("link", rel="stylesheet", href="/static/style.css"),
+    element("link", rel="icon", href="/static/icon.svg"),
+    element("script", src="/static/live.js", defer=True),
+)
 _READ_ONLY = (
     "This browser may only look. To press buttons and drop jobs, open the link that sdwatch web "
     "printed on its terminal."
@@ -66,7 +70,7 @@ def whole(
         element("meta", name="color-scheme", content="light dark"),
         element("meta", name="referrer", content="same-origin"),
         element("title", _title(overview)),
-        _linked_head() if live else _inline_head(overview, style),
+        _LINKED if live else _inline_head(overview, style),
     )
     body = element(
         "body",
@@ -78,14 +82,6 @@ def whole(
     return f"<!doctype html>\n{element('html', head, body, lang='en')}\n"
 
 
-def _linked_head() -> Markup:
-    return join(
-        element("link", rel="stylesheet", href="/static/style.css"),
-        element("link", rel="icon", href="/static/icon.svg"),
-        element("script", src="/static/live.js", defer=True),
-    )
-
-
 def _inline_head(overview: Overview, style: str) -> Markup:
     again = element("meta", http_equiv="refresh", content=f"{max(5, overview.again_in):.0f}")
     stays = overview.monitor.presence is Presence.STOPPED
@@ -95,14 +91,6 @@ def _inline_head(overview: Overview, style: str) -> Markup:
 def _title(overview: Overview) -> str:
     waiting = f" · {overview.totals.queued:,} queued" if overview.totals.queued else ""
     return f"{headline(overview).word}{waiting} · sdwatch"
-
-
-def _boxes(overview: Overview) -> Markup:
-    if not overview.boxes and not overview.broker_down:
-        return Markup()
-    from sdwatch.policy.page.box_sections import boxes  # only a dispatcher has them
-
-    return boxes(overview)
 
 
 def main(overview: Overview, *, live: bool = False, token: str = "") -> Markup:
@@ -125,7 +113,7 @@ def main(overview: Overview, *, live: bool = False, token: str = "") -> Markup:
                 "div",
                 sections.active(overview, forms),
                 sections.lanes(overview),
-                _boxes(overview),
+                sections.boxes(overview),
                 failed if is_beside else "",
                 class_="column",
             ),

@@ -5,12 +5,23 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from sdwatch.policy.failure.lifecycle import State
+from sdwatch.policy.kinds.table import title_of
 from sdwatch.policy.page.buttons import Forms
-from sdwatch.policy.page.headline import lane_state
-from sdwatch.policy.page.layout import section, state_of, unfolded
-from sdwatch.policy.page.markup import Markup, element, join, name_of, prose
+from sdwatch.policy.page.headline import Headline, Tone, lane_state
+from sdwatch.policy.page.markup import (
+    Markup,
+    element,
+    join,
+    name_of,
+    prose,
+    section,
+    state_of,
+    unfolded,
+)
 from sdwatch.policy.page.overview import (
     ActiveCard,
+    BoxCard,
+    BoxLaneCard,
     LaneCard,
     Overview,
     Presence,
@@ -25,13 +36,17 @@ _MINUTE = 60.0  # seconds
 _FIRST_QUEUED = 8
 """So many are shown at once; the others unfold, so that the pictures are not far down."""
 
+_FIRST_BOXES = 8
+"""So many are shown at once; the others unfold."""
+
 
 def counts(overview: Overview) -> Markup:
     """Return what ended over the night."""
     night = overview.counts
+    cancelled = f"{night.cancelled:,} cancelled" if night.cancelled else ""
     tiles = [
         _tile("done", night.done, "Done", counted(night.images, "image")),
-        _tile("failed", night.failed, "Failed", _cancelled(night.cancelled)),
+        _tile("failed", night.failed, "Failed", cancelled),
         _tile(
             "lost",
             night.lost,
@@ -59,10 +74,6 @@ def _tile(name: str, number: float, label: str, note: str, value: str = "") -> M
         ),
         class_=f"tile {name}{some}",
     )
-
-
-def _cancelled(number: int) -> str:
-    return f"{number:,} cancelled" if number else ""
 
 
 # -- lanes
@@ -119,6 +130,73 @@ def _to_retry(lane: LaneCard) -> Markup:
     return element("p", "To retry its failed jobs: ", command, class_="advice")
 
 
+# -- other machines
+
+
+def boxes(overview: Overview) -> Markup:
+    """Return the boxes, those with something wrong first, each with its WebUIs."""
+    if not overview.boxes and not overview.broker_down:
+        return Markup()
+    ranked = sorted(
+        overview.boxes, key=lambda box: (_box_state(box).tone is not Tone.BAD, box.name)
+    )
+    down = ""
+    if overview.broker_down:
+        reason = f"The broker does not answer: {overview.broker_down}. What is there is kept."
+        down = element("p", prose(reason), class_="notice bad")
+    answering = sum(box.answers for box in overview.boxes)
+    note = f"{answering} of {len(overview.boxes)} answer" if overview.boxes else ""
+    cards = unfolded("ul", [_box(box) for box in ranked], _FIRST_BOXES, Markup()) if ranked else ""
+    return section("Boxes", join(down, cards), id_="boxes", note=note)
+
+
+def _box_state(box: BoxCard) -> Headline:
+    if not box.answers:
+        return Headline(Tone.BAD, "does not answer")
+    if box.held or box.drained or box.paused:
+        return Headline(Tone.WAITS, box.state)
+    if box.runs:
+        return Headline(Tone.BUSY, "generating")
+    if box.lanes and all(lane.hold for lane in box.lanes):
+        return Headline(Tone.BAD, "on hold")
+    return Headline(Tone.GOOD, "ready") if box.serves else Headline(Tone.OFF, "not ready")
+
+
+def _box(box: BoxCard) -> Markup:
+    state = _box_state(box)
+    return element(
+        "li",
+        element("div", element("strong", box.name), state_of(state), class_="row"),
+        element("p", prose(box.paused), class_="reason") if box.paused else "",
+        element("p", " · ".join(_box_facts(box)), class_="quiet"),
+        [_box_lane(lane, answers=box.answers) for lane in box.lanes],
+        class_=f"card {state.tone}",
+    )
+
+
+def _box_facts(box: BoxCard) -> Iterator[str]:
+    if not box.answers:
+        yield f"has not shown itself for {duration(box.seconds_ago)}"
+    if box.runs or box.places:
+        yield f"{box.runs} of {counted(box.places, 'place')} taken"
+    else:
+        yield "takes no jobs now"
+
+
+def _box_lane(lane: BoxLaneCard, *, answers: bool) -> Markup:
+    state = "on hold" if lane.hold else "ready" if lane.ready else "not ready"
+    words = [*([state] if answers else []), title_of(lane.kind), *(f"#{tag}" for tag in lane.tags)]
+    if lane.loaded:
+        words.append(f"{lane.loaded} is loaded")
+    if lane.checkpoint_count:
+        words.append(counted(lane.checkpoint_count, "checkpoint"))
+    named = ", ".join(lane.checkpoints)
+    return join(
+        element("p", f"{lane.name}: ", " · ".join(words), class_="quiet", title=named or None),
+        element("p", prose(lane.hold), class_="reason") if lane.hold else "",
+    )
+
+
 # -- what runs
 
 
@@ -140,13 +218,14 @@ def _active(run: ActiveCard, overview: Overview, forms: Forms) -> Markup:
     )
     if not run.lane:
         where = element("span", "suspended", class_="state waits")
-    doing = element("p", run.doing or _doing(run), class_="doing")
+    doing = "waits for its turn" if run.lane else "resumes as soon as a WebUI can serve it"
+    lanes_down = [lane.name for lane in overview.lanes if lane.state != State.READY]
     return element(
         "li",
         element("div", element("strong", name), where, class_="row"),
-        doing,
+        element("p", run.doing or doing, class_="doing"),
         _points_failed(run),
-        _bar(run, waits=_is_down(run.lane, overview)) if run.calling else "",
+        _bar(run, waits=run.lane in lanes_down) if run.calling else "",
         element("div", forms.cancel_run(run.run_id, run.source), class_="actions")
         if forms.live
         else "",
@@ -159,14 +238,6 @@ def _points_failed(run: ActiveCard) -> Markup:
         return Markup()
     words = f"{counted(run.points_failed, 'point')} failed so far; the others are made."
     return element("p", words, class_="reason")
-
-
-def _doing(run: ActiveCard) -> str:
-    return "resumes as soon as a WebUI can serve it" if not run.lane else "waits for its turn"
-
-
-def _is_down(name: str, overview: Overview) -> bool:
-    return any(lane.name == name and lane.state != State.READY for lane in overview.lanes)
 
 
 def _bar(run: ActiveCard, *, waits: bool) -> Markup:
@@ -252,7 +323,7 @@ def _next(overview: Overview) -> Iterator[str]:
     if first.waits_until is not None:
         yield "No job here may start yet. "
     yield from _next_on_lanes(overview)
-    if first.starts_in is None and not _any_start(overview):
+    if all(job.starts_in is None for job in overview.queue):
         yield _why_no_start(overview)
 
 
@@ -265,10 +336,6 @@ def _next_on_lanes(overview: Overview) -> Iterator[str]:
     for each in found:
         where = f"Next on {each.lane}: " if several else "Next: "
         yield from (where, name_of(each.source), f", because {each.why}. ")
-
-
-def _any_start(overview: Overview) -> bool:
-    return any(job.starts_in is not None for job in overview.queue)
 
 
 def _why_no_start(overview: Overview) -> str:
@@ -284,7 +351,8 @@ def _queued(job: QueuedJob, overview: Overview, forms: Forms) -> Markup:
     parts.append(counted(job.points, "point") if job.points else "")
     calls = 0 if job.calls in (None, 1, job.points) else job.calls
     parts.append(counted(calls, "call") if calls else "")
-    parts.append(_takes(job.takes) if job.takes else "")
+    takes = job.takes or 0.0
+    parts.append(f"about {duration(takes)}" if takes >= 0.5 else "less than 1 s" if takes else "")
     facts = " · ".join(filter(None, parts))
     return element(
         "li",
@@ -292,10 +360,6 @@ def _queued(job: QueuedJob, overview: Overview, forms: Forms) -> Markup:
         element("span", _start(job, overview), class_="when"),
         forms.cancel_job(job.source),
     )
-
-
-def _takes(seconds: float) -> str:
-    return f"about {duration(seconds)}" if seconds >= 0.5 else "less than 1 s"
 
 
 def _start(job: QueuedJob, overview: Overview) -> Markup:

@@ -66,15 +66,11 @@ def _local(wall: float, offset: int) -> datetime:
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
+_FIRST, _LAST = 86_400.0, 253_370_764_800.0  # the second day, and the start of the year 9999
+
+
 def _in_utc(wall: float) -> datetime:
-    # datetime.fromtimestamp knows no year after 3000 on Windows.
-    return _EPOCH + timedelta(seconds=_writable(wall))
-
-
-_LAST = 253_370_764_800.0  # the start of the year 9999
-
-
-def _writable(wall: float) -> float:
     """Return the nearest time that has a date in every zone and on every system. A disk may give a
     file any mtime, and a journal or a WebUI may name any time: no page must break on it."""
-    return min(max(86_400.0, wall), _LAST)
+    # datetime.fromtimestamp knows no year after 3000 on Windows.
+    return _EPOCH + timedelta(seconds=min(max(_FIRST, wall), _LAST))
