@@ -64,9 +64,8 @@ from sdwatch.policy.lane.turn import Turn
 # -- the gate
 
 
-def on_captured(turn: Turn, call: LaneCall, event: LaneEvent) -> None:
+def on_captured(turn: Turn, call: LaneCall, event: TailCaptured) -> None:
     """Decide about a failed attempt. A stuck generation is interrupted first."""
-    assert isinstance(event, TailCaptured)
     explanation, decision = _gate(turn, call, event)
     call = replace(call, tail=replace(event, explanation=explanation), decision=decision)
     if decision.action is not Action.INTERRUPT:
@@ -198,9 +197,8 @@ def _hold_if_needed(turn: Turn, call: LaneCall, tail: TailCaptured, decision: De
         put_on_hold_by_call(turn, reason)
 
 
-def on_failure_recorded(turn: Turn, call: LaneCall, event: LaneEvent) -> None:
+def on_failure_recorded(turn: Turn, call: LaneCall, event: Recorded) -> None:
     """The failure is on disk: continue with what was decided."""
-    assert isinstance(event, Recorded)
     if event.number != call.number:
         return
     assert call.decision is not None
@@ -236,9 +234,8 @@ def blame_job_alone(turn: Turn, call: LaneCall) -> None:
     _decide_after_test(turn, call, SelfTestResult.PASSED)
 
 
-def on_tested(turn: Turn, call: LaneCall, event: LaneEvent) -> None:
+def on_tested(turn: Turn, call: LaneCall, event: SelfTestAnswered) -> None:
     """Decide whose fault it is that the same call failed twice."""
-    assert isinstance(event, SelfTestAnswered)
     if call.given_up or turn.state.stopping:
         turn.answer(call, GivenUp())
     elif event.end is SelfTestEnd.PASSED:
@@ -290,9 +287,8 @@ def _decide_after_test(
     turn.do(RecordSelfTest(call.id, call.number, unhealthy, decision))
 
 
-def on_test_recorded(turn: Turn, call: LaneCall, event: LaneEvent) -> None:
+def on_test_recorded(turn: Turn, call: LaneCall, _: Recorded) -> None:
     """The result is on disk: continue with what was decided."""
-    assert isinstance(event, Recorded)
     assert call.decision is not None
     action = call.decision.action
     if action is Action.FAIL:
@@ -340,10 +336,9 @@ def run_size_test_if_ready(turn: Turn, call: LaneCall) -> None:
         turn.do(RunSizeTest(call.id, state.knowledge.largest))
 
 
-def on_size_test(turn: Turn, call: LaneCall, event: LaneEvent) -> None:
+def on_size_test(turn: Turn, call: LaneCall, event: SizeTestAnswered) -> None:
     """Select the advice. A failure of that size has made the WebUI unusable before, so it is
     recycled after another one."""
-    assert isinstance(event, SizeTestAnswered)
     assert isinstance(call.end, Failed)
     if call.passed_after_restart and event.result is not SizeTest.PASSED:
         why = "a test picture of the failed size may have left it unusable"

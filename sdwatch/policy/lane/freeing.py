@@ -10,7 +10,7 @@ from dataclasses import replace
 
 from sdwatch.policy.failure.lifecycle import Event, State
 from sdwatch.policy.lane.effects import BringBack, FreeGpu, GpuGiven, Notify, StopTree
-from sdwatch.policy.lane.events import CheckpointBack, Freeing, GpuFreed, LaneEvent
+from sdwatch.policy.lane.events import CheckpointBack, Freeing, GpuFreed
 from sdwatch.policy.lane.state import Busy, CallPhase, Freed, LaneState
 from sdwatch.policy.lane.turn import Turn
 
@@ -51,10 +51,9 @@ def free_or_take_back(turn: Turn) -> None:
         _stop(turn)
 
 
-def on_gpu_freed(turn: Turn, event: LaneEvent) -> None:
+def on_gpu_freed(turn: Turn, event: GpuFreed) -> None:
     """Note what the attempt has shown; a WebUI of ours that cannot unload is stopped. What cannot
     be freed need not be, where the GPU is no longer wanted for something else."""
-    assert isinstance(event, GpuFreed)
     state = turn.state
     turn.change(busy=None)
     if event.how is Freeing.BUSY:
@@ -77,9 +76,8 @@ def _stop(turn: Turn) -> None:
     turn.do(Notify(GpuGiven(stopped=True)), StopTree())
 
 
-def on_checkpoint_back(turn: Turn, event: LaneEvent) -> None:
+def on_checkpoint_back(turn: Turn, event: CheckpointBack) -> None:
     """It may be sent calls again. One that could not load its checkpoint is started afresh."""
-    assert isinstance(event, CheckpointBack)
     turn.change(busy=None, freed=Freed.NO)
     if event.failed:
         due = "its checkpoint could not be loaded again"

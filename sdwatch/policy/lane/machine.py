@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import Any
 
 from sdwatch.errors import SdwatchError
 from sdwatch.policy.failure.cooldown import Instant
@@ -61,15 +62,15 @@ class MachineError(SdwatchError):
 
 @dataclass(frozen=True)
 class Row:
-    """What an event means to a call. `to`: the phases that it may be in afterwards."""
+    """What an event means to a call. `act`: takes that event. `to`: the phases that the call may be
+    in afterwards."""
 
-    act: Callable[[Turn, LaneCall, LaneEvent], None]
+    act: Callable[[Turn, LaneCall, Any], None]
     to: tuple[CallPhase, ...]
 
 
-def _on_self_test(turn: Turn, call: LaneCall, event: LaneEvent) -> None:
+def _on_self_test(turn: Turn, call: LaneCall, event: SelfTestAnswered) -> None:
     """The self-test that a call waits for, be it its own or that of a start."""
-    assert isinstance(event, SelfTestAnswered)
     if call.phase is P.TESTING or call.next is Next.SELF_TEST:
         after_failure.on_tested(turn, call, event)
     elif event.end is not SelfTestEnd.PASSED:
@@ -88,8 +89,7 @@ def _on_cut_short(turn: Turn, call: LaneCall, event: LaneEvent) -> None:
     turn.do(CutShort())
 
 
-def _on_cleaned(turn: Turn, call: LaneCall, event: LaneEvent) -> None:
-    assert isinstance(event, CleanedUp)
+def _on_cleaned(turn: Turn, call: LaneCall, event: CleanedUp) -> None:
     if call.end is not None:
         turn.put(replace(call, end=replace(call.end, findings=event.findings)))
 
@@ -252,9 +252,8 @@ def _on_stop(turn: Turn, _: LaneEvent) -> None:
         turn.do(CutShort())
 
 
-def _on_self_test_of_lane(turn: Turn, event: LaneEvent) -> None:
+def _on_self_test_of_lane(turn: Turn, event: SelfTestAnswered) -> None:
     """A self-test that was cut short shows nothing."""
-    assert isinstance(event, SelfTestAnswered)
     call = turn.state.served
     cut = call is not None and call.phase is P.TESTING and call.given_up
     if cut or turn.state.stopping:
@@ -267,14 +266,13 @@ def _on_size_test_of_lane(turn: Turn, _: LaneEvent) -> None:
     turn.change(busy=None)
 
 
-def _on_cleaned_of_lane(turn: Turn, event: LaneEvent) -> None:
+def _on_cleaned_of_lane(turn: Turn, event: CleanedUp) -> None:
     """Note that what the WebUI kept of a call is undone, and what its calls have left so far."""
-    assert isinstance(event, CleanedUp)
     use = turn.state.use.after_call(event.rss, event.left, turn.state.setup.recycling)
     turn.change(busy=None, dirty=False, use=use)
 
 
-_OF_THE_LANE: dict[type[LaneEvent], Callable[[Turn, LaneEvent], None]] = {
+_OF_THE_LANE: dict[type[LaneEvent], Callable[[Turn, Any], None]] = {
     Started: webui.on_started,
     StartFailed: webui.on_start_failed,
     TreeStopped: webui.on_tree_stopped,

@@ -36,9 +36,8 @@ from sdwatch.policy.lane.state import Busy, Freed, Up
 from sdwatch.policy.lane.turn import Turn
 
 
-def on_started(turn: Turn, event: LaneEvent) -> None:
+def on_started(turn: Turn, event: Started) -> None:
     """A WebUI that answers is on its way to ready."""
-    assert isinstance(event, Started)
     state = turn.state
     ended = state.ended
     turn.change(
@@ -57,9 +56,8 @@ def on_started(turn: Turn, event: LaneEvent) -> None:
         turn.live(Event.START)
 
 
-def on_start_failed(turn: Turn, event: LaneEvent) -> None:
+def on_start_failed(turn: Turn, event: StartFailed) -> None:
     """A start did not lead to a ready WebUI. What the manager could not use, it has stopped."""
-    assert isinstance(event, StartFailed)
     was_adopting = turn.state.busy is Busy.ADOPTING
     turn.change(busy=None, incarnation=event.incarnation, ended=None)
     turn.change(reaped=not (event.answers and turn.state.setup.managed), leftovers=False)
@@ -75,10 +73,9 @@ def on_start_failed(turn: Turn, event: LaneEvent) -> None:
         after_failed_start(turn, event.reason, has_printed=event.has_printed)
 
 
-def on_tree_stopped(turn: Turn, event: LaneEvent) -> None:
+def on_tree_stopped(turn: Turn, event: TreeStopped) -> None:
     """Only now may the next process start. What cannot be stopped is a start that failed. On a
     person's hold nothing is started; CallsAllowed reports when it is gone."""
-    assert isinstance(event, TreeStopped)
     turn.change(busy=None)
     if event.held_by_person is not None:
         turn.change(held_by_person=event.held_by_person, may_start=not event.held_by_person)
@@ -91,28 +88,24 @@ def on_tree_stopped(turn: Turn, event: LaneEvent) -> None:
         after_failed_start(turn, event.left)
 
 
-def on_hold_checked(turn: Turn, event: LaneEvent) -> None:
+def on_hold_checked(turn: Turn, event: HoldChecked) -> None:
     """Only without a person's hold may a process start; CallsAllowed reports when it is gone."""
-    assert isinstance(event, HoldChecked)
     turn.change(busy=None, held_by_person=event.held_by_person, may_start=not event.held_by_person)
 
 
-def on_exited(turn: Turn, event: LaneEvent) -> None:
+def on_exited(turn: Turn, event: ProcessExited) -> None:
     """Note the end of an incarnation; whoever is concerned acts on it."""
-    assert isinstance(event, ProcessExited)
     if event.incarnation >= turn.state.incarnation:
         turn.change(ended=event, leftovers=turn.state.setup.supervised)
 
 
-def on_lists_read(turn: Turn, event: LaneEvent) -> None:
+def on_lists_read(turn: Turn, _: ListsRead) -> None:
     """What the WebUI has is known as far as it answers."""
-    assert isinstance(event, ListsRead)
     turn.change(busy=None, up=Up.NO if turn.state.up is Up.NO else Up.READ)
 
 
-def on_probe(turn: Turn, event: LaneEvent) -> None:
+def on_probe(turn: Turn, event: ProbeAnswered) -> None:
     """Act on one health check."""
-    assert isinstance(event, ProbeAnswered)
     state = turn.state
     turn.change(busy=None, use=replace(state.use, rss=event.rss or state.use.rss))
     turn.check_in(state.setup.health_interval)
@@ -189,9 +182,8 @@ def on_released(turn: Turn, _: LaneEvent) -> None:
     turn.check_in(0.0)
 
 
-def on_calls_allowed(turn: Turn, event: LaneEvent) -> None:
+def on_calls_allowed(turn: Turn, event: CallsAllowed) -> None:
     """Note whether calls may start on any lane."""
-    assert isinstance(event, CallsAllowed)
     may_start = turn.state.may_start and not event.held_by_person
     turn.change(no_call=not event.allowed, held_by_person=event.held_by_person, may_start=may_start)
     note_wish(turn, event.frees)
