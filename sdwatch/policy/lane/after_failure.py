@@ -197,22 +197,22 @@ def _hold_if_needed(turn: Turn, call: LaneCall, tail: TailCaptured, decision: De
         put_on_hold_by_call(turn, reason)
 
 
-def on_failure_recorded(turn: Turn, call: LaneCall, event: Recorded) -> None:
-    """The failure is on disk: continue with what was decided."""
+def on_recorded(turn: Turn, call: LaneCall, event: Recorded) -> None:
+    """The failure, or the self-test after it, is on disk: continue with what was decided."""
     if event.number != call.number:
         return
     assert call.decision is not None
     action = call.decision.action
     if action is Action.FAIL:
-        _fail_at_once(turn, call)
+        fail = _fail_at_once if call.phase is CallPhase.RECORDING else _fail_after_test
+        fail(turn, call)
     elif call.given_up or turn.state.stopping:
         turn.answer(call, GivenUp())
     elif action is Action.HOLD:
         leave(turn, replace(call, end=Later()))
-    elif action is Action.SELF_TEST:
-        turn.move(call, CallPhase.DECIDED, next=Next.SELF_TEST)
     else:
-        turn.move(call, CallPhase.DECIDED, next=Next.RETRY)
+        tests = action in (Action.SELF_TEST, Action.TEST_AGAIN)
+        turn.move(call, CallPhase.DECIDED, next=Next.SELF_TEST if tests else Next.RETRY)
 
 
 def _fail_at_once(turn: Turn, call: LaneCall) -> None:
@@ -285,21 +285,6 @@ def _decide_after_test(
     )
     turn.move(call, CallPhase.RECORDING_TEST)
     turn.do(RecordSelfTest(call.id, call.number, unhealthy, decision))
-
-
-def on_test_recorded(turn: Turn, call: LaneCall, _: Recorded) -> None:
-    """The result is on disk: continue with what was decided."""
-    assert call.decision is not None
-    action = call.decision.action
-    if action is Action.FAIL:
-        _fail_after_test(turn, call)
-    elif call.given_up or turn.state.stopping:
-        turn.answer(call, GivenUp())
-    elif action is Action.HOLD:
-        leave(turn, replace(call, end=Later()))
-    else:
-        follows = Next.SELF_TEST if action is Action.TEST_AGAIN else Next.RETRY
-        turn.move(call, CallPhase.DECIDED, next=follows)
 
 
 def _fail_after_test(turn: Turn, call: LaneCall) -> None:
