@@ -337,7 +337,8 @@ def _forgive_webui(turn: Turn, call: LaneCall) -> None:
     turn.write(state.history.forgive(call.crash_count, turn.now))
     died = any(attempt.diagnosis is Diagnosis.CRASH for attempt in call.ledger.attempts)
     key = call.tail.key if call.tail else None
-    knowledge, runs = state.knowledge.blamed(call.request.job, call.request.run, key, died)
+    traced = state.knowledge.trace(call.request.job, call.request.run, key, died)
+    knowledge, runs = traced.take_repeated()
     turn.change(knowledge=knowledge)
     if runs:
         crashed_by_jobs(turn, runs)
