@@ -333,7 +333,7 @@ def test_the_advice_depends_on_earlier_successes() -> None:
 def test_a_known_failure_counts_only_where_the_self_test_is_as_large_as_the_call() -> None:
     known = Knowledge()
     for job in "ab":
-        known, _ = known.blamed(job, f"run-{job}", KEY_ERROR, died=False)
+        known = known.trace(job, f"run-{job}", KEY_ERROR, died=False)
     small, large = {"width": 512, "height": 512}, {"width": 512, "height": 768}
 
     def is_a_jobs_own(stage: str, payload: Mapping[str, Any]) -> bool:

@@ -11,7 +11,7 @@ from sdwatch.policy.lane.events import DeadlinePassed, LaneEvent, Stalled
 from sdwatch.policy.lane.state import CallPhase, LaneState
 from sdwatch.webui.http.call import CallHandle, Sent
 from sdwatch.webui.http.call_watch import CallWatch
-from sdwatch.webui.http.roles import LaneProcess
+from sdwatch.webui.http.external import LaneProcess
 from sdwatch.webui.process.readiness import PROBE_INTERVAL_S
 
 

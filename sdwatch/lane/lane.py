@@ -25,8 +25,8 @@ from sdwatch.policy.lane.turn import INTERRUPT_WAIT, stop_limit
 from sdwatch.spool.lasting_faults import Faults
 from sdwatch.system.clock import join
 from sdwatch.webui.http.api import WebUIAPI
-from sdwatch.webui.http.external import ExternalWebUI
-from sdwatch.webui.http.roles import CallSettings, LaneProcess, Recorder
+from sdwatch.webui.http.external import ExternalWebUI, LaneProcess
+from sdwatch.webui.http.roles import CallSettings, Recorder
 from sdwatch.webui.http.run_control import RunControl
 from sdwatch.webui.process.incarnation import ProcessSettings, WebUIExit
 from sdwatch.webui.process.process import WebUIProcessManager
@@ -211,7 +211,7 @@ class Lane:
             "cooldown_left": round(state.history.remaining(now), 1),
             "last_crash": state.history.crashes[-1].kind if state.history.crashes else "",
             "last_failure": self.process.last_failure,
-            "restarts": dict(self.loop.restarts.counts),
+            "restarts": dict(self._context.crash_history.restarts),
             "gpu": state.freed.value or (_NOT_STARTED if waits_for_gpu(state) else ""),
             "rss": state.use.rss,
             "warnings": self.loop.warnings.count,

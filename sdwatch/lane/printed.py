@@ -17,9 +17,10 @@ from sdwatch.policy.failure.progress import Limits
 from sdwatch.policy.privacy.printable import shortened
 from sdwatch.policy.privacy.redaction import MOST_AT_ONCE
 from sdwatch.webui.http.call_watch import CallWatch
-from sdwatch.webui.http.roles import LaneProcess
+from sdwatch.webui.http.external import LaneProcess
 from sdwatch.webui.log.call_log import CallLog
 from sdwatch.webui.log.tail_capture import first_lines_with
+from sdwatch.webui.process import process_tree
 
 
 class PrintedLines:
@@ -46,7 +47,7 @@ class PrintedLines:
             context.clock,
             Limits(config.stall, config.load_limit, config.call_limit, config.health.timeout),
             stage=stage,
-            work=self._process.cpu_and_io,
+            work=lambda: process_tree.cpu_and_io(self._process.family()),
             log=self._new_log(),
         )
 

@@ -37,13 +37,7 @@ from sdwatch.webui.http.canary import (
     repeated,
 )
 from sdwatch.webui.http.checked_reply import broken_inside
-
-
-@dataclass(frozen=True)
-class ProcessEnded:
-    """The process ended during a self-test, with exit code `code` where that was seen."""
-
-    code: int | None
+from sdwatch.webui.process.incarnation import WebUIExit
 
 
 @dataclass(frozen=True)
@@ -79,7 +73,7 @@ class SelfTest:
         self,
         good: Plain,
         why_over: Callable[[], str],
-        how_ended: Callable[[], ProcessEnded | None] = lambda: None,
+        how_ended: Callable[[], WebUIExit | None] = lambda: None,
     ) -> tuple[SelfTestFailure | None, bool]:
         """Return why the WebUI fails its self-test, or None, and whether it refuses the checkpoint
         of `good`, the last good call. `why_over`: returns why the caller does not wait any longer,
@@ -103,7 +97,7 @@ class SelfTest:
         stage: str,
         payload: Mapping[str, Any],
         why_over: Callable[[], str],
-        how_ended: Callable[[], ProcessEnded | None] = lambda: None,
+        how_ended: Callable[[], WebUIExit | None] = lambda: None,
         *,
         largest: int = 0,
     ) -> SizeTest:
@@ -134,7 +128,7 @@ class SelfTest:
         self,
         asked: SelfTestCall,
         why_over: Callable[[], str],
-        how_ended: Callable[[], ProcessEnded | None],
+        how_ended: Callable[[], WebUIExit | None],
     ) -> SelfTestFailure | None:
         watch = self._watch(asked.stage)
 
@@ -163,7 +157,7 @@ class SelfTest:
         self,
         asked: SelfTestCall,
         self_test_failure: SelfTestFailure,
-        ended: ProcessEnded | None,
+        ended: WebUIExit | None,
         log: tuple[str, ...],
     ) -> SelfTestFailure:
         """Return the failure explained by the signatures, as for any call. A setup that is unusable

@@ -18,14 +18,24 @@ from sdwatch.lane.context import LaneContext
 from sdwatch.lane.inventory import Inventory
 from sdwatch.lane.orphan import end_orphan
 from sdwatch.lane.printed import PrintedLines
-from sdwatch.lane.self_test import ProcessEnded, SelfTest, SelfTestSettings
-from sdwatch.policy.failure.hold_reason import HoldReason, no_answer, seen_by_probe
+from sdwatch.lane.self_test import SelfTest, SelfTestSettings
 from sdwatch.policy.failure.lasting import LastingStates
 from sdwatch.policy.failure.ledger import LeftCall
 from sdwatch.policy.failure.matching import poisons
 from sdwatch.policy.failure.reply_checks import Finding
 from sdwatch.policy.kinds.kind import Dialect
-from sdwatch.policy.lane.effects import Adopt, Probe, RunSelfTest, RunSizeTest, Start, StopTree
+from sdwatch.policy.lane.effects import (
+    Adopt,
+    AskForHold,
+    BringBack,
+    FreeGpu,
+    Probe,
+    ReadLists,
+    RunSelfTest,
+    RunSizeTest,
+    Start,
+    StopTree,
+)
 from sdwatch.policy.lane.events import (
     CheckpointBack,
     CleanedUp,
@@ -34,6 +44,7 @@ from sdwatch.policy.lane.events import (
     Health,
     HoldChecked,
     LaneEvent,
+    ListsRead,
     ProbeAnswered,
     SelfTestAnswered,
     SelfTestEnd,
@@ -47,8 +58,10 @@ from sdwatch.system import disk
 from sdwatch.system.log_events import LogEvent, about
 from sdwatch.webui.http.call import CallHandle
 from sdwatch.webui.http.canary import Canary, PictureShows, Post
+from sdwatch.webui.http.external import LaneProcess
 from sdwatch.webui.http.health import is_generating, position_of
-from sdwatch.webui.http.roles import LaneProcess
+from sdwatch.webui.process import process_tree
+from sdwatch.webui.process.incarnation import WebUIExit
 from sdwatch.webui.process.readiness import ProbeResult
 
 log = logging.getLogger("sdwatch.lane")
@@ -130,7 +143,7 @@ class WebUIEffects:
             in_doubt = self._context.managed and not (self._end_orphan() and self._seems_sound())
             unloaded = not in_doubt and disk.exists(self._unloaded)
             if unloaded and not (effect.reads and self._context.settings.held_by_person()):
-                self.bring_back()
+                self.bring_back(BringBack())
                 unloaded = False
             started = self._started(effect.reads and not in_doubt, adopted=True)
             return replace(started, in_doubt=in_doubt, unloaded=unloaded)
@@ -189,7 +202,7 @@ class WebUIEffects:
             self.inventory.read()
         return Started(self._process.incarnation, adopted, reads)
 
-    def ask_for_hold(self) -> HoldChecked:
+    def ask_for_hold(self, _: AskForHold) -> HoldChecked:
         """Return whether there is a person's hold. On a share this may take a while."""
         return HoldChecked(self._context.settings.held_by_person())
 
@@ -203,7 +216,7 @@ class WebUIEffects:
 
     # -- the GPU
 
-    def free_gpu(self) -> LaneEvent:
+    def free_gpu(self, _: FreeGpu) -> LaneEvent:
         """Unload the checkpoint, if this kind can and nobody uses the WebUI."""
         if not self._is_idle():
             return GpuFreed(Freeing.BUSY)
@@ -214,7 +227,7 @@ class WebUIEffects:
         unloads = self._context.client.unload_checkpoint(self._config.load_limit)
         return GpuFreed(Freeing.UNLOADED if unloads else Freeing.CANNOT)
 
-    def bring_back(self) -> LaneEvent:
+    def bring_back(self, _: BringBack) -> LaneEvent:
         """Load the checkpoint again where the next call would not."""
         client, limit = self._context.client, self._config.load_limit
         failed = self.inventory.kind.must_load_again and not client.reload_checkpoint(limit)
@@ -237,12 +250,16 @@ class WebUIEffects:
         self._note(result)
         if result.ready:
             self._process.cap_logs()
-            rss = self._process.rss()
+            rss = process_tree.rss(self._process.family())
             if not effect.occupancy:
                 self.inventory.read_rest()
-        return ProbeAnswered(
-            _health_of(result), self._hold_reason(result), position, result.reason, rss
-        )
+        reason = result.hold_reason(managed=self._context.managed, kind=self.inventory.kind)
+        return ProbeAnswered(_health_of(result), reason, position, result.reason, rss)
+
+    def read_lists(self, _: ReadLists) -> LaneEvent:
+        """Read what the WebUI has."""
+        self.inventory.read()
+        return ListsRead()
 
     def _note(self, result: ProbeResult) -> None:
         """Log that the WebUI does not answer as it should: once, and then ever more seldom."""
@@ -251,13 +268,6 @@ class WebUIEffects:
             self._not_ready.is_over(name, now)
         elif line := self._not_ready.persists(name, result.key, result.reason, now):
             log.warning("%s: %s", name, line, extra=about(LogEvent.WEBUI_NOT_READY))
-
-    def _hold_reason(self, probe: ProbeResult) -> HoldReason:
-        managed, facts = self._context.managed, probe.key
-        if probe.lacks is None:
-            return no_answer(probe.reason, managed=managed, facts=facts)
-        kind = self.inventory.kind
-        return seen_by_probe(probe.reason, probe.lacks, managed=managed, kind=kind, facts=facts)
 
     @property
     def _timeout(self) -> float:
@@ -294,7 +304,7 @@ class WebUIEffects:
         if self._config.max_rss is None and now < self._next_rss:
             return 0
         self._next_rss = now + _RSS_EVERY_S
-        return self._process.rss()
+        return process_tree.rss(self._process.family())
 
     # -- self-tests
 
@@ -309,7 +319,7 @@ class WebUIEffects:
             return SelfTestAnswered(SelfTestEnd.PASSED, refused_checkpoint=refused)
         return SelfTestAnswered(_ENDS[failure.shows], failure.as_hold_reason, refused)
 
-    def size_test(self, effect: RunSizeTest, handle: CallHandle) -> LaneEvent:
+    def size_test(self, handle: CallHandle, effect: RunSizeTest) -> LaneEvent:
         """Generate a plain picture of the failed call's size."""
         call = handle.call
         result = self._self_test.size_test(
@@ -323,7 +333,7 @@ class WebUIEffects:
         gone = self._context.managed and not self._process.is_process_alive()
         return "the WebUI's process ended" if gone else ""
 
-    def _how_ended(self) -> ProcessEnded | None:
+    def _how_ended(self) -> WebUIExit | None:
         """Return how the process ended, or None if it lives. A connection breaks a moment before
         the end of its process is seen; the waiter reports it to the loop, not to the helper, so
         this looks for it."""
@@ -333,8 +343,8 @@ class WebUIEffects:
         deadline = clock.monotonic() + EXIT_WAIT
         while (exit_seen := process.exit_of(process.incarnation)) is None:
             if clock.monotonic() >= deadline or clock.wait(self._signals.cut, 0.05):
-                return None if process.is_process_alive() else ProcessEnded(None)
-        return ProcessEnded(exit_seen.code)
+                return None if process.is_process_alive() else WebUIExit(process.incarnation, None)
+        return exit_seen
 
 
 def _health_of(probe: ProbeResult) -> Health:

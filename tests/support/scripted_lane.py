@@ -120,7 +120,7 @@ class ScriptedLane(CallLoop):
         """Let this failure have been traced to two jobs."""
         knowledge = self.state.knowledge
         for job in "ab":
-            knowledge, _ = knowledge.blamed(job, f"run-{job}", failure, died=False)
+            knowledge = knowledge.trace(job, f"run-{job}", failure, died=False)
         self.state = replace(self.state, knowledge=knowledge)
 
     # -- the loop

@@ -57,8 +57,8 @@ def test_a_start_becomes_ready_and_writes_to_two_files(setup: Setup) -> None:
     assert "booting" in tails["stdout"]
     assert "Running on local URL" in tails["stderr"]
     assert stderr.exists()
-    assert manager.rss() > 1_000_000
-    assert manager.cpu_and_io()[0] > 0
+    assert process_tree.rss(manager.family()) > 1_000_000
+    assert process_tree.cpu_and_io(manager.family())[0] > 0
 
 
 def test_before_the_first_start_nothing_is_alive_and_the_tail_says_so(setup: Setup) -> None:

@@ -25,6 +25,10 @@ from sdwatch.system.log_events import LogEvent, about
 
 log = logging.getLogger("sdwatch.webui")
 
+RECYCLED, OTHER = "recycled", "other"
+"""Causes of a restart beside those of a crash. OTHER: after a hold, or because its process ended
+cleanly."""
+
 _MOST_BYTES = 1_000_000
 _KEPT_LINES = 2000
 """More than any cool-down needs; a history that has grown too large keeps so many lines."""
@@ -46,14 +50,32 @@ class CrashHistory:
             past.needs_self_test,
             past.failed_fresh,
         )
+        self.restarts: dict[str, int] = {}
+        """The restarts since it was opened, by their cause: that of a crash (a Diagnosis or an
+        IdleFailure), RECYCLED or OTHER. The first start is none."""
+        self._cause = ""  # of the next start
+        self._has_started = False
         self._unwritten: list[bytes] = []
         self._refusals = LastingStates()
 
     def save(self, record: Record) -> None:
         """Write a record, after those that the disk refused before. A full disk must not keep a
         crashed WebUI down: until the monitor ends, the history in memory is enough."""
+        self._count(record)
         self._unwritten.append(json.dumps(_fields_of(record)).encode())
         self.flush()
+
+    def _count(self, record: Record) -> None:
+        """Count a restart: what comes before a start is its cause."""
+        if record.event == "crash":
+            self._cause = str(record.fields.get("kind", OTHER))
+        elif record.event == RECYCLED:
+            self._cause = RECYCLED
+        elif record.event == "start":
+            if self._has_started or self._cause:
+                cause = self._cause or OTHER
+                self.restarts[cause] = self.restarts.get(cause, 0) + 1
+            self._cause, self._has_started = "", True
 
     def flush(self) -> None:
         """Write what the disk refused before."""

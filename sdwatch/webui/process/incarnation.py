@@ -120,7 +120,7 @@ class WebUIExit:
 
     incarnation: int
     code: int | None
-    expected: bool
+    expected: bool = False
 
 
 @dataclass

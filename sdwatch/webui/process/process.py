@@ -130,18 +130,9 @@ class WebUIProcessManager:
         """Return all our living processes, including those that are no longer descendants."""
         return identities.processes(self._identity, self.log_paths()) if self._identity else []
 
-    def cpu_and_io(self) -> tuple[float, int]:
-        """Return the processor seconds and I/O bytes of the process tree so far, as evidence of
-        work."""
-        return process_tree.cpu_and_io(self.family())
-
     def family(self) -> list[psutil.Process]:
         """Return the processes that are still descendants of the root: cheap to ask for."""
         return identities.family(self._identity) if self._identity else []
-
-    def rss(self) -> int:
-        """Return the bytes of memory that the process tree holds."""
-        return process_tree.rss(self.family())
 
     def log_paths(self) -> tuple[Path, Path]:
         """Return where this incarnation's stdout and stderr go."""
@@ -408,10 +399,11 @@ class WebUIProcessManager:
         return True
 
     def _work(self) -> tuple[float, int]:
-        """Return `cpu_and_io`, and sample the host: during a start nobody else does."""
+        """Return the work of the process tree so far, and sample the host: during a start nobody
+        else does."""
         if self._host_snapshots is not None:
             self._host_snapshots.sample()
-        return self.cpu_and_io()
+        return process_tree.cpu_and_io(self.family())
 
     def _spawn(self, identity: ProcessIdentity) -> subprocess.Popen[bytes]:
         try:

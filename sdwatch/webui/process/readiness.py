@@ -21,12 +21,15 @@ from sdwatch.policy.failure.hold_reason import (
     HoldReason,
     Lack,
     StartFailure,
+    no_answer,
+    seen_by_probe,
     start_failed,
 )
 from sdwatch.policy.failure.matching import FailedStart, why_not_started
 from sdwatch.policy.failure.signatures import Signature
 from sdwatch.policy.failure.tracebacks import last_words
 from sdwatch.policy.kinds.kind import Kind
+from sdwatch.policy.kinds.unknown import UNKNOWN
 from sdwatch.system import disk
 from sdwatch.system.clock import Clock
 from sdwatch.webui.log.follower import LogFollower
@@ -86,6 +89,12 @@ class ProbeResult:
     def unusable(self) -> bool:
         """Return whether it is up, and waiting will not help."""
         return self.lacks is not None
+
+    def hold_reason(self, *, managed: bool, kind: Kind = UNKNOWN) -> HoldReason:
+        """Return why nothing can be sent to a WebUI that is not ready."""
+        if self.lacks is None:
+            return no_answer(self.reason, managed=managed, facts=self.key)
+        return seen_by_probe(self.reason, self.lacks, managed=managed, kind=kind, facts=self.key)
 
 
 @dataclass(frozen=True)
