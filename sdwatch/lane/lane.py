@@ -63,8 +63,7 @@ class Lane:
         self._allowed = CallsAllowed()
 
     def _exited(self, ended: WebUIExit) -> bool:
-        takes_over_leftovers = self.loop.exited(ended)
-        return takes_over_leftovers
+        return self.loop.exited(ended)
 
     def open(self, left: Iterable[LeftCall] = ()) -> None:
         """Start to supervise the WebUI: adopt or start it, and keep it healthy. `left`: the calls

@@ -28,10 +28,9 @@ from sdwatch.lane.internal_errors import (
     answer_after_error,
     answers_after_error,
 )
-from sdwatch.lane.poster import Poster
 from sdwatch.lane.printed import PrintedLines, with_printed_lines
 from sdwatch.lane.webui_effects import Signals, WebUIEffects
-from sdwatch.lane.worker import Worker
+from sdwatch.lane.worker import Poster, Worker
 from sdwatch.policy.failure.hold_reason import HoldReason
 from sdwatch.policy.failure.ledger import LeftCall
 from sdwatch.policy.failure.lifecycle import State
@@ -165,8 +164,7 @@ class LaneLoop(CallLoop):
         thread."""
         if not ended.expected:
             self.tell(ProcessExited(ended.incarnation, ended.code))
-        takes_over_leftovers = not self._is_over
-        return takes_over_leftovers
+        return not self._is_over
 
     def read_again(self, routes: Collection[str]) -> None:
         """Have these lists read again soon; `wake` is called when that is done."""

@@ -12,7 +12,7 @@ from sdwatch.policy.failure.diagnosis import (
     by_time_limit,
     depends_on_size,
 )
-from sdwatch.policy.failure.facts import Blamed, Diagnosis
+from sdwatch.policy.failure.facts import Blamed, Diagnosis, whose_fault
 from sdwatch.policy.failure.hold_reason import found_by_call, hangs_elsewhere
 from sdwatch.policy.failure.lifecycle import State
 from sdwatch.policy.failure.recovery import (
@@ -24,10 +24,11 @@ from sdwatch.policy.failure.recovery import (
     bring_up,
     counts,
     decide,
+    limit_in_words,
+    may_still_generate,
     needs_restart,
+    time_limit,
 )
-from sdwatch.policy.failure.time_limits import in_words, may_still_generate, time_limit
-from sdwatch.policy.failure.whose_fault import whose_fault
 from sdwatch.policy.lane.attempts import abandoned, leave
 from sdwatch.policy.lane.effects import (
     Failed,
@@ -92,7 +93,7 @@ def _gate(turn: Turn, call: LaneCall, tail: TailCaptured) -> tuple[Explanation, 
     earlier = ((attempt.status, attempt.seconds) for attempt in ledger.attempts)
     limit = time_limit(error.status, error.after or 0.0, earlier)
     if limit is not None:
-        explanation = by_time_limit(explanation, in_words(limit))
+        explanation = by_time_limit(explanation, limit_in_words(limit))
     decision = decide(
         explanation.diagnosis,
         ledger.counted + counts(explanation.diagnosis),

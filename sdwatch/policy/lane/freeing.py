@@ -55,7 +55,6 @@ def on_gpu_freed(turn: Turn, event: GpuFreed) -> None:
     """Note what the attempt has shown; a WebUI of ours that cannot unload is stopped. What cannot
     be freed need not be, where the GPU is no longer wanted for something else."""
     state = turn.state
-    turn.change(busy=None)
     if event.how is Freeing.BUSY:
         turn.change(tries_again=turn.now.boot + state.setup.health_interval)
     elif event.how is Freeing.UNLOADED:
@@ -78,7 +77,7 @@ def _stop(turn: Turn) -> None:
 
 def on_checkpoint_back(turn: Turn, event: CheckpointBack) -> None:
     """It may be sent calls again. One that could not load its checkpoint is started afresh."""
-    turn.change(busy=None, freed=Freed.NO)
+    turn.change(freed=Freed.NO)
     if event.failed:
         due = "its checkpoint could not be loaded again"
         turn.change(use=turn.state.use.make_due(due))

@@ -42,6 +42,7 @@ from sdwatch.policy.lane.events import (
     SelfTestAnswered,
     SelfTestEnd,
     SizeTestAnswered,
+    SlowEnded,
     Stalled,
     Started,
     StartFailed,
@@ -176,6 +177,8 @@ def step(state: LaneState, event: LaneEvent, now: Instant) -> tuple[LaneState, t
     """Return the state after `event`, and the effects to perform in order. Raises MachineError and
     LifecycleError for what the tables do not have: an internal error."""
     turn = Turn(state, now)
+    if isinstance(event, SlowEnded):
+        turn.change(busy=None)
     if isinstance(event, CallRequested):
         attempts.on_requested(turn, event)
     if type(event) in _OF_THE_LANE:
@@ -256,20 +259,14 @@ def _on_self_test_of_lane(turn: Turn, event: SelfTestAnswered) -> None:
     """A self-test that was cut short shows nothing."""
     call = turn.state.served
     cut = call is not None and call.phase is P.TESTING and call.given_up
-    if cut or turn.state.stopping:
-        turn.change(busy=None)
-    else:
+    if not (cut or turn.state.stopping):
         webui.on_self_test(turn, event)
-
-
-def _on_size_test_of_lane(turn: Turn, _: LaneEvent) -> None:
-    turn.change(busy=None)
 
 
 def _on_cleaned_of_lane(turn: Turn, event: CleanedUp) -> None:
     """Note that what the WebUI kept of a call is undone, and what its calls have left so far."""
     use = turn.state.use.after_call(event.rss, event.left, turn.state.setup.recycling)
-    turn.change(busy=None, dirty=False, use=use)
+    turn.change(dirty=False, use=use)
 
 
 _OF_THE_LANE: dict[type[LaneEvent], Callable[[Turn, Any], None]] = {
@@ -283,7 +280,6 @@ _OF_THE_LANE: dict[type[LaneEvent], Callable[[Turn, Any], None]] = {
     Released: webui.on_released,
     CallsAllowed: webui.on_calls_allowed,
     SelfTestAnswered: _on_self_test_of_lane,
-    SizeTestAnswered: _on_size_test_of_lane,
     CleanedUp: _on_cleaned_of_lane,
     GpuFreed: freeing.on_gpu_freed,
     CheckpointBack: freeing.on_checkpoint_back,

@@ -41,7 +41,6 @@ def on_started(turn: Turn, event: Started) -> None:
     state = turn.state
     ended = state.ended
     turn.change(
-        busy=None,
         up=Up.READ if event.read else Up.ANSWERS,
         hold=replace(state.hold, needs_self_test=state.hold.needs_self_test or event.in_doubt),
         adopted=event.adopted,
@@ -58,10 +57,9 @@ def on_started(turn: Turn, event: Started) -> None:
 
 def on_start_failed(turn: Turn, event: StartFailed) -> None:
     """A start did not lead to a ready WebUI. What the manager could not use, it has stopped."""
-    was_adopting = turn.state.busy is Busy.ADOPTING
-    turn.change(busy=None, incarnation=event.incarnation, ended=None)
-    turn.change(reaped=not (event.answers and turn.state.setup.managed), leftovers=False)
-    if was_adopting:
+    reaped = not (event.answers and turn.state.setup.managed)
+    turn.change(incarnation=event.incarnation, ended=None, reaped=reaped, leftovers=False)
+    if turn.state.life is not State.STARTING:  # it was adopted
         if event.answers:
             turn.live(Event.START)
             start_found_unusable(turn, event.reason, answers=True)
@@ -76,7 +74,6 @@ def on_start_failed(turn: Turn, event: StartFailed) -> None:
 def on_tree_stopped(turn: Turn, event: TreeStopped) -> None:
     """Only now may the next process start. What cannot be stopped is a start that failed. On a
     person's hold nothing is started; CallsAllowed reports when it is gone."""
-    turn.change(busy=None)
     if event.held_by_person is not None:
         turn.change(held_by_person=event.held_by_person, may_start=not event.held_by_person)
     if event.held_by_person:
@@ -90,7 +87,7 @@ def on_tree_stopped(turn: Turn, event: TreeStopped) -> None:
 
 def on_hold_checked(turn: Turn, event: HoldChecked) -> None:
     """Only without a person's hold may a process start; CallsAllowed reports when it is gone."""
-    turn.change(busy=None, held_by_person=event.held_by_person, may_start=not event.held_by_person)
+    turn.change(held_by_person=event.held_by_person, may_start=not event.held_by_person)
 
 
 def on_exited(turn: Turn, event: ProcessExited) -> None:
@@ -101,13 +98,13 @@ def on_exited(turn: Turn, event: ProcessExited) -> None:
 
 def on_lists_read(turn: Turn, _: ListsRead) -> None:
     """What the WebUI has is known as far as it answers."""
-    turn.change(busy=None, up=Up.NO if turn.state.up is Up.NO else Up.READ)
+    turn.change(up=Up.NO if turn.state.up is Up.NO else Up.READ)
 
 
 def on_probe(turn: Turn, event: ProbeAnswered) -> None:
     """Act on one health check."""
     state = turn.state
-    turn.change(busy=None, use=replace(state.use, rss=event.rss or state.use.rss))
+    turn.change(use=replace(state.use, rss=event.rss or state.use.rss))
     turn.check_in(state.setup.health_interval)
     if state.ended is not None:
         return  # that says more
@@ -163,7 +160,6 @@ def _is_busy(turn: Turn, event: ProbeAnswered) -> bool:
 def on_self_test(turn: Turn, event: SelfTestAnswered) -> None:
     """Act on the end of a self-test."""
     state = turn.state
-    turn.change(busy=None)
     if event.refused_checkpoint:
         turn.change(knowledge=state.knowledge.forget_refused())
     if event.end is SelfTestEnd.PASSED:

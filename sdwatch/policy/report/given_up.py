@@ -5,9 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 
 from sdwatch.policy.failure.diagnosis import advice_for
-from sdwatch.policy.failure.facts import Diagnosis
+from sdwatch.policy.failure.facts import Diagnosis, whose_fault
 from sdwatch.policy.failure.recovery import Action, Decision, Ground
-from sdwatch.policy.failure.whose_fault import whose_fault
 from sdwatch.policy.report.envelope import ErrorEnvelope, FailedAttempt
 
 

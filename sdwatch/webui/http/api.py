@@ -24,10 +24,9 @@ from sdwatch.policy.failure.diagnosis import (
     depends_on_size,
     size_advice,
 )
-from sdwatch.policy.failure.facts import Blamed
+from sdwatch.policy.failure.facts import Blamed, whose_fault
 from sdwatch.policy.failure.prompts_sent import PromptToSend
 from sdwatch.policy.failure.recovery import Action
-from sdwatch.policy.failure.whose_fault import whose_fault
 from sdwatch.policy.job.calls.catalogue import Catalogue
 from sdwatch.policy.job.calls.payload import completed
 from sdwatch.policy.kinds.kind import Dialect

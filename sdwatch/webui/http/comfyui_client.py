@@ -414,7 +414,7 @@ class ComfyUIClient(ComfyUIQuestions):
     def abandon(self) -> None:
         """Free whoever waits for the end of a prompt. It stays in the queue."""
         if (watched := self._watched) is not None:
-            watched.progress.cut()
+            watched.progress.close()
         super().abandon()
 
 

@@ -75,11 +75,9 @@ class FoundClient:
     ) -> Reply:
         """Make one generation and return its images. Raises WebUIError. `arrived`: called
         once everything is here, before it is decoded."""
-        if self.dialect is Dialect.PROMPTS:
-            return self.prompts.generate_images(
-                stage, payload, given_up, canary=canary, arrived=arrived
-            )
-        return self.sdapi.generate_images(stage, payload, given_up, canary=canary, arrived=arrived)
+        return self._speaking.generate_images(
+            stage, payload, given_up, canary=canary, arrived=arrived
+        )
 
     def generate_queued(
         self,
@@ -115,14 +113,6 @@ class FoundClient:
     def set_options(self, options: Mapping[str, Any], timeout: float) -> bool:
         """Set them, and return whether that was accepted. Never raises."""
         return self._speaking.set_options(options, timeout)
-
-    def answer(self, path: str, timeout: float) -> tuple[int, bytes]:
-        """GET a small question: status and body. Raises WebUIError without a complete answer."""
-        return self._speaking.answer(path, timeout)
-
-    def is_without_model(self, timeout: float) -> bool:
-        """See SDWebUIClient."""
-        return self.sdapi.is_without_model(timeout)
 
     def interrupt(self) -> bool:
         """End the current generation, and return whether that was accepted. Never raises."""

@@ -115,13 +115,8 @@ class PromptProgress:
         value, most = self._step
         return {"job_no": self._nodes, "sampling_step": value, "sampling_steps": most}
 
-    def cut(self) -> None:
-        """Free whoever waits; for another thread."""
-        self._cut.set()
-        self._drop()
-
     def close(self) -> None:
-        """Close the connection."""
+        """Close the connection, and free whoever waits on another thread."""
         self._cut.set()
         self._drop()
 

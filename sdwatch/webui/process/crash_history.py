@@ -53,7 +53,7 @@ class CrashHistory:
         self.restarts: dict[str, int] = {}
         """The restarts since it was opened, by their cause: that of a crash (a Diagnosis or an
         IdleFailure), RECYCLED or OTHER. The first start is none."""
-        self._cause = ""  # of the next start
+        self._came_by = ""  # of the next start
         self._has_started = False
         self._unwritten: list[bytes] = []
         self._refusals = LastingStates()
@@ -68,14 +68,14 @@ class CrashHistory:
     def _count(self, record: Record) -> None:
         """Count a restart: what comes before a start is its cause."""
         if record.event == "crash":
-            self._cause = str(record.fields.get("kind", OTHER))
+            self._came_by = str(record.fields.get("kind", OTHER))
         elif record.event == RECYCLED:
-            self._cause = RECYCLED
+            self._came_by = RECYCLED
         elif record.event == "start":
-            if self._has_started or self._cause:
-                cause = self._cause or OTHER
-                self.restarts[cause] = self.restarts.get(cause, 0) + 1
-            self._cause, self._has_started = "", True
+            if self._has_started or self._came_by:
+                kind = self._came_by or OTHER
+                self.restarts[kind] = self.restarts.get(kind, 0) + 1
+            self._came_by, self._has_started = "", True
 
     def flush(self) -> None:
         """Write what the disk refused before."""

@@ -12,7 +12,6 @@ from enum import Enum
 from pathlib import Path
 
 from sdwatch import system
-from sdwatch.policy.failure.advice import fitted
 from sdwatch.policy.failure.exits import exit_in_words
 from sdwatch.policy.failure.facts import Blamed
 from sdwatch.policy.failure.hold_reason import (
@@ -247,7 +246,7 @@ def explain_start_failure(
     if not (lack or given_up):
         known = _signature_of(tails, exit_code, memory, signatures)
     how = f"{failed.text}: {exit_in_words(exit_code)}" if ended else failed.text
-    why = f": {known.cause}. {fitted(known.advice, kind)}" if known else ""
+    why = f": {known.cause}. {kind.fitted(known.advice)}" if known else ""
     if failed.advice:
         why = f". {failed.advice}"
     # What was raised may quote a prompt: a hold reason is redacted before it is shown, the log
