@@ -61,10 +61,9 @@ class CallAlone(CallLoop):
         if handle is not None and handle.sent is not None and handle.sent.is_under_way:
             self._abandon(Abandon(handle.id))
 
-    def next_for(self, handle: CallHandle, seconds: float | None) -> ToRun | None:
+    def next_for(self, handle: CallHandle, _: float | None) -> ToRun | None:
         """Drive the machine until there is a message to the run. While it sends a POST, no time
         limit ends that."""
-        del seconds
         while True:
             try:
                 return handle.inbox.get_nowait()

@@ -58,9 +58,8 @@ class ExternalWebUI:
         """Return 0: its incarnations are unknown."""
         return 0
 
-    def adopt(self, timeout_s: float | None = None, give_up: threading.Event | None = None) -> bool:
+    def adopt(self, **_: object) -> bool:
         """Return whether it is ready now; there is nothing to adopt."""
-        del timeout_s, give_up
         return self._probe_now()
 
     def restart_and_wait_ready(
@@ -112,14 +111,12 @@ class ExternalWebUI:
     def cap_logs(self) -> None:
         """Do nothing: its log is its own."""
 
-    def exit_of(self, incarnation: int) -> WebUIExit | None:
+    def exit_of(self, _: int) -> WebUIExit | None:
         """Return None: its end is not visible here."""
-        del incarnation
         return None
 
-    def stop(self, grace: float | None = None, hurry: threading.Event | None = None) -> bool:
+    def stop(self, **_: object) -> bool:
         """Do nothing: it is never stopped."""
-        del grace, hurry
         return True
 
     def close(self) -> None:
