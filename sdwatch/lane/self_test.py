@@ -21,6 +21,7 @@ from sdwatch.policy.failure.signatures import Signature
 from sdwatch.policy.job.stage.stage_kinds import TXT2IMG
 from sdwatch.policy.kinds.kind import Kind
 from sdwatch.policy.kinds.unknown import UNKNOWN
+from sdwatch.policy.lane.events import SelfTestEnd
 from sdwatch.policy.lane.knowledge import Plain
 from sdwatch.policy.privacy.redaction import Redactor
 from sdwatch.system.clock import Clock, SystemClock
@@ -29,7 +30,6 @@ from sdwatch.webui.http.call_watch import CallWatch
 from sdwatch.webui.http.canary import (
     SIDE,
     Canary,
-    PictureShows,
     SelfTestCall,
     SelfTestFailure,
     payload,
@@ -112,7 +112,7 @@ class SelfTest:
         )
         if self_test_failure is None:
             return SizeTest.PASSED
-        if self_test_failure.shows is not PictureShows.FAILED or why_over():
+        if self_test_failure.shows is not SelfTestEnd.FAILED or why_over():
             return SizeTest.NOT_RUN
         return SizeTest.PASSED_BEFORE if largest >= size.pixels else SizeTest.FAILED
 
@@ -192,12 +192,12 @@ def _standing_for(good: Plain) -> tuple[SelfTestCall, ...]:
 
 def _is_refused(failure: SelfTestFailure | None) -> bool:
     """Return whether the WebUI refused the request, which says nothing about its health."""
-    return failure is not None and failure.shows is PictureShows.REFUSED
+    return failure is not None and failure.shows is SelfTestEnd.REFUSED
 
 
 _FINDINGS = {
-    Diagnosis.BAD_REQUEST: PictureShows.REFUSED,
-    Diagnosis.NOT_USABLE: PictureShows.INCONCLUSIVE,
+    Diagnosis.BAD_REQUEST: SelfTestEnd.REFUSED,
+    Diagnosis.NOT_USABLE: SelfTestEnd.INCONCLUSIVE,
 }
 
 

@@ -57,7 +57,7 @@ from sdwatch.policy.lane.turn import EXIT_WAIT, INTERRUPT_WAIT
 from sdwatch.system import disk
 from sdwatch.system.log_events import LogEvent, about
 from sdwatch.webui.http.call import CallHandle
-from sdwatch.webui.http.canary import Canary, PictureShows, Post
+from sdwatch.webui.http.canary import Canary, Post
 from sdwatch.webui.http.external import LaneProcess
 from sdwatch.webui.http.health import is_generating, position_of
 from sdwatch.webui.process import process_tree
@@ -70,11 +70,6 @@ _RSS_EVERY_S = 10.0
 
 _UNLOADED = "unloaded"
 """In the state folder while the checkpoint is unloaded: the WebUI may outlive the monitor."""
-
-_ENDS = {
-    PictureShows.FAILED: SelfTestEnd.FAILED,
-    PictureShows.INCONCLUSIVE: SelfTestEnd.INCONCLUSIVE,
-}
 
 
 @dataclass(frozen=True)
@@ -317,7 +312,7 @@ class WebUIEffects:
             return SelfTestAnswered(SelfTestEnd.NOT_RUN)
         if failure is None:
             return SelfTestAnswered(SelfTestEnd.PASSED, refused_checkpoint=refused)
-        return SelfTestAnswered(_ENDS[failure.shows], failure.as_hold_reason, refused)
+        return SelfTestAnswered(failure.shows, failure.as_hold_reason, refused)
 
     def size_test(self, handle: CallHandle, effect: RunSizeTest) -> LaneEvent:
         """Generate a plain picture of the failed call's size."""

@@ -287,11 +287,12 @@ class CheckpointBack(SlowEnded):
 
 
 class SelfTestEnd(Enum):
-    """What a whole self-test shows."""
+    """What a self-test, or one picture of it, shows. A whole one is never REFUSED."""
 
     PASSED = "the WebUI is healthy"
     FAILED = "the WebUI is unhealthy"
     INCONCLUSIVE = "nothing: it is busy, or its setup is unusable"
+    REFUSED = "nothing: it refuses this particular call"
     NOT_RUN = "nothing: it was not run to its end"
 
 
