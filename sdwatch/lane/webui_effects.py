@@ -167,7 +167,7 @@ class WebUIEffects:
         else: nobody was there to read it, and a WebUI that cannot generate still answers."""
         for left in self.left:
             if left.incarnation == self._process.incarnation:
-                log = self._printed.left_call(left)
+                log = self._printed.new_log(left.log_offset)
                 if log.says_that_worker_ended() or poisons(log.lines(), self._context.signatures):
                     return False
         return True

@@ -119,11 +119,6 @@ _TEXT = re.compile(r"<text [^<>]{1,100}>(?:[\s,]{0,9}<text [^<>]{1,100}>)*")
 """The placeholder of a job's text, which differs from text to text."""
 
 
-def what_is_shared(text: str) -> str:
-    """Return what two texts of a WebUI about the same failure have in common."""
-    return _NUMBER.sub("#", _TEXT.sub("<text>", text))
-
-
 @dataclass(frozen=True)
 class FailureKey:
     """Two failures with the same key are the same failure. `signature`: the name of the one that
@@ -142,7 +137,8 @@ class FailureKey:
     def shared(self, hide: Callable[[str], str]) -> FailureKey:
         """Return the key without the texts of the job, which `hide` takes out, and without numbers
         that are others each time: equal for two jobs that fail alike."""
-        return replace(self, said=tuple(what_is_shared(hide(text)) for text in self.said))
+        hidden = (_TEXT.sub("<text>", hide(text)) for text in self.said)
+        return replace(self, said=tuple(_NUMBER.sub("#", text) for text in hidden))
 
     @property
     def digest(self) -> str:

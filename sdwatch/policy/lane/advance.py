@@ -10,8 +10,8 @@ from dataclasses import replace
 
 from sdwatch.policy.failure.cooldown import Instant
 from sdwatch.policy.failure.lifecycle import Event, State
-from sdwatch.policy.failure.recovery import COUNTED_ATTEMPTS, SENT_AT_MOST
-from sdwatch.policy.lane.after_failure import blame_job_alone, run_size_test_if_ready
+from sdwatch.policy.failure.recovery import COUNTED_ATTEMPTS, SENT_AT_MOST, SelfTestResult
+from sdwatch.policy.lane.after_failure import decide_after_test, run_size_test_if_ready
 from sdwatch.policy.lane.attempts import announce, leave
 from sdwatch.policy.lane.crashes import Record
 from sdwatch.policy.lane.effects import (
@@ -60,7 +60,8 @@ ACTS_ALONE = (
 def advance(turn: Turn) -> None:
     """Have the next thing done, if there is one and nothing is in its way."""
     if turn.state.life is State.STOPPED:
-        _answer_all(turn)
+        for each in turn.state.calls:
+            turn.answer(each, GivenUp())
         return
     call = turn.state.served
     if call is not None and call.phase in ACTS_ALONE:
@@ -147,14 +148,14 @@ def _begin(turn: Turn, call: LaneCall) -> None:
     elif turn.state.setup.supervised:
         _test_for(turn, call)
     else:
-        blame_job_alone(turn, call)
+        decide_after_test(turn, call, SelfTestResult.PASSED)
 
 
 def _continue(turn: Turn, call: LaneCall) -> None:
     """Continue with a call whose failure is recorded."""
     state = turn.state
     if call.next is Next.SELF_TEST and not state.setup.supervised:
-        blame_job_alone(turn, call)
+        decide_after_test(turn, call, SelfTestResult.PASSED)
     elif call.next is Next.SIZE_TEST:
         run_size_test_if_ready(turn, call)
     elif _must_wait(state, call):
@@ -363,8 +364,3 @@ def _stop(turn: Turn) -> None:
         turn.do(StopTree())
     else:
         turn.live(Event.STOP)
-
-
-def _answer_all(turn: Turn) -> None:
-    for call in turn.state.calls:
-        turn.answer(call, GivenUp())

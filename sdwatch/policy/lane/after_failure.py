@@ -230,21 +230,16 @@ def _fail_at_once(turn: Turn, call: LaneCall) -> None:
 # -- the self-test after a second failure
 
 
-def blame_job_alone(turn: Turn, call: LaneCall) -> None:
-    """Without supervision nothing can be tested, and the fault counts as the job's."""
-    _decide_after_test(turn, call, SelfTestResult.PASSED)
-
-
 def on_tested(turn: Turn, call: LaneCall, event: SelfTestAnswered) -> None:
     """Decide whose fault it is that the same call failed twice."""
     if call.given_up or turn.state.stopping:
         turn.answer(call, GivenUp())
     elif event.end is SelfTestEnd.PASSED:
-        _decide_after_test(turn, call, _passed(turn, call.ledger.attempts[-1]))
+        decide_after_test(turn, call, _passed(turn, call.ledger.attempts[-1]))
     elif event.end is SelfTestEnd.FAILED:
         again = turn.state.may_test_again
         result = SelfTestResult.FAILED if again else SelfTestResult.HELD
-        _decide_after_test(turn, call, result, event.reason.cause)
+        decide_after_test(turn, call, result, event.reason.cause)
     else:
         leave(turn, replace(call, end=Later()))
 
@@ -262,9 +257,11 @@ def _passed(turn: Turn, last: Attempt) -> SelfTestResult:
     )
 
 
-def _decide_after_test(
+def decide_after_test(
     turn: Turn, call: LaneCall, result: SelfTestResult, unhealthy: str = ""
 ) -> None:
+    """Decide whose fault it is by the result of a self-test. Without supervision nothing can be
+    tested, and it counts as passed: the fault is the job's."""
     last = call.ledger.attempts[-1]
     # Only the call itself explains the failure of a fresh incarnation, unless a later fresh one
     # was unusable by itself.

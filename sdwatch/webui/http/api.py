@@ -58,7 +58,7 @@ from sdwatch.policy.report.envelope import CANARY_HEALTHY, ErrorEnvelope, Failed
 from sdwatch.policy.report.given_up import sent_too_often
 from sdwatch.system.failpoints import failpoint
 from sdwatch.system.log_events import LogEvent, about, bound_facts
-from sdwatch.webui.http.call import CallHandle, Captured, Outcome, PreparedCall
+from sdwatch.webui.http.call import CallHandle, Captured, Outcome, PreparedCall, wanted_of
 from sdwatch.webui.http.roles import CallPort, CallSettings, Client, Recorder, SupervisedProcess
 from sdwatch.webui.http.run_control import RunControl
 
@@ -181,7 +181,7 @@ class _RunsCall:
             self._handle.id,
             ledger,
             call.stage,
-            call.wanted,
+            wanted_of(call.stage, call.payload),
             call.job_id or "",
             call.run_dir.name if call.run_dir else "",
             str(call.payload.get("upscaler_1") or ""),

@@ -160,14 +160,12 @@ class ReadinessProbe:
                     return False
             else:
                 self._clock.wait(threading.Event(), _CONFIRMED_AFTER)
-            if self._routes_now() != routes:
+            now_there = (self._has("progress?skip_current_image=true"), self._has("checkpoint"))
+            if Routes(*now_there) != routes:
                 return False
         self._routes = routes
         self._remembered.note_routes(routes)
         return True
-
-    def _routes_now(self) -> Routes:
-        return Routes(self._has("progress?skip_current_image=true"), self._has("checkpoint"))
 
     def _has(self, name: str) -> bool:
         """Return whether it has this route. Without an answer, it may have it."""
