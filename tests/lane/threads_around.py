@@ -525,14 +525,10 @@ class World:
             run.went_out = False
             run.give_up()
         elif isinstance(message, RecordFailure):
-            diagnosis = message.explanation.diagnosis
             run.open, run.went_out = False, False
-            run.attempts += (
-                Attempt(diagnosis, message.error.status, message.error.after or 0.0,
-                        message.incarnation, message.first_call, message.crashed),
-            )  # fmt: skip
-            run.counted += counts(diagnosis)
-            run.crash_count += message.crashed
+            run.attempts += (message.attempt,)
+            run.counted += counts(message.tail.explanation.diagnosis)
+            run.crash_count += message.attempt.crashed
             run.over = message.decision.action is Action.FAIL
             assert run.counted <= 2, "a third counted attempt"
             self.put(Recorded(run.id, message.number))

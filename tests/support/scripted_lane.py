@@ -139,8 +139,8 @@ class ScriptedLane(CallLoop):
             self.reasons.append(reason.cause)
 
     def _to_run(self, effect: ToRun) -> None:
-        if isinstance(effect, RecordFailure) and effect.crashed:
-            self.heard.append(f"crashed: {effect.explanation.diagnosis}")
+        if isinstance(effect, RecordFailure) and effect.attempt.crashed:
+            self.heard.append(f"crashed: {effect.tail.explanation.diagnosis}")
         if isinstance(effect, Answer) and isinstance(effect.outcome, Succeeded):
             self.heard.append("succeeded")
         super()._to_run(effect)

@@ -163,19 +163,7 @@ def _conclude(turn: Turn, call: LaneCall, decision: Decision) -> None:
     )
     call = replace(call, ledger=ledger, decision=decision, crash_count=call.crash_count + crashed)
     turn.move(call, CallPhase.RECORDING)
-    turn.do(
-        RecordFailure(
-            call.id,
-            call.number,
-            error,
-            tail.explanation,
-            decision,
-            call.incarnation,
-            crashed=crashed,
-            first_call=call.first,
-            evidence=tail.evidence,
-        )
-    )
+    turn.do(RecordFailure(call.id, call.number, tail, decision, attempt))
 
 
 def _hold_if_needed(turn: Turn, call: LaneCall, tail: TailCaptured, decision: Decision) -> None:

@@ -249,9 +249,9 @@ class _RunsCall:
         the recorder learns the texts of the payload, and no record may echo them. A failure that
         puts the WebUI on hold names its fault: the runs that follow will meet the same one, and
         need no evidence of their own."""
-        captured = message.evidence
+        captured = message.tail.evidence
         assert isinstance(captured, Captured)
-        explanation, decision = message.explanation, message.decision
+        explanation, decision = message.tail.explanation, message.decision
         self._evidence = self._recorder.evidence(
             self._call.run_dir,
             self._call.payload,
@@ -261,12 +261,12 @@ class _RunsCall:
         )
         self._recorder.call_failed(
             explanation,
-            message.error,
+            message.tail.error,
             decision,
             captured.facts.exit_code,
-            crashed=message.crashed,
+            crashed=message.attempt.crashed,
             printed=captured.own_lines,
-            first_call=message.first_call,
+            first_call=message.attempt.first_call,
         )
         self._last = message
         failed = (self._call.name, self._call.stage, explanation.diagnosis)
@@ -315,10 +315,10 @@ class _RunsCall:
         failed = self._recorder.attempts[-1]
         diagnosis = Diagnosis(failed.diagnosis)
         last = self._last
-        explanation = last.explanation if last is not None else None
+        explanation = last.tail.explanation if last is not None else None
         kind = (self._settings.catalogue() or Catalogue()).kind
         return ErrorEnvelope(
-            error=type(last.error).__name__ if last is not None else "",
+            error=type(last.tail.error).__name__ if last is not None else "",
             diagnosis=diagnosis,
             blame=whose_fault(diagnosis, explanation.blames if explanation else None, tested),
             message=failed.message,  # free of prompts, which a reply may echo
