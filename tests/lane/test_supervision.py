@@ -10,13 +10,13 @@ import pytest
 
 from sdwatch.config_file import parse_config
 from sdwatch.monitor.stop_request import longest_stop
-from sdwatch.policy.failure.cooldown import Crash, Instant
+from sdwatch.policy.failure.cooldown import Instant
 from sdwatch.policy.failure.facts import Diagnosis
 from sdwatch.policy.failure.hold_reason import Cure
 from sdwatch.policy.failure.lifecycle import State
 from sdwatch.policy.failure.recovery import SENT_AT_MOST
 from sdwatch.policy.lane.advance import next_deadline
-from sdwatch.policy.lane.crashes import History, IdleFailure
+from sdwatch.policy.lane.crashes import Crash, History, IdleFailure
 from sdwatch.policy.lane.effects import (
     Adopt,
     AskForHold,

@@ -97,7 +97,7 @@ from sdwatch.policy.lane.events import (
 from sdwatch.policy.lane.machine import step
 from sdwatch.policy.lane.state import NEVER, Freed, LaneState, Setup, new_lane
 from sdwatch.policy.lane.turn import CONNECT_WAIT, READ_WAIT
-from sdwatch.webui.process.crash_history import _fields_of, _Past
+from sdwatch.webui.process.crash_history import _fields_of
 from tests.lane.history_of import COOLDOWN, WANTED, because, explained, spins
 
 SLOW = (
@@ -181,10 +181,9 @@ class World:
     # -- the monitor
 
     def start_monitor(self) -> None:
-        past = _Past()
+        history = History(COOLDOWN)
         for record in self.records:
-            past.apply(record)
-        history = History(COOLDOWN, tuple(past.crashes), past.needs_self_test, past.failed_fresh)
+            history = history.replayed(record)
         self.state: LaneState = new_lane(self.setup, history)
         self.queue: list[LaneEvent] = [DeadlinePassed()]
         self.helper: list[Effect] = []
