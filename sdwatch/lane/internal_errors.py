@@ -49,7 +49,7 @@ from sdwatch.policy.lane.events import (
     TracebackComplete,
     TreeStopped,
 )
-from sdwatch.policy.lane.state import CallPhase, Checks, LaneCall, LaneState, Up
+from sdwatch.policy.lane.state import CallPhase, LaneCall, LaneState, Up
 from sdwatch.webui.http.call import Captured
 
 
@@ -89,7 +89,8 @@ def after_error(state: LaneState, why: str, now: Instant) -> LaneState:
         life=_LIFE_AFTER.get(state.life, state.life),
         up=Up.NO,
         busy=None,
-        checks=Checks(),
+        next_check=0.0,
+        failed_checks=0,
         calls=(),
         unrecorded=frozenset(),
         hold=state.hold.update(internal_error(why), now),

@@ -594,7 +594,7 @@ def test_a_person_who_fixed_it_ends_the_cool_down_after_jobs_and_no_other() -> N
 def test_a_stop_that_waits_for_a_record_does_not_spin() -> None:
     history = ready().request().sent().fails(Diagnosis.INTERRUPTED)
     history.tell(Stop())
-    history.at = history.state.checks.next + 1
+    history.at = history.state.next_check + 1
     assert not spins(history.state, history.now)
 
 

@@ -208,11 +208,11 @@ def _supervise(turn: Turn) -> None:
     elif state.life in (State.DOWN, State.COOLING_DOWN):
         _bring_up(turn)
     elif state.nothing_runs:
-        if state.checks.next <= turn.now.boot:
+        if state.next_check <= turn.now.boot:
             _bring_up(turn)
     elif state.use.due and state.life is State.READY and not (state.no_call or state.frees):
         _recycle(turn)
-    elif state.setup.supervised and state.checks.next <= turn.now.boot and not _is_announced(state):
+    elif state.setup.supervised and state.next_check <= turn.now.boot and not _is_announced(state):
         turn.change(busy=Busy.PROBING)
         turn.do(Probe(occupancy=state.life is State.NOT_USABLE))
 
@@ -265,7 +265,7 @@ def _start(turn: Turn) -> None:
         freed=Freed.NO,
         ended=None,
         use=state.use.new_incarnation(),
-        checks=replace(state.checks, failed=0),
+        failed_checks=0,
     )
     turn.do(Start(reads=_reads(turn.state)))
 
@@ -322,7 +322,7 @@ def next_deadline(state: LaneState, now: Instant) -> float:
         held = state.held_by_person or state.frees or wait > 0
         cannot = _is_announced(state) or (state.nothing_runs and held)
         if probes and not cannot:
-            times.append(max(now.boot, state.checks.next))
+            times.append(max(now.boot, state.next_check))
         if state.frees and state.tries_again and frees_now(state, NEVER):
             times.append(max(now.boot, state.tries_again))
     return min(*times, state.stop_by)

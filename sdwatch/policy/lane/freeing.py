@@ -6,8 +6,6 @@ Nothing is started while the GPU is wanted, and nothing is freed under a call.
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from sdwatch.policy.failure.lifecycle import Event, State
 from sdwatch.policy.lane.effects import BringBack, FreeGpu, GpuGiven, Notify, StopTree
 from sdwatch.policy.lane.events import CheckpointBack, Freeing, GpuFreed
@@ -89,4 +87,4 @@ def note_wish(turn: Turn, frees: bool) -> None:
     state = turn.state
     turn.change(frees=frees, tries_again=state.tries_again if frees else 0.0)
     if not frees and state.freed in (Freed.CANNOT, Freed.STOPPED):
-        turn.change(freed=Freed.NO, checks=replace(state.checks, next=turn.now.boot))
+        turn.change(freed=Freed.NO, next_check=turn.now.boot)

@@ -228,14 +228,6 @@ class LaneCall:
 
 
 @dataclass(frozen=True)
-class Checks:
-    """The health checks: when the next is due (on the boot clock), and how many failed in a row."""
-
-    next: float = 0.0
-    failed: int = 0
-
-
-@dataclass(frozen=True)
 class LaneState:
     """Everything that decides what a lane does.
 
@@ -246,7 +238,8 @@ class LaneState:
     left others, so a StopTree follows at once, also on a person's hold. `may_start`: there is no
     person's hold, as asked just before a start.
     `dirty`: the settings of a call may be left in the WebUI. `nothing_runs`: on hold, and only a
-    new start can help. `unusable_starts`: in a row. `position` and `moved_at`: of somebody's
+    new start can help. `unusable_starts`: in a row. `next_check`: when the next health check is
+    due, on the boot clock; `failed_checks`: in a row. `position` and `moved_at`: of somebody's
     generation, and since when it has not advanced. `calls`: the one that is served first, then
     those that wait. `no_call`: no call may start on any lane; `held_by_person`: a person's hold.
     `frees`: the GPU is wanted for something else; `freed`: what was done about it; `tries_again`:
@@ -270,7 +263,8 @@ class LaneState:
     may_start: bool = False
     dirty: bool = False
     hold: HoldState = HoldState()  # noqa: RUF009 - it is frozen
-    checks: Checks = Checks()
+    next_check: float = 0.0
+    failed_checks: int = 0
     use: IncarnationUse = IncarnationUse()
     knowledge: Knowledge = field(default_factory=Knowledge)
     nothing_runs: bool = False

@@ -107,4 +107,4 @@ class Turn:
 
     def check_in(self, seconds: float) -> None:
         """Make the next health check due in so many seconds."""
-        self.change(checks=replace(self.state.checks, next=self.now.boot + seconds))
+        self.change(next_check=self.now.boot + seconds)

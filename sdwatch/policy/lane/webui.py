@@ -116,7 +116,7 @@ def on_probe(turn: Turn, event: ProbeAnswered) -> None:
 
 def _check_ready(turn: Turn, event: ProbeAnswered) -> None:
     if event.health is Health.READY:
-        turn.change(checks=replace(turn.state.checks, failed=0))
+        turn.change(failed_checks=0)
     elif event.health is Health.LACKS:
         put_on_hold(turn, event.reason)
     elif _is_frozen(turn):
@@ -139,9 +139,9 @@ def _check_unusable(turn: Turn, event: ProbeAnswered) -> None:
 def _is_frozen(turn: Turn) -> bool:
     """Count a failed check, and return whether so many failed in a row that the WebUI must be
     restarted."""
-    failed = turn.state.checks.failed + 1
+    failed = turn.state.failed_checks + 1
     is_frozen = failed >= turn.state.setup.health_failures
-    turn.change(checks=replace(turn.state.checks, failed=0 if is_frozen else failed))
+    turn.change(failed_checks=0 if is_frozen else failed)
     return is_frozen
 
 
