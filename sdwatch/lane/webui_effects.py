@@ -142,9 +142,9 @@ class WebUIEffects:
                 unloaded = False
             started = self._started(effect.reads and not in_doubt, adopted=True)
             return replace(started, in_doubt=in_doubt, unloaded=unloaded)
-        answers = process.answers_unusable
-        reason = process.last_hold_reason
-        return StartFailed(reason, process.incarnation, answers=answers)
+        answers, reason = process.answers_unusable, process.last_hold_reason
+        held = None if answers else self._context.settings.held_by_person()
+        return StartFailed(reason, process.incarnation, answers=answers, held_by_person=held)
 
     def _end_orphan(self) -> bool:
         """Return whether nothing is left of what an earlier monitor sent that could be in the way.

@@ -97,6 +97,22 @@ def test_a_lane_adopts_first_and_starts_what_is_not_there() -> None:
     assert history.state.life is State.READY
 
 
+def test_a_lane_that_was_told_of_a_persons_hold_while_it_adopts_does_not_ask_again() -> None:
+    nothing = because("nothing")
+    assert new().tell(StartFailed(nothing, 0, held_by_person=False)).has(Start)
+    held = new().tell(StartFailed(nothing, 0, held_by_person=True))
+    assert held.effects == ()
+    assert held.tell(CallsAllowed()).allowed().has(Start)
+
+
+def test_what_was_known_of_a_hold_before_the_cool_down_is_asked_again_after_it() -> None:
+    history = new(history=crashed_by_jobs())
+    history.tell(StartFailed(because("nothing"), 0, held_by_person=False))
+    assert not history.has(Start)
+    history.later(COOLDOWN[-1])
+    assert history.effects == (AskForHold(),)
+
+
 def test_a_healthy_process_of_an_earlier_monitor_is_adopted() -> None:
     history = new().tell(Started(7, adopted=True)).read()
     assert history.one(Notify).what == Ready(7, adopted=True)

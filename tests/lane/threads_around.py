@@ -397,7 +397,8 @@ class World:
                 return Started(0, True, effect.reads)
             return StartFailed(because("no answer"), 0, answers=choice == 7)
         if not self.alive or self.cut:
-            return StartFailed(because("nothing"), self.incarnation)
+            held = self.hold_file if choice < 4 else None
+            return StartFailed(because("nothing"), self.incarnation, held_by_person=held)
         if choice < 6:
             return Started(self.incarnation, True, effect.reads, in_doubt=choice == 5)
         if choice == 7:

@@ -233,7 +233,7 @@ def _bring_up(turn: Turn) -> None:
     if not state.reaped:
         turn.change(busy=Busy.STOPPING)
         turn.do(StopTree(unless_held=state.setup.supervised))
-    elif state.may_start or not state.setup.supervised:
+    elif turn.may_start or not state.setup.supervised:
         _start(turn)
     else:
         turn.change(busy=Busy.ASKING)
@@ -258,7 +258,6 @@ def _start(turn: Turn) -> None:
     turn.write((state.history, Record("start", turn.now, {"incarnation": number})))
     turn.change(
         busy=Busy.STARTING,
-        may_start=False,
         reaped=not state.setup.managed,
         nothing_runs=False,
         dirty=False,

@@ -206,12 +206,15 @@ class Started(SlowEnded):
 
 @dataclass(frozen=True)
 class StartFailed(SlowEnded):
-    """It is not ready. `answers`: it runs, but lacks something. `has_printed`: perhaps also why."""
+    """It is not ready. `answers`: it runs, but lacks something. `has_printed`: perhaps also why.
+    `held_by_person`: whether there is a person's hold, where a start is next; None where nobody
+    asked."""
 
     reason: HoldReason
     incarnation: int
     answers: bool = False
     has_printed: bool = True
+    held_by_person: bool | None = None
 
 
 @dataclass(frozen=True)

@@ -9,8 +9,8 @@ Three questions stand before what is sent or started:
    (CallsAllowed), and each run just before its POST is recorded (`may_call`, then NotNow). Here it
    is `no_call`.
 2. May a process start? Not on a person's hold: CallGate.persons_hold. The monitor asks it each
-   round, too (`held_by_person`), and the lane once more just before a start (AskForHold, StopTree):
-   `may_start`.
+   round, too (`held_by_person`), and the lane once more just before a start (AskForHold, StopTree,
+   or Adopt where there is nothing to adopt): `Turn.may_start`.
 3. Can this WebUI be sent a call? `is_sound`; Lane.ready has it for the monitor, which then gives
    the lane a run. `may_send` is all of it: sound, not busy, no `no_call`, nothing `unrecorded`.
 """
@@ -235,8 +235,7 @@ class LaneState:
     `adopts`: that is to be tried first. `busy`: the slow effect under way. `incarnation`: the
     current one; `ended`: its end, if sdwatch did not stop it. `reaped`: no process of ours is left,
     so a start needs no StopTree before it; `leftovers`: its process ended by itself and may have
-    left others, so a StopTree follows at once, also on a person's hold. `may_start`: there is no
-    person's hold, as asked just before a start.
+    left others, so a StopTree follows at once, also on a person's hold.
     `dirty`: the settings of a call may be left in the WebUI. `nothing_runs`: on hold, and only a
     new start can help. `unusable_starts`: in a row. `next_check`: when the next health check is
     due, on the boot clock; `failed_checks`: in a row. `position` and `moved_at`: of somebody's
@@ -260,7 +259,6 @@ class LaneState:
     ended: ProcessExited | None = None
     reaped: bool = True
     leftovers: bool = False
-    may_start: bool = False
     dirty: bool = False
     hold: HoldState = HoldState()  # noqa: RUF009 - it is frozen
     next_check: float = 0.0

@@ -53,11 +53,13 @@ def longest_end(grace: float) -> float:
 
 
 class Turn:
-    """`state` is replaced during the turn. `now`: the time of its event."""
+    """`state` is replaced during the turn. `now`: the time of its event. `may_start`: that event
+    says that there is no person's hold, so a start may follow at once."""
 
     def __init__(self, state: LaneState, now: Instant) -> None:
         self.state = state
         self.now = now
+        self.may_start = False
         self.effects: list[Effect] = []
 
     def do(self, *effects: Effect) -> None:
@@ -67,6 +69,12 @@ class Turn:
     def change(self, **fields: Any) -> None:
         """Change fields of the state."""
         self.state = replace(self.state, **fields)
+
+    def note_hold(self, held_by_person: bool | None) -> None:
+        """Note whether there is a person's hold, as was just asked; None where nobody asked."""
+        if held_by_person is not None:
+            self.change(held_by_person=held_by_person)
+            self.may_start = not held_by_person
 
     def live(self, event: Event) -> None:
         """Change the state of the WebUI. Raises LifecycleError if the table has no such row."""

@@ -57,6 +57,7 @@ def on_started(turn: Turn, event: Started) -> None:
 
 def on_start_failed(turn: Turn, event: StartFailed) -> None:
     """A start did not lead to a ready WebUI. What the manager could not use, it has stopped."""
+    turn.note_hold(event.held_by_person)
     reaped = not (event.answers and turn.state.setup.managed)
     turn.change(incarnation=event.incarnation, ended=None, reaped=reaped, leftovers=False)
     if turn.state.life is not State.STARTING:  # it was adopted
@@ -74,8 +75,7 @@ def on_start_failed(turn: Turn, event: StartFailed) -> None:
 def on_tree_stopped(turn: Turn, event: TreeStopped) -> None:
     """Only now may the next process start. What cannot be stopped is a start that failed. On a
     person's hold nothing is started; CallsAllowed reports when it is gone."""
-    if event.held_by_person is not None:
-        turn.change(held_by_person=event.held_by_person, may_start=not event.held_by_person)
+    turn.note_hold(event.held_by_person)
     if event.held_by_person:
         return
     turn.change(reaped=event.left is None, leftovers=False)
@@ -87,7 +87,7 @@ def on_tree_stopped(turn: Turn, event: TreeStopped) -> None:
 
 def on_hold_checked(turn: Turn, event: HoldChecked) -> None:
     """Only without a person's hold may a process start; CallsAllowed reports when it is gone."""
-    turn.change(held_by_person=event.held_by_person, may_start=not event.held_by_person)
+    turn.note_hold(event.held_by_person)
 
 
 def on_exited(turn: Turn, event: ProcessExited) -> None:
@@ -180,8 +180,7 @@ def on_released(turn: Turn, _: LaneEvent) -> None:
 
 def on_calls_allowed(turn: Turn, event: CallsAllowed) -> None:
     """Note whether calls may start on any lane."""
-    may_start = turn.state.may_start and not event.held_by_person
-    turn.change(no_call=not event.allowed, held_by_person=event.held_by_person, may_start=may_start)
+    turn.change(no_call=not event.allowed, held_by_person=event.held_by_person)
     note_wish(turn, event.frees)
 
 
