@@ -255,14 +255,6 @@ def _on_stop(turn: Turn, _: LaneEvent) -> None:
         turn.do(CutShort())
 
 
-def _on_self_test_of_lane(turn: Turn, event: SelfTestAnswered) -> None:
-    """A self-test that was cut short shows nothing."""
-    call = turn.state.served
-    cut = call is not None and call.phase is P.TESTING and call.given_up
-    if not (cut or turn.state.stopping):
-        webui.on_self_test(turn, event)
-
-
 def _on_cleaned_of_lane(turn: Turn, event: CleanedUp) -> None:
     """Note that what the WebUI kept of a call is undone, and what its calls have left so far."""
     use = turn.state.use.after_call(event.rss, event.left, turn.state.setup.recycling)
@@ -279,7 +271,7 @@ _OF_THE_LANE: dict[type[LaneEvent], Callable[[Turn, Any], None]] = {
     ProbeAnswered: webui.on_probe,
     Released: webui.on_released,
     CallsAllowed: webui.on_calls_allowed,
-    SelfTestAnswered: _on_self_test_of_lane,
+    SelfTestAnswered: webui.on_self_test,
     CleanedUp: _on_cleaned_of_lane,
     GpuFreed: freeing.on_gpu_freed,
     CheckpointBack: freeing.on_checkpoint_back,

@@ -32,7 +32,7 @@ from sdwatch.policy.lane.not_ready import (
     self_test_failed,
     start_found_unusable,
 )
-from sdwatch.policy.lane.state import Busy, Freed, Up
+from sdwatch.policy.lane.state import Busy, CallPhase, Freed, Up
 from sdwatch.policy.lane.turn import Turn
 
 
@@ -158,8 +158,11 @@ def _is_busy(turn: Turn, event: ProbeAnswered) -> bool:
 
 
 def on_self_test(turn: Turn, event: SelfTestAnswered) -> None:
-    """Act on the end of a self-test."""
-    state = turn.state
+    """Act on the end of a self-test; one that was cut short shows nothing."""
+    state, call = turn.state, turn.state.served
+    cut = call is not None and call.phase is CallPhase.TESTING and call.given_up
+    if cut or state.stopping:
+        return
     if event.refused_checkpoint:
         turn.change(knowledge=state.knowledge.forget_refused())
     if event.end is SelfTestEnd.PASSED:

@@ -25,6 +25,8 @@ from sdwatch.webui.http.call import CallHandle
 from sdwatch.webui.http.call_loop import CallLoop
 from sdwatch.webui.http.roles import CallSettings, Client, SupervisedProcess
 
+_RESTART_LIMIT_S = 3600.0
+
 
 class CallAlone(CallLoop):
     """Decides about the calls of one WebUI that has no lane: nobody tests it, and a restart is
@@ -71,7 +73,7 @@ class CallAlone(CallLoop):
                 self._take()
 
     def _start(self, _: Start) -> None:
-        if self._process.restart_and_wait_ready(self._settings.restart_limit):
+        if self._process.restart_and_wait_ready(_RESTART_LIMIT_S):
             self.tell(Started(self._process.incarnation))
         else:
             reason = HoldReason("the WebUI did not start", cure=Cure.RESTART)

@@ -176,9 +176,6 @@ class CallPort(Protocol):
         None. Return None where none came."""
 
 
-RESTART_LIMIT = 3600.0
-
-
 @dataclass(frozen=True)
 class CallSettings:
     """What calls need to know of their WebUI.
@@ -186,7 +183,7 @@ class CallSettings:
     `signatures`: of known failures; None for the built-in ones. `host_snapshots`: they go
     into the evidence. `checks`: the level of each finding in a reply. `catalogue`: returns what
     this WebUI has; None while that is unknown. `about`: returns which WebUI this is. `may_call`:
-    returns whether a call may start now. `restart_limit`: seconds.
+    returns whether a call may start now.
     """
 
     setup: Setup = Setup(supervised=False)  # noqa: RUF009 - it is frozen
@@ -196,4 +193,3 @@ class CallSettings:
     catalogue: Callable[[], Catalogue | None] = lambda: None
     about: Callable[[], dict[str, Any]] = dict
     may_call: Callable[[], bool] = lambda: True
-    restart_limit: float = RESTART_LIMIT
