@@ -336,7 +336,7 @@ class WebUIEffects:
         if not self._context.managed:
             return None
         deadline = clock.monotonic() + EXIT_WAIT
-        while (exit_seen := process.exit_of(process.incarnation)) is None:
+        while (exit_seen := process.last_exit) is None:
             if clock.monotonic() >= deadline or clock.wait(self._signals.cut, 0.05):
                 return None if process.is_process_alive() else WebUIExit(process.incarnation, None)
         return exit_seen

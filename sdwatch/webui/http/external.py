@@ -34,6 +34,8 @@ class ExternalWebUI:
     """A WebUI that sdwatch did not start. `probe`: asks its API once. `log_file`: where it writes,
     if this machine can read that, by `log_reader`."""
 
+    last_exit: WebUIExit | None = None  # its end is not visible here
+
     def __init__(
         self,
         *,
@@ -110,10 +112,6 @@ class ExternalWebUI:
 
     def cap_logs(self) -> None:
         """Do nothing: its log is its own."""
-
-    def exit_of(self, _: int) -> WebUIExit | None:
-        """Return None: its end is not visible here."""
-        return None
 
     def stop(self, **_: object) -> bool:
         """Do nothing: it is never stopped."""

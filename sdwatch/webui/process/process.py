@@ -92,7 +92,6 @@ class WebUIProcessManager:
         self._lock = threading.Lock()  # of the fields below; never held while waiting
         self._operations = threading.RLock()  # one adopt, start or stop at a time
         self._current: Incarnation | None = None
-        self._exits: dict[int, WebUIExit] = {}
         self._restart_under_way: Future[bool] | None = None
         self._not_ready = LastingStates()
         disk.ensure_folder(state_dir)
@@ -121,10 +120,11 @@ class WebUIProcessManager:
         probe = self.last_probe
         return probe is not None and probe.unusable and self.is_process_alive()
 
-    def exit_of(self, incarnation: int) -> WebUIExit | None:
-        """Return how that incarnation ended; None while it lives, or where that was not seen."""
-        with self._lock:
-            return self._exits.get(incarnation)
+    @property
+    def last_exit(self) -> WebUIExit | None:
+        """Return how this incarnation ended; None while it lives, or where that was not seen."""
+        current = self._current
+        return current.exit if current is not None else None
 
     def processes(self) -> list[psutil.Process]:
         """Return all our living processes, including those that are no longer descendants."""
@@ -363,10 +363,8 @@ class WebUIProcessManager:
         with self._lock:
             if current.ended.is_set():
                 return
-            incarnation = current.identity.incarnation
-            ended = WebUIExit(incarnation, code, current.expected)
-            self._exits[incarnation] = ended
-            self._exits.pop(incarnation - _KEPT_INCARNATIONS, None)
+            ended = WebUIExit(current.identity.incarnation, code, current.expected)
+            current.exit = ended
             current.ended.set()
             is_forgotten = self._current is not current
         if is_forgotten:
@@ -414,7 +412,7 @@ class WebUIProcessManager:
     def _start_failure(
         self, current: Incarnation, failed: NotReady, *, given_up: bool
     ) -> tuple[str, HoldReason]:
-        ended = self.exit_of(current.identity.incarnation)
+        ended = current.exit
         return explain_start_failure(
             failed,
             probe=self.last_probe,
