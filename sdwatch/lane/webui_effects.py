@@ -102,7 +102,6 @@ class WebUIEffects:
         self._config = context.config
         self._printed = printed
         self._process = process
-        self._host_snapshots = context.host_snapshots
         self._signals = signals
         self._warn = warn
         self._not_ready = LastingStates()
@@ -176,7 +175,7 @@ class WebUIEffects:
         """Start the WebUI, or wait for an external one."""
         process = self._process
         before = process.incarnation
-        self._host_snapshots.sample()  # how much memory was left, should it end at once
+        self._context.host_snapshots.sample()  # how much memory was left, should it end at once
         self._context.probe.start_incarnation()
         self.inventory.start_incarnation()
         self._forget_unloading()
@@ -238,7 +237,7 @@ class WebUIEffects:
 
     def probe(self, effect: Probe) -> LaneEvent:
         """Check the health."""
-        self._host_snapshots.sample()
+        self._context.host_snapshots.sample()
         result = self._context.probe()
         position = position_of(self._context.client, self._timeout) if effect.occupancy else None
         rss = 0
