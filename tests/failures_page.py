@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from sdwatch.known_signatures import builtin_signatures
-from sdwatch.policy.failure.advice import fitted
 from sdwatch.policy.failure.diagnosis import Diagnosis, advice_for
 from sdwatch.policy.failure.exits import exit_in_words
 from sdwatch.policy.failure.signatures import Signature, Way
@@ -95,7 +94,7 @@ def _texts_of(signature: Signature) -> list[str]:
         *("", "```", *shown, "```", ""),
         f"**{signature.diagnosis}** (proves: {', '.join(_proven_by(signature))}){when}: "
         f"{signature.cause}. "
-        f"{fitted(signature.advice, UNKNOWN)}",
+        f"{UNKNOWN.fitted(signature.advice)}",
         "",
     ]
 

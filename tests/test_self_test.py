@@ -22,13 +22,14 @@ from sdwatch.known_signatures import builtin_signatures
 from sdwatch.lane.self_test import SelfTest, SelfTestSettings
 from sdwatch.policy.failure.diagnosis import Diagnosis, SizeTest
 from sdwatch.policy.failure.facts import FailureKey
+from sdwatch.policy.lane.events import SelfTestEnd
 from sdwatch.policy.lane.knowledge import Knowledge
 from sdwatch.policy.privacy.redaction import Redactor
 from sdwatch.policy.workflow.workflow import workflow_of
 from sdwatch.policy.workflow.workflow_call import WorkflowCall
 from sdwatch.webui.http.call import wanted_of
 from sdwatch.webui.http.call_watch import CallWatch
-from sdwatch.webui.http.canary import Canary, PictureShows, SelfTestFailure
+from sdwatch.webui.http.canary import Canary, SelfTestFailure
 from sdwatch.webui.http.client import SDWebUIClient
 from sdwatch.webui.http.reply import Reply
 from sdwatch.webui.log.call_log import CallLog
@@ -228,7 +229,7 @@ def test_a_webui_that_makes_nothing_of_that_size_fails_however_often_it_is_teste
     for _ in range(3):
         self_test_failure = made.why_it_failed(lambda: "")
         assert self_test_failure is not None
-        assert self_test_failure.shows is PictureShows.FAILED
+        assert self_test_failure.shows is SelfTestEnd.FAILED
         assert self_test_failure.reason.startswith(
             "a plain picture of 640x320 in two steps failed: "
         )
@@ -238,7 +239,7 @@ def test_a_webui_that_makes_nothing_of_that_size_fails_however_often_it_is_teste
 def test_a_busy_webui_neither_passes_nor_fails_the_self_test(error: WebUIError) -> None:
     self_test_failure = self_test(Answering(lambda _: error)).why_it_failed(lambda: "")
     assert self_test_failure is not None
-    assert self_test_failure.shows is PictureShows.INCONCLUSIVE
+    assert self_test_failure.shows is SelfTestEnd.INCONCLUSIVE
 
 
 def test_a_webui_that_refuses_the_tiny_picture_is_tested_by_the_plain_one() -> None:
@@ -291,7 +292,7 @@ def test_the_self_test_fails_when_its_limit_is_passed() -> None:
     client.abandon = over.set
     self_test_failure = self_test(client, clock=clock, limit=30.0).why_it_failed(lambda: "")
     assert self_test_failure is not None
-    assert self_test_failure.shows is PictureShows.FAILED
+    assert self_test_failure.shows is SelfTestEnd.FAILED
     assert "within 30 s (`self_test_limit` in the config)" in self_test_failure.reason
 
 
@@ -333,7 +334,7 @@ def test_the_advice_depends_on_earlier_successes() -> None:
 def test_a_known_failure_counts_only_where_the_self_test_is_as_large_as_the_call() -> None:
     known = Knowledge()
     for job in "ab":
-        known, _ = known.blamed(job, f"run-{job}", KEY_ERROR, died=False)
+        known = known.trace(job, f"run-{job}", KEY_ERROR, died=False)
     small, large = {"width": 512, "height": 512}, {"width": 512, "height": 768}
 
     def is_a_jobs_own(stage: str, payload: Mapping[str, Any]) -> bool:

@@ -48,7 +48,7 @@ OPTIONAL = {
     "lists of prompts": ("policy.job.text.csv_table", "policy.job.text.prompt_lines"),
     "contact sheets": ("policy.job.points.contact_sheet", "spool.contact_sheets"),
     "messages": ("monitor.message_thread", "notify*"),
-    "an external WebUI, and one that was left behind": ("webui.http.external", "lane.orphan"),
+    "a WebUI that was left behind": ("lane.orphan",),
 }  # fmt: skip
 """What the monitor of one AUTOMATIC1111 loads only where it is used: patterns of names below
 sdwatch."""

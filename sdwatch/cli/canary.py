@@ -184,6 +184,6 @@ def _what_it_waits_for(client: FoundClient, webui: WebUIConfig, catalogue: Catal
     """Return what the WebUI waits for; only SD.Next says whether its checkpoint is loaded."""
     if catalogue.kind.says_if_loaded:
         with suppress(WebUIError):
-            if not client.is_without_model(webui.health.timeout):
+            if not client.sdapi.is_without_model(webui.health.timeout):
                 return "sent; its checkpoint is loaded"
     return "sent; if its checkpoint is not loaded yet, the picture waits for that"

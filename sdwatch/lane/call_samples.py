@@ -11,7 +11,7 @@ from sdwatch.policy.lane.events import DeadlinePassed, LaneEvent, Stalled
 from sdwatch.policy.lane.state import CallPhase, LaneState
 from sdwatch.webui.http.call import CallHandle, Sent
 from sdwatch.webui.http.call_watch import CallWatch
-from sdwatch.webui.http.roles import LaneProcess
+from sdwatch.webui.http.external import LaneProcess
 from sdwatch.webui.process.readiness import PROBE_INTERVAL_S
 
 
@@ -32,10 +32,9 @@ class CallSamples:
         self._samples = False  # a sample is under way
         self._printed = printed
         self._webui = process
-        self._host_snapshots = context.host_snapshots
+        self._context = context
         self._prober = prober
         self._tell = tell
-        self._clock = context.clock
 
     def start(self, handle: CallHandle, sent: Sent) -> None:
         """Watch this POST, which goes out now."""
@@ -57,7 +56,7 @@ class CallSamples:
         watch = self.watch
         if watch is None:  # it is about to go out
             return PROBE_INTERVAL_S
-        return max(0.0, watch.next_sample - self._clock.monotonic())
+        return max(0.0, watch.next_sample - self._context.clock.monotonic())
 
     def take_if_due(self) -> None:
         """Have a sample taken if it is time for it."""
@@ -68,7 +67,7 @@ class CallSamples:
             self._prober.do(lambda: self._sample(watch), lambda _: self._sampled())
 
     def _sample(self, watch: CallWatch) -> None:
-        self._host_snapshots.sample()
+        self._context.host_snapshots.sample()
         self._webui.cap_logs()  # a queue that never rests must not let a flood through
         call, number = self._watched
         reason = watch.sample()

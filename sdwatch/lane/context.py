@@ -109,7 +109,6 @@ def context_of(
         config.health.timeout,
         remembered,
         asked_for_api=asks_for_api(config.command),
-        redact=redactor.redact,
     )
     probe = FoundProbe(client, config.health.timeout, sdapi, remembered, redactor.redact)
     signatures = settings.signatures

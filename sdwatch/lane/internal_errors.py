@@ -6,53 +6,77 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import replace
 
+from sdwatch.errors import WebUIError
 from sdwatch.policy.failure.cooldown import Instant
+from sdwatch.policy.failure.diagnosis import FailureFacts, SizeTest, diagnose
 from sdwatch.policy.failure.hold_reason import internal_error
 from sdwatch.policy.failure.lifecycle import State
-from sdwatch.policy.lane.effects import Answer, Broken, CallEnd, GivenUp
+from sdwatch.policy.lane.effects import (
+    Adopt,
+    Answer,
+    AskForHold,
+    AwaitTraceback,
+    BringBack,
+    Broken,
+    CallEnd,
+    CaptureTail,
+    CleanUp,
+    Effect,
+    FreeGpu,
+    GivenUp,
+    Probe,
+    ReadLists,
+    RunSelfTest,
+    RunSizeTest,
+    Start,
+    StopTree,
+)
 from sdwatch.policy.lane.events import (
     CheckpointBack,
+    CleanedUp,
     Freeing,
     GpuFreed,
     Health,
     HoldChecked,
     LaneEvent,
+    ListsRead,
     ProbeAnswered,
     SelfTestAnswered,
     SelfTestEnd,
+    SizeTestAnswered,
+    StartFailed,
+    TailCaptured,
+    TracebackComplete,
     TreeStopped,
 )
-from sdwatch.policy.lane.state import CallPhase, Checks, LaneCall, LaneState, Up
+from sdwatch.policy.lane.state import CallPhase, LaneCall, LaneState, Up
+from sdwatch.webui.http.call import Captured
 
 
-def not_freed(_: Exception) -> LaneEvent:
-    """Return that the GPU cannot be freed."""
-    return GpuFreed(Freeing.CANNOT)
-
-
-def not_back(_: Exception) -> LaneEvent:
-    """Return that the checkpoint did not come back."""
-    return CheckpointBack(failed=True)
-
-
-def assume_hold(_: Exception) -> LaneEvent:
-    """Return that a person may hold the lane: nothing is started."""
-    return HoldChecked(held_by_person=True)
-
-
-def not_stopped(error: Exception) -> LaneEvent:
-    """Return that what was to be stopped may still run."""
-    return TreeStopped(internal_error(repr(error)))
-
-
-def no_probe(error: Exception) -> LaneEvent:
-    """Return that the probe failed."""
-    return ProbeAnswered(Health.FAILED, internal_error(repr(error)), seen=repr(error))
-
-
-def no_test(error: Exception) -> LaneEvent:
-    """Return that the self-test did not come to an end."""
-    return SelfTestAnswered(SelfTestEnd.INCONCLUSIVE, internal_error(repr(error)))
+def answer_after_error(effect: Effect, error: Exception, incarnation: int) -> LaneEvent:
+    """Return what is known of a slow effect that ended with an internal error: not that it was
+    done, nor that a person permits a start."""
+    if isinstance(effect, AwaitTraceback):
+        return TracebackComplete(effect.call)
+    if isinstance(effect, CaptureTail):
+        facts = FailureFacts(WebUIError(f"{effect.error} (and an internal error: {error!r})"))
+        captured = Captured(facts, {}, {}, None)
+        return TailCaptured(effect.call, effect.error, diagnose(facts), None, captured)
+    reason = internal_error(repr(error))
+    answers: dict[type[Effect], LaneEvent] = {
+        Adopt: StartFailed(reason, incarnation),
+        Start: StartFailed(reason, incarnation),
+        AskForHold: HoldChecked(held_by_person=True),
+        StopTree: TreeStopped(reason),
+        Probe: ProbeAnswered(Health.FAILED, reason, seen=repr(error)),
+        ReadLists: ListsRead(),
+        RunSelfTest: SelfTestAnswered(SelfTestEnd.INCONCLUSIVE, reason),
+        RunSizeTest: SizeTestAnswered(SizeTest.NOT_RUN),
+        FreeGpu: GpuFreed(Freeing.CANNOT),
+        BringBack: CheckpointBack(failed=True),
+        CleanUp: CleanedUp(),
+    }
+    return answers[type(effect)]
 
 
 _LIFE_AFTER = {State.STARTING: State.DOWN, State.READY: State.NOT_USABLE}
@@ -65,7 +89,8 @@ def after_error(state: LaneState, why: str, now: Instant) -> LaneState:
         life=_LIFE_AFTER.get(state.life, state.life),
         up=Up.NO,
         busy=None,
-        checks=Checks(),
+        next_check=0.0,
+        failed_checks=0,
         calls=(),
         unrecorded=frozenset(),
         hold=state.hold.update(internal_error(why), now),

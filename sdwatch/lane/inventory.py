@@ -33,11 +33,8 @@ class Inventory:
         self, context: LaneContext, stopping: threading.Event, may_try: Callable[[], bool]
     ) -> None:
         self.catalogue: Catalogue | None = None  # of the last incarnation that was ready
-        self._name = context.config.name
-        self._clock = context.clock
+        self._context = context
         self._stopping = stopping
-        self._wake = context.settings.wake
-        self._remembered = context.remembered
         self._reader = CatalogueReader(
             context.client,
             context.config.health.timeout,
@@ -55,7 +52,7 @@ class Inventory:
     @property
     def kind(self) -> Kind:
         """Return the kind of this WebUI, or of an earlier incarnation, as far as it is known."""
-        return self.catalogue.kind if self.catalogue is not None else self._remembered.kind
+        return self.catalogue.kind if self.catalogue is not None else self._context.remembered.kind
 
     def start_incarnation(self) -> None:
         """Forget what calls of the last incarnation have shown."""
@@ -69,13 +66,15 @@ class Inventory:
         with self._reading:
             self._store(catalogue := self._reader.read())
             for _ in range(_READS_AT_START):
-                if not self._reader.unfinished or self._clock.wait(self._stopping, _PAUSE_S):
+                if not self._reader.unfinished or self._context.clock.wait(
+                    self._stopping, _PAUSE_S
+                ):
                     break
                 self._store(catalogue := self._reader.read())
         for route, why in catalogue.missing.items():
             log.info(
                 "%s: jobs are not checked against %s: %s",
-                self._name,
+                self._context.config.name,
                 route,
                 why,
                 extra=about(LogEvent.WEBUI_UNKNOWN),
@@ -88,7 +87,7 @@ class Inventory:
             return
         self._idle_reads += 1
         self.read()
-        self._wake()
+        self._context.settings.wake()
 
     def read_again(self, routes: Collection[str]) -> None:
         """Read these lists again, if they have been read before."""
@@ -96,7 +95,7 @@ class Inventory:
             if not routes or self.catalogue is None:
                 return
             self._store(self._reader.read_again(self.catalogue, routes))
-        self._wake()
+        self._context.settings.wake()
 
     def note_cannot(self, stage: str, upscaler: str, why: str) -> None:
         """Note that this incarnation cannot do `stage`, with this upscaler or ('') at all, so that
@@ -106,7 +105,7 @@ class Inventory:
             known[upscaler or stage] = why
             if self.catalogue is not None:
                 self.catalogue = self._with_what_calls_showed(self.catalogue)
-        self._wake()
+        self._context.settings.wake()
 
     def _store(self, catalogue: Catalogue) -> None:
         """Replace the catalogue. Calls may have shown something while it was read."""

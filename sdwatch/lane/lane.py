@@ -25,7 +25,8 @@ from sdwatch.policy.lane.turn import INTERRUPT_WAIT, stop_limit
 from sdwatch.spool.recorder import Faults
 from sdwatch.system.clock import join
 from sdwatch.webui.http.api import WebUIAPI
-from sdwatch.webui.http.roles import CallSettings, LaneProcess, Recorder
+from sdwatch.webui.http.external import ExternalWebUI, LaneProcess
+from sdwatch.webui.http.roles import CallSettings, Recorder
 from sdwatch.webui.http.run_control import RunControl
 from sdwatch.webui.process.incarnation import ProcessSettings, WebUIExit
 from sdwatch.webui.process.process import WebUIProcessManager
@@ -62,8 +63,7 @@ class Lane:
         self._allowed = CallsAllowed()
 
     def _exited(self, ended: WebUIExit) -> bool:
-        takes_over_leftovers = self.loop.exited(ended)
-        return takes_over_leftovers
+        return self.loop.exited(ended)
 
     def open(self, left: Iterable[LeftCall] = ()) -> None:
         """Start to supervise the WebUI: adopt or start it, and keep it healthy. `left`: the calls
@@ -210,7 +210,7 @@ class Lane:
             "cooldown_left": round(state.history.remaining(now), 1),
             "last_crash": state.history.crashes[-1].kind if state.history.crashes else "",
             "last_failure": self.process.last_failure,
-            "restarts": dict(self.loop.restarts.counts),
+            "restarts": dict(self._context.crash_history.restarts),
             "gpu": state.freed.value or (_NOT_STARTED if waits_for_gpu(state) else ""),
             "rss": state.use.rss,
             "warnings": self.loop.warnings.count,
@@ -242,8 +242,6 @@ def process_of(context: LaneContext, on_exit: Callable[[WebUIExit], bool]) -> La
     """Return the process that sdwatch manages, or the external WebUI."""
     config, clock, probe = context.config, context.clock, context.probe
     if config.command is None:
-        from sdwatch.webui.http.external import ExternalWebUI
-
         return ExternalWebUI(
             name=config.name,
             probe=probe,

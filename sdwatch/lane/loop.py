@@ -16,30 +16,22 @@ import threading
 from collections.abc import Callable, Collection, Iterable
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
-from sdwatch.errors import WebUIError
 from sdwatch.lane.call_samples import CallSamples
 from sdwatch.lane.call_warnings import CallWarnings
 from sdwatch.lane.context import LaneContext
 from sdwatch.lane.hold_view import news_words, without_prompts
 from sdwatch.lane.internal_errors import (
     after_error,
+    answer_after_error,
     answers_after_error,
-    assume_hold,
-    no_probe,
-    no_test,
-    not_back,
-    not_freed,
-    not_stopped,
 )
-from sdwatch.lane.poster import Poster
 from sdwatch.lane.printed import PrintedLines, with_printed_lines
-from sdwatch.lane.restarts import Restarts
 from sdwatch.lane.webui_effects import Signals, WebUIEffects
-from sdwatch.lane.worker import Worker
-from sdwatch.policy.failure.diagnosis import FailureFacts, SizeTest, diagnose
-from sdwatch.policy.failure.hold_reason import HoldReason, internal_error
+from sdwatch.lane.worker import Poster, Worker
+from sdwatch.policy.failure.hold_reason import HoldReason
 from sdwatch.policy.failure.ledger import LeftCall
 from sdwatch.policy.failure.lifecycle import State
 from sdwatch.policy.failure.reply_checks import Finding
@@ -55,6 +47,7 @@ from sdwatch.policy.lane.effects import (
     CaptureTail,
     CleanUp,
     CutShort,
+    Effect,
     FreeGpu,
     GivenUp,
     GpuGiven,
@@ -76,26 +69,22 @@ from sdwatch.policy.lane.effects import (
     ToRun,
 )
 from sdwatch.policy.lane.events import (
-    CleanedUp,
     DeadlinePassed,
     LaneEvent,
-    ListsRead,
     NotPosted,
     ProcessExited,
     ReplyArrived,
-    SizeTestAnswered,
-    StartFailed,
     Stop,
-    TailCaptured,
     TracebackComplete,
 )
 from sdwatch.policy.lane.lane_hold import CrashSeen, HoldState
 from sdwatch.policy.lane.state import CallPhase, Freed, LaneState, new_lane
 from sdwatch.system.log_events import LogEvent, about, bound
-from sdwatch.webui.http.call import CallHandle, Captured, Sent
+from sdwatch.webui.http.call import CallHandle, Sent
 from sdwatch.webui.http.call_loop import CallLoop
+from sdwatch.webui.http.external import LaneProcess
 from sdwatch.webui.http.reply import Reply
-from sdwatch.webui.http.roles import CallSettings, LaneProcess
+from sdwatch.webui.http.roles import CallSettings
 from sdwatch.webui.process.incarnation import WebUIExit
 
 log = logging.getLogger("sdwatch.lane")
@@ -117,7 +106,6 @@ class LaneLoop(CallLoop):
         super().__init__(context.client, process, settings, context.clock, state, self._printed)
         self.signals = Signals(threading.Event(), threading.Event(), context.settings.hurry)
         self.warnings = CallWarnings(context.report)
-        self.restarts = Restarts()
         self._reason_with_lines: tuple[HoldReason, HoldReason] | None = None  # without, and with
         self._is_over = False
         self._context = context
@@ -135,28 +123,26 @@ class LaneLoop(CallLoop):
 
     def _performers_of_lane(self) -> dict[Any, Callable[[Any], None]]:
         effects = self.effects
-        return {
-            Adopt: lambda effect: self._slow(lambda: effects.adopt(effect), self._no_start),
-            Start: lambda effect: self._slow(lambda: effects.start(effect), self._no_start),
-            AskForHold: lambda _: self._slow(effects.ask_for_hold, assume_hold),
-            StopTree: lambda effect: self._slow(lambda: effects.stop_tree(effect), not_stopped),
-            Probe: lambda effect: self._slow(lambda: effects.probe(effect), no_probe),
-            ReadLists: lambda _: self._slow(self._read_lists, lambda _: ListsRead()),
-            RunSelfTest: lambda effect: self._slow(lambda: effects.self_test(effect), no_test),
+        slow: dict[type[Effect], Callable[[Any], LaneEvent]] = {
+            Adopt: effects.adopt,
+            Start: effects.start,
+            AskForHold: effects.ask_for_hold,
+            StopTree: effects.stop_tree,
+            Probe: effects.probe,
+            ReadLists: effects.read_lists,
+            RunSelfTest: effects.self_test,
+            FreeGpu: effects.free_gpu,
+            BringBack: effects.bring_back,
+        }
+        return {kind: partial(self._slow, act) for kind, act in slow.items()} | {
             RunSizeTest: self._size_test,
-            FreeGpu: lambda _: self._slow(effects.free_gpu, not_freed),
-            BringBack: lambda _: self._slow(effects.bring_back, not_back),
             CleanUp: self._clean_up,
             CutShort: lambda _: self.signals.cut.set(),
             LetGo: self._let_go,
             NoteCannot: self._note_cannot,
-            SaveCrashHistory: self._save,
+            SaveCrashHistory: lambda effect: self._context.crash_history.save(effect.record),
             Notify: self._notify,
         }
-
-    def _save(self, effect: SaveCrashHistory) -> None:
-        self._context.crash_history.save(effect.record)
-        self.restarts.note(effect.record)
 
     # -- for the lane
 
@@ -178,8 +164,7 @@ class LaneLoop(CallLoop):
         thread."""
         if not ended.expected:
             self.tell(ProcessExited(ended.incarnation, ended.code))
-        takes_over_leftovers = not self._is_over
-        return takes_over_leftovers
+        return not self._is_over
 
     def read_again(self, routes: Collection[str]) -> None:
         """Have these lists read again soon; `wake` is called when that is done."""
@@ -298,23 +283,21 @@ class LaneLoop(CallLoop):
 
     # -- slow effects
 
-    def _slow(self, act: Callable[[], LaneEvent], broken: Callable[[Exception], LaneEvent]) -> None:
+    def _slow(self, act: Callable[[Any], LaneEvent], effect: Effect) -> None:
         """Perform an effect on the helper; its result, or an internal error, becomes an event."""
         if not self.signals.stopping.is_set():
             self.signals.cut.clear()
-        self._do(self._helper, act, broken)
+        self._do(self._helper, act, effect)
 
-    def _do(
-        self,
-        worker: Worker,
-        act: Callable[[], LaneEvent],
-        broken: Callable[[Exception], LaneEvent],
-    ) -> None:
+    def _do(self, worker: Worker, act: Callable[[Any], LaneEvent], effect: Effect) -> None:
         def answer(event: LaneEvent) -> None:
             if worker in (self._helper, self._poster.worker):  # else nobody waits for it any longer
                 self.tell(event)
 
-        worker.do(lambda: answer(act()), lambda error: answer(broken(error)))
+        def failed(error: Exception) -> None:
+            answer(answer_after_error(effect, error, self.state.incarnation))
+
+        worker.do(lambda: answer(act(effect)), failed)
 
     def _let_go(self, _: LetGo) -> None:
         """Leave alone what may hang; a new thread does what follows."""
@@ -325,19 +308,8 @@ class LaneLoop(CallLoop):
     def _new_worker(self, what: str) -> Worker:
         return Worker(f"{what}-{self._context.config.name}", self._facts)
 
-    def _no_start(self, error: Exception) -> LaneEvent:
-        return StartFailed(internal_error(repr(error)), self.state.incarnation)
-
-    def _read_lists(self) -> LaneEvent:
-        self.effects.inventory.read()
-        return ListsRead()
-
     def _size_test(self, effect: RunSizeTest) -> None:
-        handle = self._handles[effect.call]
-        self._slow(
-            lambda: self.effects.size_test(effect, handle),
-            lambda _: SizeTestAnswered(SizeTest.NOT_RUN),
-        )
+        self._slow(partial(self.effects.size_test, self._handles[effect.call]), effect)
 
     def _await_traceback(self, effect: AwaitTraceback) -> None:
         def is_over(pause: float) -> bool:
@@ -345,21 +317,15 @@ class LaneLoop(CallLoop):
             settling = served is not None and served.phase is CallPhase.SETTLING
             return self._clock.wait(self.signals.stopping, pause) or not settling
 
-        def wait() -> LaneEvent:
+        def wait(effect: AwaitTraceback) -> LaneEvent:
             self._printed.wait_for_traceback(effect.error, is_over)
             return TracebackComplete(effect.call)
 
-        self._slow(wait, lambda _: TracebackComplete(effect.call))
+        self._slow(wait, effect)
 
     def _capture(self, effect: CaptureTail) -> None:
         handle = self._handles[effect.call]
-
-        def broken(error: Exception) -> LaneEvent:
-            facts = FailureFacts(WebUIError(f"{effect.error} (and an internal error: {error!r})"))
-            captured = Captured(facts, {}, {}, None)
-            return TailCaptured(effect.call, effect.error, diagnose(facts), None, captured)
-
-        self._slow(lambda: self._tails.capture(effect, handle), broken)
+        self._slow(lambda effect: self._tails.capture(effect, handle), effect)
 
     def _interrupt(self, effect: Interrupt) -> None:
         if effect.but_queued and self._context.client.dialect is Dialect.PROMPTS:
@@ -402,10 +368,10 @@ class LaneLoop(CallLoop):
             arrived=lambda: self.tell(ReplyArrived(handle.id, sent.number)),
         )
 
-    def _clean_up(self, _: CleanUp) -> None:
+    def _clean_up(self, effect: CleanUp) -> None:
         """Undo what the WebUI kept of a call, after all that the call does with its settings: it
         may have been cancelled in the middle of that."""
-        self._do(self._poster.free(), self.effects.clean_up, lambda _: CleanedUp())
+        self._do(self._poster.free(), lambda _: self.effects.clean_up(), effect)
 
     # -- news
 

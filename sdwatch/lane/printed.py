@@ -12,14 +12,14 @@ from sdwatch.lane.context import LaneContext
 from sdwatch.policy.failure.error_lines import lines_that_matter
 from sdwatch.policy.failure.expression import Expression
 from sdwatch.policy.failure.hold_reason import HoldReason
-from sdwatch.policy.failure.ledger import LeftCall
 from sdwatch.policy.failure.progress import Limits
 from sdwatch.policy.privacy.printable import shortened
 from sdwatch.policy.privacy.redaction import MOST_AT_ONCE
 from sdwatch.webui.http.call_watch import CallWatch
-from sdwatch.webui.http.roles import LaneProcess
+from sdwatch.webui.http.external import LaneProcess
 from sdwatch.webui.log.call_log import CallLog
 from sdwatch.webui.log.tail_capture import first_lines_with
+from sdwatch.webui.process import process_tree
 
 
 class PrintedLines:
@@ -46,8 +46,8 @@ class PrintedLines:
             context.clock,
             Limits(config.stall, config.load_limit, config.call_limit, config.health.timeout),
             stage=stage,
-            work=self._process.cpu_and_io,
-            log=self._new_log(),
+            work=lambda: process_tree.cpu_and_io(self._process.family()),
+            log=self.new_log(),
         )
 
     def lines(self) -> tuple[str, ...]:
@@ -74,11 +74,7 @@ class PrintedLines:
         of another one, since its log may be on a share that hangs."""
         return tuple(map(_size_of, self._process.log_paths())) if self._context.managed else ()
 
-    def left_call(self, left: LeftCall) -> CallLog:
-        """Return the log of the call that an earlier monitor left in flight."""
-        return self._new_log(left.log_offset)
-
-    def _new_log(self, offsets: tuple[int, ...] = ()) -> CallLog:
+    def new_log(self, offsets: tuple[int, ...] = ()) -> CallLog:
         """Return a log that starts now, or at these offsets. Tracebacks that earlier calls still
         owe are not part of it; a process that ended owes none."""
         incarnation = self._process.incarnation

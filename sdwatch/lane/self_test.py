@@ -21,6 +21,7 @@ from sdwatch.policy.failure.signatures import Signature
 from sdwatch.policy.job.stage.stage_kinds import TXT2IMG
 from sdwatch.policy.kinds.kind import Kind
 from sdwatch.policy.kinds.unknown import UNKNOWN
+from sdwatch.policy.lane.events import SelfTestEnd
 from sdwatch.policy.lane.knowledge import Plain
 from sdwatch.policy.privacy.redaction import Redactor
 from sdwatch.system.clock import Clock, SystemClock
@@ -29,7 +30,6 @@ from sdwatch.webui.http.call_watch import CallWatch
 from sdwatch.webui.http.canary import (
     SIDE,
     Canary,
-    PictureShows,
     SelfTestCall,
     SelfTestFailure,
     payload,
@@ -37,13 +37,7 @@ from sdwatch.webui.http.canary import (
     repeated,
 )
 from sdwatch.webui.http.checked_reply import broken_inside
-
-
-@dataclass(frozen=True)
-class ProcessEnded:
-    """The process ended during a self-test, with exit code `code` where that was seen."""
-
-    code: int | None
+from sdwatch.webui.process.incarnation import WebUIExit
 
 
 @dataclass(frozen=True)
@@ -79,7 +73,7 @@ class SelfTest:
         self,
         good: Plain,
         why_over: Callable[[], str],
-        how_ended: Callable[[], ProcessEnded | None] = lambda: None,
+        how_ended: Callable[[], WebUIExit | None] = lambda: None,
     ) -> tuple[SelfTestFailure | None, bool]:
         """Return why the WebUI fails its self-test, or None, and whether it refuses the checkpoint
         of `good`, the last good call. `why_over`: returns why the caller does not wait any longer,
@@ -103,7 +97,7 @@ class SelfTest:
         stage: str,
         payload: Mapping[str, Any],
         why_over: Callable[[], str],
-        how_ended: Callable[[], ProcessEnded | None] = lambda: None,
+        how_ended: Callable[[], WebUIExit | None] = lambda: None,
         *,
         largest: int = 0,
     ) -> SizeTest:
@@ -118,7 +112,7 @@ class SelfTest:
         )
         if self_test_failure is None:
             return SizeTest.PASSED
-        if self_test_failure.shows is not PictureShows.FAILED or why_over():
+        if self_test_failure.shows is not SelfTestEnd.FAILED or why_over():
             return SizeTest.NOT_RUN
         return SizeTest.PASSED_BEFORE if largest >= size.pixels else SizeTest.FAILED
 
@@ -134,7 +128,7 @@ class SelfTest:
         self,
         asked: SelfTestCall,
         why_over: Callable[[], str],
-        how_ended: Callable[[], ProcessEnded | None],
+        how_ended: Callable[[], WebUIExit | None],
     ) -> SelfTestFailure | None:
         watch = self._watch(asked.stage)
 
@@ -163,7 +157,7 @@ class SelfTest:
         self,
         asked: SelfTestCall,
         self_test_failure: SelfTestFailure,
-        ended: ProcessEnded | None,
+        ended: WebUIExit | None,
         log: tuple[str, ...],
     ) -> SelfTestFailure:
         """Return the failure explained by the signatures, as for any call. A setup that is unusable
@@ -198,12 +192,12 @@ def _standing_for(good: Plain) -> tuple[SelfTestCall, ...]:
 
 def _is_refused(failure: SelfTestFailure | None) -> bool:
     """Return whether the WebUI refused the request, which says nothing about its health."""
-    return failure is not None and failure.shows is PictureShows.REFUSED
+    return failure is not None and failure.shows is SelfTestEnd.REFUSED
 
 
 _FINDINGS = {
-    Diagnosis.BAD_REQUEST: PictureShows.REFUSED,
-    Diagnosis.NOT_USABLE: PictureShows.INCONCLUSIVE,
+    Diagnosis.BAD_REQUEST: SelfTestEnd.REFUSED,
+    Diagnosis.NOT_USABLE: SelfTestEnd.INCONCLUSIVE,
 }
 
 

@@ -17,14 +17,24 @@ from sdwatch.lane.call_warnings import findings_of_start, leaks_found
 from sdwatch.lane.context import LaneContext
 from sdwatch.lane.inventory import Inventory
 from sdwatch.lane.printed import PrintedLines
-from sdwatch.lane.self_test import ProcessEnded, SelfTest, SelfTestSettings
-from sdwatch.policy.failure.hold_reason import HoldReason, no_answer, seen_by_probe
+from sdwatch.lane.self_test import SelfTest, SelfTestSettings
 from sdwatch.policy.failure.lasting import LastingStates
 from sdwatch.policy.failure.ledger import LeftCall
 from sdwatch.policy.failure.matching import poisons
 from sdwatch.policy.failure.reply_checks import Finding
 from sdwatch.policy.kinds.kind import Dialect
-from sdwatch.policy.lane.effects import Adopt, Probe, RunSelfTest, RunSizeTest, Start, StopTree
+from sdwatch.policy.lane.effects import (
+    Adopt,
+    AskForHold,
+    BringBack,
+    FreeGpu,
+    Probe,
+    ReadLists,
+    RunSelfTest,
+    RunSizeTest,
+    Start,
+    StopTree,
+)
 from sdwatch.policy.lane.events import (
     CheckpointBack,
     CleanedUp,
@@ -33,6 +43,7 @@ from sdwatch.policy.lane.events import (
     Health,
     HoldChecked,
     LaneEvent,
+    ListsRead,
     ProbeAnswered,
     SelfTestAnswered,
     SelfTestEnd,
@@ -45,9 +56,11 @@ from sdwatch.policy.lane.turn import EXIT_WAIT, INTERRUPT_WAIT
 from sdwatch.system import disk
 from sdwatch.system.log_events import LogEvent, about
 from sdwatch.webui.http.call import CallHandle
-from sdwatch.webui.http.canary import Canary, PictureShows, Post
+from sdwatch.webui.http.canary import Canary, Post
+from sdwatch.webui.http.external import LaneProcess
 from sdwatch.webui.http.health import is_generating, position_of
-from sdwatch.webui.http.roles import LaneProcess
+from sdwatch.webui.process import process_tree
+from sdwatch.webui.process.incarnation import WebUIExit
 from sdwatch.webui.process.readiness import ProbeResult
 
 log = logging.getLogger("sdwatch.lane")
@@ -56,11 +69,6 @@ _RSS_EVERY_S = 30.0
 
 _UNLOADED = "unloaded"
 """In the state folder while the checkpoint is unloaded: the WebUI may outlive the monitor."""
-
-_ENDS = {
-    PictureShows.FAILED: SelfTestEnd.FAILED,
-    PictureShows.INCONCLUSIVE: SelfTestEnd.INCONCLUSIVE,
-}
 
 
 @dataclass(frozen=True)
@@ -93,7 +101,6 @@ class WebUIEffects:
         self._config = context.config
         self._printed = printed
         self._process = process
-        self._host_snapshots = context.host_snapshots
         self._signals = signals
         self._warn = warn
         self._not_ready = LastingStates()
@@ -129,13 +136,13 @@ class WebUIEffects:
             in_doubt = self._context.managed and not (self._end_orphan() and self._seems_sound())
             unloaded = not in_doubt and disk.exists(self._unloaded)
             if unloaded and not (effect.reads and self._context.settings.held_by_person()):
-                self.bring_back()
+                self.bring_back(BringBack())
                 unloaded = False
             started = self._started(effect.reads and not in_doubt, adopted=True)
             return replace(started, in_doubt=in_doubt, unloaded=unloaded)
-        answers = process.answers_unusable
-        reason = process.last_hold_reason
-        return StartFailed(reason, process.incarnation, answers=answers)
+        answers, reason = process.answers_unusable, process.last_hold_reason
+        held = None if answers else self._context.settings.held_by_person()
+        return StartFailed(reason, process.incarnation, answers=answers, held_by_person=held)
 
     def _end_orphan(self) -> bool:
         """Return whether nothing is left of what an earlier monitor sent that could be in the way.
@@ -160,7 +167,7 @@ class WebUIEffects:
         else: nobody was there to read it, and a WebUI that cannot generate still answers."""
         for left in self.left:
             if left.incarnation == self._process.incarnation:
-                log = self._printed.left_call(left)
+                log = self._printed.new_log(left.log_offset)
                 if log.says_that_worker_ended() or poisons(log.lines(), self._context.signatures):
                     return False
         return True
@@ -169,7 +176,7 @@ class WebUIEffects:
         """Start the WebUI, or wait for an external one."""
         process = self._process
         before = process.incarnation
-        self._host_snapshots.sample()  # how much memory was left, should it end at once
+        self._context.host_snapshots.sample()  # how much memory was left, should it end at once
         self._context.probe.start_incarnation()
         self.inventory.start_incarnation()
         self._forget_unloading()
@@ -191,7 +198,7 @@ class WebUIEffects:
             self.inventory.read()
         return Started(self._process.incarnation, adopted, reads)
 
-    def ask_for_hold(self) -> HoldChecked:
+    def ask_for_hold(self, _: AskForHold) -> HoldChecked:
         """Return whether there is a person's hold. On a share this may take a while."""
         return HoldChecked(self._context.settings.held_by_person())
 
@@ -205,7 +212,7 @@ class WebUIEffects:
 
     # -- the GPU
 
-    def free_gpu(self) -> LaneEvent:
+    def free_gpu(self, _: FreeGpu) -> LaneEvent:
         """Unload the checkpoint, if this kind can and nobody uses the WebUI."""
         if not self._is_idle():
             return GpuFreed(Freeing.BUSY)
@@ -216,7 +223,7 @@ class WebUIEffects:
         unloads = self._context.client.unload_checkpoint(self._config.load_limit)
         return GpuFreed(Freeing.UNLOADED if unloads else Freeing.CANNOT)
 
-    def bring_back(self) -> LaneEvent:
+    def bring_back(self, _: BringBack) -> LaneEvent:
         """Load the checkpoint again where the next call would not."""
         client, limit = self._context.client, self._config.load_limit
         failed = self.inventory.kind.must_load_again and not client.reload_checkpoint(limit)
@@ -232,7 +239,7 @@ class WebUIEffects:
 
     def probe(self, effect: Probe) -> LaneEvent:
         """Check the health."""
-        self._host_snapshots.sample()
+        self._context.host_snapshots.sample()
         result = self._context.probe()
         position = position_of(self._context.client, self._timeout) if effect.occupancy else None
         rss = 0
@@ -242,9 +249,13 @@ class WebUIEffects:
             rss = self._rss_if_due()
             if not effect.occupancy:
                 self.inventory.read_rest()
-        return ProbeAnswered(
-            _health_of(result), self._hold_reason(result), position, result.reason, rss
-        )
+        reason = result.hold_reason(managed=self._context.managed, kind=self.inventory.kind)
+        return ProbeAnswered(_health_of(result), reason, position, result.reason, rss)
+
+    def read_lists(self, _: ReadLists) -> LaneEvent:
+        """Read what the WebUI has."""
+        self.inventory.read()
+        return ListsRead()
 
     def _note(self, result: ProbeResult) -> None:
         """Log that the WebUI does not answer as it should: once, and then ever more seldom."""
@@ -253,13 +264,6 @@ class WebUIEffects:
             self._not_ready.is_over(name, now)
         elif line := self._not_ready.persists(name, result.key, result.reason, now):
             log.warning("%s: %s", name, line, extra=about(LogEvent.WEBUI_NOT_READY))
-
-    def _hold_reason(self, probe: ProbeResult) -> HoldReason:
-        managed, facts = self._context.managed, probe.key
-        if probe.lacks is None:
-            return no_answer(probe.reason, managed=managed, facts=facts)
-        kind = self.inventory.kind
-        return seen_by_probe(probe.reason, probe.lacks, managed=managed, kind=kind, facts=facts)
 
     @property
     def _timeout(self) -> float:
@@ -296,7 +300,7 @@ class WebUIEffects:
         if self._config.max_rss is None and now < self._next_rss:
             return 0
         self._next_rss = now + _RSS_EVERY_S
-        return self._process.rss()
+        return process_tree.rss(self._process.family())
 
     # -- self-tests
 
@@ -309,9 +313,9 @@ class WebUIEffects:
             return SelfTestAnswered(SelfTestEnd.NOT_RUN)
         if failure is None:
             return SelfTestAnswered(SelfTestEnd.PASSED, refused_checkpoint=refused)
-        return SelfTestAnswered(_ENDS[failure.shows], failure.as_hold_reason, refused)
+        return SelfTestAnswered(failure.shows, failure.as_hold_reason, refused)
 
-    def size_test(self, effect: RunSizeTest, handle: CallHandle) -> LaneEvent:
+    def size_test(self, handle: CallHandle, effect: RunSizeTest) -> LaneEvent:
         """Generate a plain picture of the failed call's size."""
         call = handle.call
         result = self._self_test.size_test(
@@ -325,7 +329,7 @@ class WebUIEffects:
         gone = self._context.managed and not self._process.is_process_alive()
         return "the WebUI's process ended" if gone else ""
 
-    def _how_ended(self) -> ProcessEnded | None:
+    def _how_ended(self) -> WebUIExit | None:
         """Return how the process ended, or None if it lives. A connection breaks a moment before
         the end of its process is seen; the waiter reports it to the loop, not to the helper, so
         this looks for it."""
@@ -333,10 +337,10 @@ class WebUIEffects:
         if not self._context.managed:
             return None
         deadline = clock.monotonic() + EXIT_WAIT
-        while (exit_seen := process.exit_of(process.incarnation)) is None:
+        while (exit_seen := process.last_exit) is None:
             if clock.monotonic() >= deadline or clock.wait(self._signals.cut, 0.05):
-                return None if process.is_process_alive() else ProcessEnded(None)
-        return ProcessEnded(exit_seen.code)
+                return None if process.is_process_alive() else WebUIExit(process.incarnation, None)
+        return exit_seen
 
 
 def _health_of(probe: ProbeResult) -> Health:

@@ -274,7 +274,7 @@ def test_a_busy_webui_holds_the_lane_and_costs_no_attempt() -> None:
     history = calling()
     history.fails(Diagnosis.BUSY)
     assert history.state.life is State.NOT_USABLE
-    assert not history.one(RecordFailure).crashed
+    assert not history.one(RecordFailure).attempt.crashed
     history.recorded()
     assert isinstance(history.outcome, Later)
     served = history.state.served

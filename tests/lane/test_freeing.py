@@ -157,5 +157,5 @@ def test_a_busy_webui_that_became_unusable_is_not_asked_for_its_gpu_at_once_and_
     assert history.state.life is State.NOT_USABLE
     history.later(20).tell(lacks)
     history.later(tries_again - history.at)
-    assert history.state.checks.next > history.at
+    assert history.state.next_check > history.at
     assert not spins(history.state, history.now)

@@ -28,6 +28,7 @@ from sdwatch.webui.http.call_watch import CallWatch
 from sdwatch.webui.http.option_leaks import OptionLeaks
 from sdwatch.webui.http.reply import Reply, read_reply
 from sdwatch.webui.http.run_control import RunControl
+from sdwatch.webui.process import process_tree
 from sdwatch.webui.process.readiness import PROBE_INTERVAL_S
 from tests.support.helpers import FakeClock, wait_until
 from tests.support.lanes import lane_of, simulator
@@ -124,18 +125,20 @@ def test_a_sample_that_breaks_is_taken_again_at_the_usual_pace(
 def test_a_helper_that_hangs_keeps_no_stop_from_ending(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, what: str
 ) -> None:
-    hangs, may_end = threading.Event(), threading.Event()
+    may_hang, hangs, may_end = threading.Event(), threading.Event(), threading.Event()
     real: Callable[..., Any] = getattr(WebUIEffects, what)
 
     def hung(self: WebUIEffects, *args: Any) -> Any:
-        hangs.set()
-        may_end.wait(60)
+        if may_hang.is_set():
+            hangs.set()
+            may_end.wait(60)
         return real(self, *args)
 
+    monkeypatch.setattr(WebUIEffects, what, hung)
     with lane_of(simulator(health={"interval": 0.1}), tmp_path / "state", (0.1,)) as lane:
         of_lane = lane.loop
         of_lane.state = replace(of_lane.state, setup=replace(of_lane.state.setup, stop_limit=0.2))
-        monkeypatch.setattr(WebUIEffects, what, hung)
+        may_hang.set()
         if what == "clean_up":
             with calling(lane, RunControl(), PAYLOAD):
                 wait_until(hangs.is_set)
@@ -157,7 +160,7 @@ def test_the_memory_is_measured_after_each_call_only_where_it_has_a_limit(
     clock = FakeClock()
     measured: list[int] = []
     lane = Lane(simulator(**limit), LaneSettings(tmp_path, (0.1,), clock))
-    monkeypatch.setattr(lane.process, "rss", lambda: measured.append(1) or 7)
+    monkeypatch.setattr(process_tree, "rss", lambda _: measured.append(1) or 7)
     effects = lane.loop.effects
     found = [effects.clean_up().rss for _ in range(3)]
     assert len(measured) == most

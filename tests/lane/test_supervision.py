@@ -10,13 +10,13 @@ import pytest
 
 from sdwatch.config_file import parse_config
 from sdwatch.monitor.stop_request import longest_stop
-from sdwatch.policy.failure.cooldown import Crash, Instant
+from sdwatch.policy.failure.cooldown import Instant
 from sdwatch.policy.failure.facts import Diagnosis
 from sdwatch.policy.failure.hold_reason import Cure
 from sdwatch.policy.failure.lifecycle import State
 from sdwatch.policy.failure.recovery import SENT_AT_MOST
 from sdwatch.policy.lane.advance import next_deadline
-from sdwatch.policy.lane.crashes import History, IdleFailure
+from sdwatch.policy.lane.crashes import Crash, History, IdleFailure
 from sdwatch.policy.lane.effects import (
     Adopt,
     AskForHold,
@@ -95,6 +95,22 @@ def test_a_lane_adopts_first_and_starts_what_is_not_there() -> None:
     history.tell(Started(1, read=True))
     assert history.effects == (Notify(Ready(1)),)
     assert history.state.life is State.READY
+
+
+def test_a_lane_that_was_told_of_a_persons_hold_while_it_adopts_does_not_ask_again() -> None:
+    nothing = because("nothing")
+    assert new().tell(StartFailed(nothing, 0, held_by_person=False)).has(Start)
+    held = new().tell(StartFailed(nothing, 0, held_by_person=True))
+    assert held.effects == ()
+    assert held.tell(CallsAllowed()).allowed().has(Start)
+
+
+def test_what_was_known_of_a_hold_before_the_cool_down_is_asked_again_after_it() -> None:
+    history = new(history=crashed_by_jobs())
+    history.tell(StartFailed(because("nothing"), 0, held_by_person=False))
+    assert not history.has(Start)
+    history.later(COOLDOWN[-1])
+    assert history.effects == (AskForHold(),)
 
 
 def test_a_healthy_process_of_an_earlier_monitor_is_adopted() -> None:
@@ -594,7 +610,7 @@ def test_a_person_who_fixed_it_ends_the_cool_down_after_jobs_and_no_other() -> N
 def test_a_stop_that_waits_for_a_record_does_not_spin() -> None:
     history = ready().request().sent().fails(Diagnosis.INTERRUPTED)
     history.tell(Stop())
-    history.at = history.state.checks.next + 1
+    history.at = history.state.next_check + 1
     assert not spins(history.state, history.now)
 
 

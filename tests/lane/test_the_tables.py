@@ -4,8 +4,9 @@ left."""
 from __future__ import annotations
 
 from pathlib import Path
+from typing import get_type_hints
 
-from sdwatch.policy.lane.machine import CALL_TRANSITIONS, MOVES, diagram
+from sdwatch.policy.lane.machine import _OF_THE_LANE, CALL_TRANSITIONS, MOVES, diagram
 from sdwatch.policy.lane.state import CallPhase
 
 ROOT = Path(__file__).parents[2]
@@ -14,6 +15,13 @@ ROOT = Path(__file__).parents[2]
 def test_the_diagram_of_a_call_is_the_table() -> None:
     text = (ROOT / "docs/architecture-crash.md").read_text(encoding="utf-8")
     assert f"```mermaid\n{diagram()}\n```" in text
+
+
+def test_whoever_acts_on_an_event_takes_that_event() -> None:
+    acts = [(event, row.act) for (_, event), row in CALL_TRANSITIONS.items()]
+    for event, act in [*acts, *_OF_THE_LANE.items()]:
+        *_, taken, _ = get_type_hints(act).values()
+        assert issubclass(event, taken), (event, act)
 
 
 def ways() -> dict[CallPhase, set[CallPhase]]:

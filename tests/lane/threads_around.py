@@ -97,7 +97,7 @@ from sdwatch.policy.lane.events import (
 from sdwatch.policy.lane.machine import step
 from sdwatch.policy.lane.state import NEVER, Freed, LaneState, Setup, new_lane
 from sdwatch.policy.lane.turn import CONNECT_WAIT, READ_WAIT
-from sdwatch.webui.process.crash_history import _fields_of, _Past
+from sdwatch.webui.process.crash_history import _fields_of
 from tests.lane.history_of import COOLDOWN, WANTED, because, explained, spins
 
 SLOW = (
@@ -181,10 +181,9 @@ class World:
     # -- the monitor
 
     def start_monitor(self) -> None:
-        past = _Past()
+        history = History(COOLDOWN)
         for record in self.records:
-            past.apply(record)
-        history = History(COOLDOWN, tuple(past.crashes), past.needs_self_test, past.failed_fresh)
+            history = history.replayed(record)
         self.state: LaneState = new_lane(self.setup, history)
         self.queue: list[LaneEvent] = [DeadlinePassed()]
         self.helper: list[Effect] = []
@@ -398,7 +397,8 @@ class World:
                 return Started(0, True, effect.reads)
             return StartFailed(because("no answer"), 0, answers=choice == 7)
         if not self.alive or self.cut:
-            return StartFailed(because("nothing"), self.incarnation)
+            held = self.hold_file if choice < 4 else None
+            return StartFailed(because("nothing"), self.incarnation, held_by_person=held)
         if choice < 6:
             return Started(self.incarnation, True, effect.reads, in_doubt=choice == 5)
         if choice == 7:
@@ -525,14 +525,10 @@ class World:
             run.went_out = False
             run.give_up()
         elif isinstance(message, RecordFailure):
-            diagnosis = message.explanation.diagnosis
             run.open, run.went_out = False, False
-            run.attempts += (
-                Attempt(diagnosis, message.error.status, message.error.after or 0.0,
-                        message.incarnation, message.first_call, message.crashed),
-            )  # fmt: skip
-            run.counted += counts(diagnosis)
-            run.crash_count += message.crashed
+            run.attempts += (message.attempt,)
+            run.counted += counts(message.tail.explanation.diagnosis)
+            run.crash_count += message.attempt.crashed
             run.over = message.decision.action is Action.FAIL
             assert run.counted <= 2, "a third counted attempt"
             self.put(Recorded(run.id, message.number))

@@ -12,7 +12,6 @@ import pytest
 
 from sdwatch.errors import WebUIReplyError, WebUIServerError
 from sdwatch.known_signatures import builtin_signatures
-from sdwatch.policy.failure.advice import fitted
 from sdwatch.policy.failure.diagnosis import SizeTest, advice_for, diagnose, size_advice
 from sdwatch.policy.failure.facts import Diagnosis, FailureFacts
 from sdwatch.policy.failure.reply_checks import BadReply
@@ -46,7 +45,7 @@ def advices(kind: Kind) -> dict[str, str]:
     """All that a person with this kind of WebUI may be told about a failed call, by its source."""
     black = WebUIReplyError("black", stage="txt2img", status=200, kind="one_colour")
     return {
-        **{signature.name: fitted(signature.advice, kind) for signature in OF_CALLS},
+        **{signature.name: kind.fitted(signature.advice) for signature in OF_CALLS},
         **{diagnosis: advice_for(diagnosis, kind) for diagnosis in Diagnosis},
         "a picture of one colour": diagnose(FailureFacts(black, kind=kind), BUILTIN).advice,
     }
@@ -96,11 +95,11 @@ def test_out_of_memory_is_answered_with_the_flag_of_the_kind(kind: Kind, flag: s
 
 def test_braces_that_name_no_remedy_stay_as_they_are() -> None:
     text = "Set `checks: {one_colour: warn}`, {nothing} or {less memory}."
-    assert fitted(text, FORGE) == text
+    assert FORGE.fitted(text) == text
 
 
 def test_a_remedy_at_the_start_of_a_sentence_starts_with_a_capital() -> None:
-    assert fitted("{api}. {api}, or {api}", A1111) == (
+    assert A1111.fitted("{api}. {api}, or {api}") == (
         "Start it with --api. Start it with --api, or start it with --api"
     )
 

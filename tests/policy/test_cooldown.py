@@ -6,15 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sdwatch.policy.failure.cooldown import (
-    Crash,
-    Instant,
-    asked_again_after,
-    delay_after,
-    is_waited_for,
-    remaining,
-)
+from sdwatch.policy.failure.cooldown import Instant, asked_again_after, is_waited_for
 from sdwatch.policy.failure.hold_reason import Cure
+from sdwatch.policy.lane.crashes import Crash, History
 from tests.support.tables import table
 
 LIST = (5.0, 10.0, 20.0, 300.0)
@@ -28,11 +22,11 @@ def crash(wall: float = 10_000.0, boot: float = 500.0, boot_id: str = BOOT_A) ->
 
 @table(("number", "seconds"), [(1, 5), (2, 10), (3, 20), (4, 300), (5, 300), (99, 300)])
 def test_the_nth_crash_has_the_nth_entry_and_the_last_repeats(number: int, seconds: float) -> None:
-    assert delay_after(number, LIST) == seconds
+    assert History(LIST).entry(number) == seconds
 
 
 def test_without_a_crash_nothing_is_waited_for() -> None:
-    assert remaining([], LIST, Instant(0, 0, BOOT_A)) == 0
+    assert History(LIST).remaining(Instant(0, 0, BOOT_A)) == 0
 
 
 @table(
@@ -55,7 +49,7 @@ def test_without_a_crash_nothing_is_waited_for() -> None:
     ],
 )
 def test_what_is_left_after_two_crashes_in_a_row(now: Instant, left: float) -> None:
-    assert remaining([crash(wall=9_000, boot=1), crash()], LIST, now) == left
+    assert History(LIST, (crash(wall=9_000, boot=1), crash())).remaining(now) == left
 
 
 seconds = st.floats(-1e12, 1e12)
@@ -71,9 +65,10 @@ instants = st.builds(Instant, seconds, seconds, st.sampled_from([BOOT_A, BOOT_B,
 def test_whatever_the_clocks_say_it_stays_between_nothing_and_the_entry(
     crashes: list[Crash], cooldown: list[float], now: Instant
 ) -> None:
-    left = remaining(crashes, cooldown, now)
-    assert 0 <= left <= delay_after(len(crashes), cooldown)
-    assert left == remaining(list(crashes), tuple(cooldown), now)
+    history = History(tuple(cooldown), tuple(crashes))
+    left = history.remaining(now)
+    assert 0 <= left <= history.entry(len(crashes))
+    assert left == History(tuple(cooldown), tuple(crashes)).remaining(now)
 
 
 @table(

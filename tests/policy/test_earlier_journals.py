@@ -6,7 +6,7 @@ from typing import Any
 
 from sdwatch.policy.failure.earlier_records import renamed, renamed_envelope, with_codes
 from sdwatch.policy.failure.recovery import Action, Ground
-from sdwatch.policy.failure.traced_failures import TRACED_AFTER
+from sdwatch.policy.lane.knowledge import TRACED_AFTER
 from sdwatch.policy.report.envelope import attempt_from, cancelled_envelope, with_attempts
 from sdwatch.policy.report.why import About, Evidence, why_text
 from tests.support.tables import table

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sdwatch.policy.failure.time_limits import in_words, may_still_generate, time_limit
+from sdwatch.policy.failure.recovery import limit_in_words, may_still_generate, time_limit
 from tests.support.tables import table
 
 
@@ -46,4 +46,4 @@ def test_only_what_took_a_while_may_still_be_generated() -> None:
 
 @table(("seconds", "words"), [(60.02, "60 s"), (100.6, "101 s"), (2.003, "2 s"), (1.52, "1.5 s")])
 def test_the_limit_reads_as_in_a_proxys_config(seconds: float, words: str) -> None:
-    assert in_words(seconds) == words
+    assert limit_in_words(seconds) == words

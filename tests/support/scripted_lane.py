@@ -120,7 +120,7 @@ class ScriptedLane(CallLoop):
         """Let this failure have been traced to two jobs."""
         knowledge = self.state.knowledge
         for job in "ab":
-            knowledge, _ = knowledge.blamed(job, f"run-{job}", failure, died=False)
+            knowledge = knowledge.trace(job, f"run-{job}", failure, died=False)
         self.state = replace(self.state, knowledge=knowledge)
 
     # -- the loop
@@ -139,8 +139,8 @@ class ScriptedLane(CallLoop):
             self.reasons.append(reason.cause)
 
     def _to_run(self, effect: ToRun) -> None:
-        if isinstance(effect, RecordFailure) and effect.crashed:
-            self.heard.append(f"crashed: {effect.explanation.diagnosis}")
+        if isinstance(effect, RecordFailure) and effect.attempt.crashed:
+            self.heard.append(f"crashed: {effect.tail.explanation.diagnosis}")
         if isinstance(effect, Answer) and isinstance(effect.outcome, Succeeded):
             self.heard.append("succeeded")
         super()._to_run(effect)

@@ -13,15 +13,16 @@ import pytest
 from prometheus_client.metrics_core import Metric
 from prometheus_client.parser import text_string_to_metric_families
 
-from sdwatch.lane.restarts import Restarts
 from sdwatch.policy.failure.cooldown import Instant
 from sdwatch.policy.lane.crashes import Record
 from sdwatch.policy.page.overview import LaneCard, MonitorCard, Overview, Presence, Totals
 from sdwatch.spool.folders import Spool
 from sdwatch.spool.overview_reader import OverviewReader
+from sdwatch.system.clock import SystemClock
 from sdwatch.web import metrics
 from sdwatch.web.metrics import Metrics
 from sdwatch.web.settled_runs import BUSY_OVER, SettledRuns
+from sdwatch.webui.process.crash_history import CrashHistory
 from tests.support.helpers import wait_until
 from tests.web.served import DONE, WORKER, add_run, add_runs, served
 
@@ -235,8 +236,10 @@ def restarts() -> Iterator[tuple[list[Record], dict[str, int]]]:
 
 
 @pytest.mark.parametrize(("records", "counts"), list(restarts()))
-def test_restarts_are_counted_by_their_cause(records: list[Record], counts: dict[str, int]) -> None:
-    found = Restarts()
+def test_restarts_are_counted_by_their_cause(
+    tmp_path: Path, records: list[Record], counts: dict[str, int]
+) -> None:
+    history = CrashHistory(tmp_path / "crashes.jsonl", (1.0,), SystemClock())
     for each in records:
-        found.note(each)
-    assert found.counts == counts
+        history.save(each)
+    assert history.restarts == counts

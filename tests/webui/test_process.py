@@ -57,8 +57,8 @@ def test_a_start_becomes_ready_and_writes_to_two_files(setup: Setup) -> None:
     assert "booting" in tails["stdout"]
     assert "Running on local URL" in tails["stderr"]
     assert stderr.exists()
-    assert manager.rss() > 1_000_000
-    assert manager.cpu_and_io()[0] > 0
+    assert process_tree.rss(manager.family()) > 1_000_000
+    assert process_tree.cpu_and_io(manager.family())[0] > 0
 
 
 def test_before_the_first_start_nothing_is_alive_and_the_tail_says_so(setup: Setup) -> None:
@@ -93,16 +93,16 @@ def test_an_exit_by_a_signal_is_seen_once_with_its_code(
     assert not manager.is_process_alive()
     assert manager.stop()
     assert [(e.incarnation, e.code, e.expected) for e in setup.exits] == [(1, code, False)]
-    assert manager.exit_of(1) == setup.exits[0]
+    assert manager.last_exit == setup.exits[0]
 
 
 def test_an_exit_with_0_is_seen_as_such(setup: Setup) -> None:
     manager = setup.ready()
+    assert manager.last_exit is None
     with pytest.raises(RemoteDisconnected):
         urlopen(f"http://127.0.0.1:{setup.port}/exit", timeout=5)
     wait_until(lambda: setup.exits)
     assert setup.exits[0].code == 0
-    assert manager.exit_of(2) is None
 
 
 def test_a_stop_is_an_expected_exit(setup: Setup) -> None:

@@ -44,7 +44,7 @@ def printed(state: Path, script: str, **env: str) -> dict[str, str]:
         probe=lambda: ProbeResult(False, "it has no API"),
     )
     manager.start()
-    wait_until(lambda: manager.exit_of(1), why="it ended")
+    wait_until(lambda: manager.last_exit, why="it ended")
     manager.stop()
     return manager.get_tail_logs()
 

@@ -1,13 +1,12 @@
-"""The cool-down: how long nothing is started or sent after a crash.
+"""How long is waited where nothing crashed, and what a wait is measured by. Pure.
 
-A function of the crash history and of nothing else: no jitter, so the same history gives the same
-waiting (promise 6). Pure.
+After a crash the cool-down is waited out: see History in policy/lane/crashes.py.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from sdwatch.policy.failure.hold_reason import Cure
 
@@ -22,43 +21,6 @@ class Instant:
     wall: float
     boot: float
     boot_id: str
-
-
-@dataclass(frozen=True)
-class Crash:
-    """One crash in the history. `kind`: what it was, such as a failed canary. `runs`: the different
-    jobs in a row that crashed the WebUI, for a crash that stands for all of them."""
-
-    kind: str
-    at: Instant
-    runs: tuple[str, ...] = ()
-
-
-def delay_after(number: int, cooldown: Sequence[float]) -> float:
-    """Return the wait after the n-th consecutive crash (n from 1), in seconds; the last one
-    repeats."""
-    return cooldown[min(number, len(cooldown)) - 1]
-
-
-def entry_of(crashes: Sequence[Crash], cooldown: Sequence[float]) -> float:
-    """Return the wait after the last of `crashes` (consecutive), in seconds: the longest where it
-    stands for several jobs."""
-    return cooldown[-1] if crashes[-1].runs else delay_after(len(crashes), cooldown)
-
-
-def remaining(crashes: Sequence[Crash], cooldown: Sequence[float], now: Instant) -> float:
-    """Return the seconds still to wait after the last of `crashes` (consecutive, oldest first).
-
-    Within one boot the boot clock counts, which nobody can set. After a reboot only the wall
-    clock is left, and it may be wrong: what it says is clamped to [0, entry].
-    """
-    if not crashes:
-        return 0.0
-    last = crashes[-1].at
-    entry = entry_of(crashes, cooldown)
-    same_boot = now.boot_id == last.boot_id
-    passed = now.boot - last.boot if same_boot else now.wall - last.wall
-    return min(max(entry - passed, 0.0), entry)
 
 
 _ASKED_AGAIN = (2.0, 5.0, 10.0, 20.0, 30.0)
@@ -91,13 +53,3 @@ def is_waited_for(
     if cure is Cure.RESTART:
         return crashes_in_a_row <= len(cooldown)
     return cure is Cure.TIME and held_for <= sum(cooldown) + _SOON
-
-
-def on_this_boot(crashes: Sequence[Crash], cooldown: Sequence[float], now: Instant) -> list[Crash]:
-    """Return the crashes for a monitor that starts now: the rest of a cool-down from before a
-    reboot is computed once from the wall clock, and runs on the boot clock from then on."""
-    if not crashes or crashes[-1].at.boot_id == now.boot_id:
-        return list(crashes)
-    passed = entry_of(crashes, cooldown) - remaining(crashes, cooldown, now)
-    at = Instant(now.wall - passed, now.boot - passed, now.boot_id)
-    return [*crashes[:-1], replace(crashes[-1], at=at)]

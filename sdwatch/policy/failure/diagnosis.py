@@ -23,7 +23,6 @@ from sdwatch.errors import (
     WebUIStuckError,
     WebUIUnreachableError,
 )
-from sdwatch.policy.failure.advice import fitted
 from sdwatch.policy.failure.exits import exit_in_words
 from sdwatch.policy.failure.facts import Blamed, Diagnosis, FailureFacts, FailureKey
 from sdwatch.policy.failure.matching import match
@@ -234,7 +233,7 @@ def diagnose(facts: FailureFacts, signatures: Iterable[Signature] = ()) -> Expla
     return Explanation(
         diagnosis,
         f"{explanation.cause}: {why}" if crashed else f"{signature.cause} ({facts.error})",
-        fitted(signature.advice, facts.kind),
+        facts.kind.fitted(signature.advice),
         _key(facts, diagnosis, signature.name),
         evidence,
         poisons=signature.poisons,
@@ -306,13 +305,13 @@ def _explanation(
     advice: str = "",
     raised: Traceback | None = None,
 ) -> Explanation:
-    words = fitted(advice or _ADVICE[diagnosis], facts.kind)
+    words = facts.kind.fitted(advice or _ADVICE[diagnosis])
     return Explanation(diagnosis, cause, words, _key(facts, diagnosis, raised=raised), evidence)
 
 
 def advice_for(diagnosis: Diagnosis, kind: Kind = UNKNOWN) -> str:
     """Return what to do about a diagnosis, with the flags of this kind of WebUI."""
-    return fitted(_ADVICE[diagnosis], kind)
+    return kind.fitted(_ADVICE[diagnosis])
 
 
 _LEAVES_WEBUI_RUNNING = (Diagnosis.SERVER_ERROR, Diagnosis.OUT_OF_MEMORY, Diagnosis.NAN)

@@ -153,11 +153,14 @@ def _drawn(lines: Sequence[str], at: int, least: int) -> ErrorBlock:
     return ErrorBlock(start, end + own, is_traceback)
 
 
-_OWN_PATHS = (
-    r"/(?:openapi\.json|sdapi/v1/(?:progress|sd-models|memory|status|options|cmd-flags|samplers"
-    r"|schedulers|upscalers|latent-upscale-modes|scripts|script-info|prompt-styles|loras"
-    r"|embeddings|sd-vae|sd-modules|version|checkpoint))"
+OWN_ROUTES = (
+    r"/sdapi/v1/(?:progress|sd-models|memory|status|options|cmd-flags|samplers|schedulers|upscalers"
+    r"|latent-upscale-modes|scripts|script-info|prompt-styles|loras|embeddings|sd-vae|sd-modules"
+    r"|version|checkpoint)"
 )
+"""What sdwatch asks a WebUI, as a regular expression."""
+
+_OWN_PATHS = rf"(?:/openapi\.json|{OWN_ROUTES})"
 _OWN_FAILURE = re.compile(
     rf"\bAPI error: (?:GET|HEAD): (?:https?://[^/\s]+)?{_OWN_PATHS}(?![\w/-])"
     rf"|\bAPI error: POST: (?:https?://[^/\s]+)?/sdapi/v1/extra-single-image\b.*ResProcessImage"

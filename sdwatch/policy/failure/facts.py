@@ -43,6 +43,28 @@ class Blamed(StrEnum):
     UNKNOWN = "unknown"
 
 
+def whose_fault(
+    diagnosis: Diagnosis, explained: Blamed | None = None, tested: Blamed | None = None
+) -> Blamed:
+    """Return whom a failure is blamed on.
+
+    What a self-test has shown counts most: on a WebUI that passes it, a call that fails twice is
+    the job's fault (`tested`; None without a self-test, or where it decided nothing). Then what the
+    signature or the rule that explained the failure says (`explained`; None where it does not).
+    Then what the diagnosis usually means: a bad request is the job's fault, storage the machine's,
+    an interrupt a person's, and all else the WebUI's, until a self-test shows more. What puts a
+    WebUI on hold is never blamed on a job, see hold_reason.py.
+    """
+    return tested or explained or _MEANS.get(diagnosis, Blamed.WEBUI)
+
+
+_MEANS = {
+    Diagnosis.BAD_REQUEST: Blamed.JOB,
+    Diagnosis.STORAGE: Blamed.MACHINE,
+    Diagnosis.INTERRUPTED: Blamed.PERSON,
+}
+
+
 @dataclass(frozen=True)
 class FailureFacts:
     """What is known of one failed call.
@@ -97,11 +119,6 @@ _TEXT = re.compile(r"<text [^<>]{1,100}>(?:[\s,]{0,9}<text [^<>]{1,100}>)*")
 """The placeholder of a job's text, which differs from text to text."""
 
 
-def what_is_shared(text: str) -> str:
-    """Return what two texts of a WebUI about the same failure have in common."""
-    return _NUMBER.sub("#", _TEXT.sub("<text>", text))
-
-
 @dataclass(frozen=True)
 class FailureKey:
     """Two failures with the same key are the same failure. `signature`: the name of the one that
@@ -120,7 +137,8 @@ class FailureKey:
     def shared(self, hide: Callable[[str], str]) -> FailureKey:
         """Return the key without the texts of the job, which `hide` takes out, and without numbers
         that are others each time: equal for two jobs that fail alike."""
-        return replace(self, said=tuple(what_is_shared(hide(text)) for text in self.said))
+        hidden = (_TEXT.sub("<text>", hide(text)) for text in self.said)
+        return replace(self, said=tuple(_NUMBER.sub("#", text) for text in hidden))
 
     @property
     def digest(self) -> str:

@@ -6,11 +6,9 @@ from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, replace
 from enum import Enum
 
-from sdwatch.policy.failure.advice import fitted
 from sdwatch.policy.failure.diagnosis import Explanation
-from sdwatch.policy.failure.facts import Blamed, Diagnosis
+from sdwatch.policy.failure.facts import Blamed, Diagnosis, whose_fault
 from sdwatch.policy.failure.signatures import Signature
-from sdwatch.policy.failure.whose_fault import whose_fault
 from sdwatch.policy.kinds.kind import Kind
 from sdwatch.policy.kinds.unknown import UNKNOWN
 
@@ -180,7 +178,7 @@ def start_failed(
         return HoldReason(cause, f"{_START_FAILED}{slow}.", cure=Cure.RESTART, key=key)
     cause = f"the WebUI did not start: {known.cause} ({how})"
     cure = _cure_of(known.diagnosis, managed=True)
-    words = fitted(known.advice, kind)
+    words = kind.fitted(known.advice)
     return HoldReason(cause, words, known.blames or Blamed.WEBUI, cure=cure, key=key)
 
 
@@ -201,7 +199,7 @@ def seen_by_probe(
 ) -> HoldReason:
     """Return the reason that a WebUI answers but cannot be used because of `lack`; `reason`: the
     same in words; `facts`: see HoldKey."""
-    advice = fitted(_WITHOUT[lack], kind)
+    advice = kind.fitted(_WITHOUT[lack])
     cause = f"the WebUI cannot be used: {reason}"
     key = HoldKey(HoldCode.LACKS_SOMETHING, (lack, *facts))
     return HoldReason(cause, _restart_too(advice, managed), key=key)

@@ -189,7 +189,13 @@ class Ledger:
         self.evidence |= dict.fromkeys(map(str, record["files"]), str(record.get("call", "")))
 
     def _drop_images(self, record: Record) -> None:
-        self._drop(frozenset(map(str, record["images"])))
+        names = frozenset(map(str, record["images"]))
+        for call in self.calls.values():
+            if call.images and any(image.name in names for image in call.images):
+                call.images = tuple(
+                    replace(image, kept=image.kept and image.name not in names)
+                    for image in call.images
+                )
 
     def _plan_outputs(self, record: Record) -> None:
         self.outputs.update({str(k): str(v) for k, v in record["outputs"].items()})
@@ -203,14 +209,6 @@ class Ledger:
 
     def _end(self, record: Record) -> None:
         self.ended = str(record["outcome"])
-
-    def _drop(self, names: frozenset[str]) -> None:
-        for call in self.calls.values():
-            if call.images and any(image.name in names for image in call.images):
-                call.images = tuple(
-                    replace(image, kept=image.kept and image.name not in names)
-                    for image in call.images
-                )
 
     def close_cut_offs(self) -> None:
         """Count each call that was started and not finished as cut off by the monitor's own death;

@@ -228,9 +228,8 @@ def _wanted(payload: Mapping[str, Any], given: Size) -> list[Size]:
 # -- what a workflow of the job's own saved
 
 
-def _saved(payload: Mapping[str, Any], made: ReplyContents) -> list[Finding]:
+def _saved(_: Mapping[str, Any], made: ReplyContents) -> list[Finding]:
     """Only the workflow knows what else it makes; NaNs come out as a black picture (measured)."""
-    del payload
     return _colours(made.pictures, "one_colour")
 
 

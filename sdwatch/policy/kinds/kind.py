@@ -6,6 +6,7 @@ so and never which kind it is.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from enum import Enum, StrEnum
@@ -25,6 +26,9 @@ class Remedy(StrEnum):
     PASSWORD = "password"
     API = "api"
     FLAGS = "flags"
+
+
+_IN_BRACES = re.compile(r"(?P<starts>(?:^|[.!?] ))?\{(?P<name>" + "|".join(Remedy) + r")\}")
 
 
 class Dialect(Enum):
@@ -178,3 +182,13 @@ class Kind:
     def with_version(self, version: str) -> str:
         """Return kind and version for people; the kind once if the version starts with it."""
         return version if version.startswith(self.title) else f"{self.title} {version}".strip()
+
+    def fitted(self, advice: str) -> str:
+        """Return the advice with each remedy that it names in braces, as in `try a smaller size, or
+        {less_memory}`, as this kind has it; other braces stay."""
+
+        def words(found: re.Match[str]) -> str:
+            text, before = self.remedies[Remedy(found["name"])], found["starts"]
+            return text if before is None else f"{before}{text[:1].upper()}{text[1:]}"
+
+        return _IN_BRACES.sub(words, advice)

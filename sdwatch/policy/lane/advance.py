@@ -10,8 +10,8 @@ from dataclasses import replace
 
 from sdwatch.policy.failure.cooldown import Instant
 from sdwatch.policy.failure.lifecycle import Event, State
-from sdwatch.policy.failure.recovery import COUNTED_ATTEMPTS, SENT_AT_MOST
-from sdwatch.policy.lane.after_failure import blame_job_alone, run_size_test_if_ready
+from sdwatch.policy.failure.recovery import COUNTED_ATTEMPTS, SENT_AT_MOST, SelfTestResult
+from sdwatch.policy.lane.after_failure import decide_after_test, run_size_test_if_ready
 from sdwatch.policy.lane.attempts import announce, leave
 from sdwatch.policy.lane.crashes import Record
 from sdwatch.policy.lane.effects import (
@@ -60,7 +60,8 @@ ACTS_ALONE = (
 def advance(turn: Turn) -> None:
     """Have the next thing done, if there is one and nothing is in its way."""
     if turn.state.life is State.STOPPED:
-        _answer_all(turn)
+        for each in turn.state.calls:
+            turn.answer(each, GivenUp())
         return
     call = turn.state.served
     if call is not None and call.phase in ACTS_ALONE:
@@ -147,14 +148,14 @@ def _begin(turn: Turn, call: LaneCall) -> None:
     elif turn.state.setup.supervised:
         _test_for(turn, call)
     else:
-        blame_job_alone(turn, call)
+        decide_after_test(turn, call, SelfTestResult.PASSED)
 
 
 def _continue(turn: Turn, call: LaneCall) -> None:
     """Continue with a call whose failure is recorded."""
     state = turn.state
     if call.next is Next.SELF_TEST and not state.setup.supervised:
-        blame_job_alone(turn, call)
+        decide_after_test(turn, call, SelfTestResult.PASSED)
     elif call.next is Next.SIZE_TEST:
         run_size_test_if_ready(turn, call)
     elif _must_wait(state, call):
@@ -207,11 +208,11 @@ def _supervise(turn: Turn) -> None:
     elif state.life in (State.DOWN, State.COOLING_DOWN):
         _bring_up(turn)
     elif state.nothing_runs:
-        if state.checks.next <= turn.now.boot:
+        if state.next_check <= turn.now.boot:
             _bring_up(turn)
     elif state.use.due and state.life is State.READY and not (state.no_call or state.frees):
         _recycle(turn)
-    elif state.setup.supervised and state.checks.next <= turn.now.boot and not _is_announced(state):
+    elif state.setup.supervised and state.next_check <= turn.now.boot and not _is_announced(state):
         turn.change(busy=Busy.PROBING)
         turn.do(Probe(occupancy=state.life is State.NOT_USABLE))
 
@@ -232,7 +233,7 @@ def _bring_up(turn: Turn) -> None:
     if not state.reaped:
         turn.change(busy=Busy.STOPPING)
         turn.do(StopTree(unless_held=state.setup.supervised))
-    elif state.may_start or not state.setup.supervised:
+    elif turn.may_start or not state.setup.supervised:
         _start(turn)
     else:
         turn.change(busy=Busy.ASKING)
@@ -257,14 +258,13 @@ def _start(turn: Turn) -> None:
     turn.write((state.history, Record("start", turn.now, {"incarnation": number})))
     turn.change(
         busy=Busy.STARTING,
-        may_start=False,
         reaped=not state.setup.managed,
         nothing_runs=False,
         dirty=False,
         freed=Freed.NO,
         ended=None,
         use=state.use.new_incarnation(),
-        checks=replace(state.checks, failed=0),
+        failed_checks=0,
     )
     turn.do(Start(reads=_reads(turn.state)))
 
@@ -321,7 +321,7 @@ def next_deadline(state: LaneState, now: Instant) -> float:
         held = state.held_by_person or state.frees or wait > 0
         cannot = _is_announced(state) or (state.nothing_runs and held)
         if probes and not cannot:
-            times.append(max(now.boot, state.checks.next))
+            times.append(max(now.boot, state.next_check))
         if state.frees and state.tries_again and frees_now(state, NEVER):
             times.append(max(now.boot, state.tries_again))
     return min(*times, state.stop_by)
@@ -363,8 +363,3 @@ def _stop(turn: Turn) -> None:
         turn.do(StopTree())
     else:
         turn.live(Event.STOP)
-
-
-def _answer_all(turn: Turn) -> None:
-    for call in turn.state.calls:
-        turn.answer(call, GivenUp())

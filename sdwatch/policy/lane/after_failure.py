@@ -12,7 +12,7 @@ from sdwatch.policy.failure.diagnosis import (
     by_time_limit,
     depends_on_size,
 )
-from sdwatch.policy.failure.facts import Blamed, Diagnosis
+from sdwatch.policy.failure.facts import Blamed, Diagnosis, whose_fault
 from sdwatch.policy.failure.hold_reason import found_by_call, hangs_elsewhere
 from sdwatch.policy.failure.lifecycle import State
 from sdwatch.policy.failure.recovery import (
@@ -24,10 +24,11 @@ from sdwatch.policy.failure.recovery import (
     bring_up,
     counts,
     decide,
+    limit_in_words,
+    may_still_generate,
     needs_restart,
+    time_limit,
 )
-from sdwatch.policy.failure.time_limits import in_words, may_still_generate, time_limit
-from sdwatch.policy.failure.whose_fault import whose_fault
 from sdwatch.policy.lane.attempts import abandoned, leave
 from sdwatch.policy.lane.effects import (
     Failed,
@@ -64,9 +65,8 @@ from sdwatch.policy.lane.turn import Turn
 # -- the gate
 
 
-def on_captured(turn: Turn, call: LaneCall, event: LaneEvent) -> None:
+def on_captured(turn: Turn, call: LaneCall, event: TailCaptured) -> None:
     """Decide about a failed attempt. A stuck generation is interrupted first."""
-    assert isinstance(event, TailCaptured)
     explanation, decision = _gate(turn, call, event)
     call = replace(call, tail=replace(event, explanation=explanation), decision=decision)
     if decision.action is not Action.INTERRUPT:
@@ -93,7 +93,7 @@ def _gate(turn: Turn, call: LaneCall, tail: TailCaptured) -> tuple[Explanation, 
     earlier = ((attempt.status, attempt.seconds) for attempt in ledger.attempts)
     limit = time_limit(error.status, error.after or 0.0, earlier)
     if limit is not None:
-        explanation = by_time_limit(explanation, in_words(limit))
+        explanation = by_time_limit(explanation, limit_in_words(limit))
     decision = decide(
         explanation.diagnosis,
         ledger.counted + counts(explanation.diagnosis),
@@ -163,19 +163,7 @@ def _conclude(turn: Turn, call: LaneCall, decision: Decision) -> None:
     )
     call = replace(call, ledger=ledger, decision=decision, crash_count=call.crash_count + crashed)
     turn.move(call, CallPhase.RECORDING)
-    turn.do(
-        RecordFailure(
-            call.id,
-            call.number,
-            error,
-            tail.explanation,
-            decision,
-            call.incarnation,
-            crashed=crashed,
-            first_call=call.first,
-            evidence=tail.evidence,
-        )
-    )
+    turn.do(RecordFailure(call.id, call.number, tail, decision, attempt))
 
 
 def _hold_if_needed(turn: Turn, call: LaneCall, tail: TailCaptured, decision: Decision) -> None:
@@ -198,23 +186,22 @@ def _hold_if_needed(turn: Turn, call: LaneCall, tail: TailCaptured, decision: De
         put_on_hold_by_call(turn, reason)
 
 
-def on_failure_recorded(turn: Turn, call: LaneCall, event: LaneEvent) -> None:
-    """The failure is on disk: continue with what was decided."""
-    assert isinstance(event, Recorded)
+def on_recorded(turn: Turn, call: LaneCall, event: Recorded) -> None:
+    """The failure, or the self-test after it, is on disk: continue with what was decided."""
     if event.number != call.number:
         return
     assert call.decision is not None
     action = call.decision.action
     if action is Action.FAIL:
-        _fail_at_once(turn, call)
+        fail = _fail_at_once if call.phase is CallPhase.RECORDING else _fail_after_test
+        fail(turn, call)
     elif call.given_up or turn.state.stopping:
         turn.answer(call, GivenUp())
     elif action is Action.HOLD:
         leave(turn, replace(call, end=Later()))
-    elif action is Action.SELF_TEST:
-        turn.move(call, CallPhase.DECIDED, next=Next.SELF_TEST)
     else:
-        turn.move(call, CallPhase.DECIDED, next=Next.RETRY)
+        tests = action in (Action.SELF_TEST, Action.TEST_AGAIN)
+        turn.move(call, CallPhase.DECIDED, next=Next.SELF_TEST if tests else Next.RETRY)
 
 
 def _fail_at_once(turn: Turn, call: LaneCall) -> None:
@@ -231,22 +218,16 @@ def _fail_at_once(turn: Turn, call: LaneCall) -> None:
 # -- the self-test after a second failure
 
 
-def blame_job_alone(turn: Turn, call: LaneCall) -> None:
-    """Without supervision nothing can be tested, and the fault counts as the job's."""
-    _decide_after_test(turn, call, SelfTestResult.PASSED)
-
-
-def on_tested(turn: Turn, call: LaneCall, event: LaneEvent) -> None:
+def on_tested(turn: Turn, call: LaneCall, event: SelfTestAnswered) -> None:
     """Decide whose fault it is that the same call failed twice."""
-    assert isinstance(event, SelfTestAnswered)
     if call.given_up or turn.state.stopping:
         turn.answer(call, GivenUp())
     elif event.end is SelfTestEnd.PASSED:
-        _decide_after_test(turn, call, _passed(turn, call.ledger.attempts[-1]))
+        decide_after_test(turn, call, _passed(turn, call.ledger.attempts[-1]))
     elif event.end is SelfTestEnd.FAILED:
         again = turn.state.may_test_again
         result = SelfTestResult.FAILED if again else SelfTestResult.HELD
-        _decide_after_test(turn, call, result, event.reason.cause)
+        decide_after_test(turn, call, result, event.reason.cause)
     else:
         leave(turn, replace(call, end=Later()))
 
@@ -264,9 +245,11 @@ def _passed(turn: Turn, last: Attempt) -> SelfTestResult:
     )
 
 
-def _decide_after_test(
+def decide_after_test(
     turn: Turn, call: LaneCall, result: SelfTestResult, unhealthy: str = ""
 ) -> None:
+    """Decide whose fault it is by the result of a self-test. Without supervision nothing can be
+    tested, and it counts as passed: the fault is the job's."""
     last = call.ledger.attempts[-1]
     # Only the call itself explains the failure of a fresh incarnation, unless a later fresh one
     # was unusable by itself.
@@ -288,22 +271,6 @@ def _decide_after_test(
     )
     turn.move(call, CallPhase.RECORDING_TEST)
     turn.do(RecordSelfTest(call.id, call.number, unhealthy, decision))
-
-
-def on_test_recorded(turn: Turn, call: LaneCall, event: LaneEvent) -> None:
-    """The result is on disk: continue with what was decided."""
-    assert isinstance(event, Recorded)
-    assert call.decision is not None
-    action = call.decision.action
-    if action is Action.FAIL:
-        _fail_after_test(turn, call)
-    elif call.given_up or turn.state.stopping:
-        turn.answer(call, GivenUp())
-    elif action is Action.HOLD:
-        leave(turn, replace(call, end=Later()))
-    else:
-        follows = Next.SELF_TEST if action is Action.TEST_AGAIN else Next.RETRY
-        turn.move(call, CallPhase.DECIDED, next=follows)
 
 
 def _fail_after_test(turn: Turn, call: LaneCall) -> None:
@@ -340,10 +307,9 @@ def run_size_test_if_ready(turn: Turn, call: LaneCall) -> None:
         turn.do(RunSizeTest(call.id, state.knowledge.largest))
 
 
-def on_size_test(turn: Turn, call: LaneCall, event: LaneEvent) -> None:
+def on_size_test(turn: Turn, call: LaneCall, event: SizeTestAnswered) -> None:
     """Select the advice. A failure of that size has made the WebUI unusable before, so it is
     recycled after another one."""
-    assert isinstance(event, SizeTestAnswered)
     assert isinstance(call.end, Failed)
     if call.passed_after_restart and event.result is not SizeTest.PASSED:
         why = "a test picture of the failed size may have left it unusable"
@@ -357,7 +323,8 @@ def _forgive_webui(turn: Turn, call: LaneCall) -> None:
     turn.write(state.history.forgive(call.crash_count, turn.now))
     died = any(attempt.diagnosis is Diagnosis.CRASH for attempt in call.ledger.attempts)
     key = call.tail.key if call.tail else None
-    knowledge, runs = state.knowledge.blamed(call.request.job, call.request.run, key, died)
+    traced = state.knowledge.trace(call.request.job, call.request.run, key, died)
+    knowledge, runs = traced.take_repeated()
     turn.change(knowledge=knowledge)
     if runs:
         crashed_by_jobs(turn, runs)

@@ -14,6 +14,7 @@ from sdwatch.policy.failure.facts import Blamed
 from sdwatch.policy.failure.hold_reason import HoldReason
 from sdwatch.policy.failure.recovery import Decision
 from sdwatch.policy.lane.crashes import Record
+from sdwatch.policy.lane.events import Attempt, TailCaptured
 from sdwatch.policy.lane.knowledge import Plain
 from sdwatch.policy.lane.lane_hold import CrashSeen
 
@@ -53,16 +54,13 @@ class NotSent(ToRun):
 
 @dataclass(frozen=True)
 class RecordFailure(ToRun):
-    """POST `number` failed: write evidence and record it. Answered by Recorded."""
+    """POST `number` failed: write evidence and record it. Answered by Recorded. `tail`: what it
+    left behind; `attempt`: the same for the ledger."""
 
     number: int
-    error: WebUIError
-    explanation: Explanation
+    tail: TailCaptured
     decision: Decision
-    incarnation: int
-    crashed: bool = False
-    first_call: bool = False
-    evidence: object = None
+    attempt: Attempt
 
 
 @dataclass(frozen=True)

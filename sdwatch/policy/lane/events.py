@@ -22,6 +22,11 @@ class LaneEvent:
 
 
 @dataclass(frozen=True)
+class SlowEnded(LaneEvent):
+    """Base class of the ends of slow effects that nothing else is done beside (Busy)."""
+
+
+@dataclass(frozen=True)
 class OfCall(LaneEvent):
     """Base class of what concerns one call. `call`: the id that its run gave it."""
 
@@ -101,7 +106,7 @@ class RunGone(OfCall):
 
 
 @dataclass(frozen=True)
-class CleanedUp(LaneEvent):
+class CleanedUp(SlowEnded):
     """What the WebUI kept of the last call was undone. `left`: settings that it still keeps. `rss`:
     bytes of memory of its processes, 0 if unknown. `findings`: for the run."""
 
@@ -185,7 +190,7 @@ class TailCaptured(OfCall):
 
 
 @dataclass(frozen=True)
-class Started(LaneEvent):
+class Started(SlowEnded):
     """The WebUI answers, and its listener is ours. `adopted`: an earlier monitor started it.
     `read`: what it has was read, as far as it answers. `in_doubt`: the generation that an earlier
     monitor left did not end, or its log shows that nothing works any more: a self-test must show
@@ -200,17 +205,20 @@ class Started(LaneEvent):
 
 
 @dataclass(frozen=True)
-class StartFailed(LaneEvent):
-    """It is not ready. `answers`: it runs, but lacks something. `has_printed`: perhaps also why."""
+class StartFailed(SlowEnded):
+    """It is not ready. `answers`: it runs, but lacks something. `has_printed`: perhaps also why.
+    `held_by_person`: whether there is a person's hold, where a start is next; None where nobody
+    asked."""
 
     reason: HoldReason
     incarnation: int
     answers: bool = False
     has_printed: bool = True
+    held_by_person: bool | None = None
 
 
 @dataclass(frozen=True)
-class TreeStopped(LaneEvent):
+class TreeStopped(SlowEnded):
     """The process tree was stopped and reaped. `left`: why not, None if nothing is left.
     `held_by_person`: it was left as it is, because of a person's hold; None where nobody asked for
     one."""
@@ -220,7 +228,7 @@ class TreeStopped(LaneEvent):
 
 
 @dataclass(frozen=True)
-class HoldChecked(LaneEvent):
+class HoldChecked(SlowEnded):
     """Whether there is a person's hold, as asked just before a start."""
 
     held_by_person: bool
@@ -235,7 +243,7 @@ class ProcessExited(LaneEvent):
 
 
 @dataclass(frozen=True)
-class ListsRead(LaneEvent):
+class ListsRead(SlowEnded):
     """What the WebUI has was read, or does not answer in time."""
 
 
@@ -248,7 +256,7 @@ class Health(Enum):
 
 
 @dataclass(frozen=True)
-class ProbeAnswered(LaneEvent):
+class ProbeAnswered(SlowEnded):
     """One health check. `reason`: why it is not ready. `position`: of a running generation, None
     where none runs or nobody asked. `seen`: in words."""
 
@@ -268,30 +276,31 @@ class Freeing(Enum):
 
 
 @dataclass(frozen=True)
-class GpuFreed(LaneEvent):
+class GpuFreed(SlowEnded):
     """An attempt to free the GPU without ending the process has ended."""
 
     how: Freeing
 
 
 @dataclass(frozen=True)
-class CheckpointBack(LaneEvent):
+class CheckpointBack(SlowEnded):
     """An unloaded checkpoint is back, or comes back with the next call; `failed`: neither."""
 
     failed: bool = False
 
 
 class SelfTestEnd(Enum):
-    """What a whole self-test shows."""
+    """What a self-test, or one picture of it, shows. A whole one is never REFUSED."""
 
     PASSED = "the WebUI is healthy"
     FAILED = "the WebUI is unhealthy"
     INCONCLUSIVE = "nothing: it is busy, or its setup is unusable"
+    REFUSED = "nothing: it refuses this particular call"
     NOT_RUN = "nothing: it was not run to its end"
 
 
 @dataclass(frozen=True)
-class SelfTestAnswered(LaneEvent):
+class SelfTestAnswered(SlowEnded):
     """A self-test has ended. `reason`: why it failed. `refused_checkpoint`: the WebUI refuses the
     checkpoint, or the workflow, of the last good call."""
 
@@ -301,7 +310,7 @@ class SelfTestAnswered(LaneEvent):
 
 
 @dataclass(frozen=True)
-class SizeTestAnswered(LaneEvent):
+class SizeTestAnswered(SlowEnded):
     """A size test has ended."""
 
     result: SizeTest

@@ -6,11 +6,9 @@ Nothing is started while the GPU is wanted, and nothing is freed under a call.
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from sdwatch.policy.failure.lifecycle import Event, State
 from sdwatch.policy.lane.effects import BringBack, FreeGpu, GpuGiven, Notify, StopTree
-from sdwatch.policy.lane.events import CheckpointBack, Freeing, GpuFreed, LaneEvent
+from sdwatch.policy.lane.events import CheckpointBack, Freeing, GpuFreed
 from sdwatch.policy.lane.state import Busy, CallPhase, Freed, LaneState
 from sdwatch.policy.lane.turn import Turn
 
@@ -51,12 +49,10 @@ def free_or_take_back(turn: Turn) -> None:
         _stop(turn)
 
 
-def on_gpu_freed(turn: Turn, event: LaneEvent) -> None:
+def on_gpu_freed(turn: Turn, event: GpuFreed) -> None:
     """Note what the attempt has shown; a WebUI of ours that cannot unload is stopped. What cannot
     be freed need not be, where the GPU is no longer wanted for something else."""
-    assert isinstance(event, GpuFreed)
     state = turn.state
-    turn.change(busy=None)
     if event.how is Freeing.BUSY:
         turn.change(tries_again=turn.now.boot + state.setup.health_interval)
     elif event.how is Freeing.UNLOADED:
@@ -77,10 +73,9 @@ def _stop(turn: Turn) -> None:
     turn.do(Notify(GpuGiven(stopped=True)), StopTree())
 
 
-def on_checkpoint_back(turn: Turn, event: LaneEvent) -> None:
+def on_checkpoint_back(turn: Turn, event: CheckpointBack) -> None:
     """It may be sent calls again. One that could not load its checkpoint is started afresh."""
-    assert isinstance(event, CheckpointBack)
-    turn.change(busy=None, freed=Freed.NO)
+    turn.change(freed=Freed.NO)
     if event.failed:
         due = "its checkpoint could not be loaded again"
         turn.change(use=turn.state.use.make_due(due))
@@ -92,4 +87,4 @@ def note_wish(turn: Turn, frees: bool) -> None:
     state = turn.state
     turn.change(frees=frees, tries_again=state.tries_again if frees else 0.0)
     if not frees and state.freed in (Freed.CANNOT, Freed.STOPPED):
-        turn.change(freed=Freed.NO, checks=replace(state.checks, next=turn.now.boot))
+        turn.change(freed=Freed.NO, next_check=turn.now.boot)

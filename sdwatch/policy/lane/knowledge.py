@@ -8,9 +8,14 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from sdwatch.policy.failure.facts import FailureKey
-from sdwatch.policy.failure.traced_failures import TracedFailures
 
 PLAIN_SIDE = 512  # pixels, where no call has shown another size
+
+TRACED_AFTER = 2
+"""After the same failure was traced to so many jobs, it costs no more restarts."""
+
+REPEATEDLY = 3
+"""So many different jobs in a row that crash a WebUI: they or it may be the cause."""
 
 
 @dataclass(frozen=True)
@@ -53,40 +58,54 @@ class Wanted:
 
 @dataclass(frozen=True)
 class Knowledge:
-    """`good`: the last call that succeeded. `largest`: pixels of the largest one."""
+    """It remembers, and decides nothing.
+
+    `good`: the last call that succeeded. `largest`: pixels of the largest one. `jobs_traced`: the
+    jobs to which self-tests traced each failure; one without a key is different from all others.
+    `died_by`: consecutive jobs that ended the process, with their runs. What was traced outlasts
+    the restarts that failed calls cost, otherwise two alternating mistakes would hide each other.
+    It is forgotten when the WebUI may have changed.
+    """
 
     good: Plain = Plain()
     largest: int = 0
-    traced: TracedFailures = field(default_factory=TracedFailures)
+    jobs_traced: Mapping[FailureKey, frozenset[str]] = field(default_factory=dict)
+    died_by: Mapping[str, str] = field(default_factory=dict)
 
     def succeeded(self, wanted: Wanted) -> Knowledge:
         """Note that a job's call succeeded."""
-        traced = self.traced.succeeded()
-        if wanted.plain is None:
-            return replace(self, traced=traced)
         pixels = wanted.made.pixels if wanted.made is not None else 0
-        return Knowledge(wanted.plain, max(self.largest, pixels), traced)
+        largest, good = max(self.largest, pixels), wanted.plain or self.good
+        return replace(self, good=good, largest=largest, died_by={})
 
     def is_a_jobs_own(self, failure: FailureKey | None, wanted: Wanted) -> bool:
-        """Return whether this failure was shown to be the jobs' own, so that its second attempt
+        """Return whether this failure was traced to TRACED_AFTER jobs, so that its second attempt
         needs no restart. Only where the self-test would see damage to this call: a picture smaller
         than the call's may fit where the call does not."""
         made = wanted.made
         is_plain = self.good.workflow is None
         is_shown = made is not None and is_plain and made.pixels <= self.good.size.pixels
-        return is_shown and self.traced.is_a_jobs_own(failure)
+        jobs = self.jobs_traced.get(failure, frozenset()) if failure is not None else ()
+        return is_shown and len(jobs) >= TRACED_AFTER
 
-    def blamed(
-        self, job: str, run: str, failure: FailureKey | None, died: bool
-    ) -> tuple[Knowledge, tuple[str, ...]]:
-        """Note that a failure was a job's own. `died`: the process died of it. Return also the runs
-        that were blamed so too often in a row to be believed, or ()."""
-        traced, runs = self.traced.trace(job, run, failure, died).take_repeated()
-        return replace(self, traced=traced), runs
+    def trace(self, job: str, run: str, failure: FailureKey | None, died: bool) -> Knowledge:
+        """Note that a failure was a job's own. `died`: the process died of it."""
+        jobs_traced = dict(self.jobs_traced)
+        if failure is not None:
+            jobs_traced[failure] = jobs_traced.get(failure, frozenset()) | {job}
+        died_by = {**self.died_by, job: run} if died else {}
+        return replace(self, jobs_traced=jobs_traced, died_by=died_by)
+
+    def take_repeated(self) -> tuple[Knowledge, tuple[str, ...]]:
+        """Return the runs of REPEATEDLY consecutive jobs that ended the WebUI, which are blamed too
+        often to be believed, to start counting again; () while there are fewer."""
+        if len(self.died_by) < REPEATEDLY:
+            return self, ()
+        return replace(self, died_by={}), tuple(self.died_by.values())
 
     def forget_blame(self) -> Knowledge:
         """Forget which failures were the jobs' own: the WebUI may have changed."""
-        return replace(self, traced=self.traced.forget())
+        return replace(self, jobs_traced={})
 
     def forget_refused(self) -> Knowledge:
         """Forget the checkpoint, or the workflow, of the last good call: the WebUI refuses it."""

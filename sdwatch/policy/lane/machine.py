@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import Any
 
 from sdwatch.errors import SdwatchError
 from sdwatch.policy.failure.cooldown import Instant
@@ -41,6 +42,7 @@ from sdwatch.policy.lane.events import (
     SelfTestAnswered,
     SelfTestEnd,
     SizeTestAnswered,
+    SlowEnded,
     Stalled,
     Started,
     StartFailed,
@@ -61,15 +63,15 @@ class MachineError(SdwatchError):
 
 @dataclass(frozen=True)
 class Row:
-    """What an event means to a call. `to`: the phases that it may be in afterwards."""
+    """What an event means to a call. `act`: takes that event. `to`: the phases that the call may be
+    in afterwards."""
 
-    act: Callable[[Turn, LaneCall, LaneEvent], None]
+    act: Callable[[Turn, LaneCall, Any], None]
     to: tuple[CallPhase, ...]
 
 
-def _on_self_test(turn: Turn, call: LaneCall, event: LaneEvent) -> None:
+def _on_self_test(turn: Turn, call: LaneCall, event: SelfTestAnswered) -> None:
     """The self-test that a call waits for, be it its own or that of a start."""
-    assert isinstance(event, SelfTestAnswered)
     if call.phase is P.TESTING or call.next is Next.SELF_TEST:
         after_failure.on_tested(turn, call, event)
     elif event.end is not SelfTestEnd.PASSED:
@@ -88,8 +90,7 @@ def _on_cut_short(turn: Turn, call: LaneCall, event: LaneEvent) -> None:
     turn.do(CutShort())
 
 
-def _on_cleaned(turn: Turn, call: LaneCall, event: LaneEvent) -> None:
-    assert isinstance(event, CleanedUp)
+def _on_cleaned(turn: Turn, call: LaneCall, event: CleanedUp) -> None:
     if call.end is not None:
         turn.put(replace(call, end=replace(call.end, findings=event.findings)))
 
@@ -131,7 +132,7 @@ CALL_TRANSITIONS: dict[tuple[CallPhase, type[LaneEvent]], Row] = {
     ),
     (P.INTERRUPTING, DeadlinePassed): Row(after_failure.on_interrupt_over, (P.RECORDING,)),
     (P.INTERRUPTING, Cancelled): Row(after_failure.on_interrupt_over, (P.RECORDING,)),
-    (P.RECORDING, Recorded): Row(after_failure.on_failure_recorded, (*_RECORDED, P.RECORDING)),
+    (P.RECORDING, Recorded): Row(after_failure.on_recorded, (*_RECORDED, P.RECORDING)),
     (P.RECORDING, Cancelled): Row(attempts.on_given_up_later, (P.RECORDING,)),
     (P.DECIDED, SelfTestAnswered): Row(_on_self_test, (*_TESTED, P.DECIDED)),
     (P.DECIDED, StartFailed): Row(_on_no_start, (P.LEAVING,)),
@@ -139,7 +140,7 @@ CALL_TRANSITIONS: dict[tuple[CallPhase, type[LaneEvent]], Row] = {
     (P.DECIDED, Cancelled): Row(attempts.on_given_up, (P.ANSWERED,)),
     (P.TESTING, SelfTestAnswered): Row(_on_self_test, _TESTED),
     (P.TESTING, Cancelled): Row(_on_cut_short, (P.TESTING,)),
-    (P.RECORDING_TEST, Recorded): Row(after_failure.on_test_recorded, _RECORDED),
+    (P.RECORDING_TEST, Recorded): Row(after_failure.on_recorded, (*_RECORDED, P.RECORDING_TEST)),
     (P.RECORDING_TEST, Cancelled): Row(attempts.on_given_up_later, (P.RECORDING_TEST,)),
     (P.TESTING_SIZE, SizeTestAnswered): Row(after_failure.on_size_test, (P.LEAVING,)),
     (P.TESTING_SIZE, Cancelled): Row(_on_cut_short, (P.TESTING_SIZE,)),
@@ -176,6 +177,8 @@ def step(state: LaneState, event: LaneEvent, now: Instant) -> tuple[LaneState, t
     """Return the state after `event`, and the effects to perform in order. Raises MachineError and
     LifecycleError for what the tables do not have: an internal error."""
     turn = Turn(state, now)
+    if isinstance(event, SlowEnded):
+        turn.change(busy=None)
     if isinstance(event, CallRequested):
         attempts.on_requested(turn, event)
     if type(event) in _OF_THE_LANE:
@@ -252,29 +255,13 @@ def _on_stop(turn: Turn, _: LaneEvent) -> None:
         turn.do(CutShort())
 
 
-def _on_self_test_of_lane(turn: Turn, event: LaneEvent) -> None:
-    """A self-test that was cut short shows nothing."""
-    assert isinstance(event, SelfTestAnswered)
-    call = turn.state.served
-    cut = call is not None and call.phase is P.TESTING and call.given_up
-    if cut or turn.state.stopping:
-        turn.change(busy=None)
-    else:
-        webui.on_self_test(turn, event)
-
-
-def _on_size_test_of_lane(turn: Turn, _: LaneEvent) -> None:
-    turn.change(busy=None)
-
-
-def _on_cleaned_of_lane(turn: Turn, event: LaneEvent) -> None:
+def _on_cleaned_of_lane(turn: Turn, event: CleanedUp) -> None:
     """Note that what the WebUI kept of a call is undone, and what its calls have left so far."""
-    assert isinstance(event, CleanedUp)
     use = turn.state.use.after_call(event.rss, event.left, turn.state.setup.recycling)
-    turn.change(busy=None, dirty=False, use=use)
+    turn.change(dirty=False, use=use)
 
 
-_OF_THE_LANE: dict[type[LaneEvent], Callable[[Turn, LaneEvent], None]] = {
+_OF_THE_LANE: dict[type[LaneEvent], Callable[[Turn, Any], None]] = {
     Started: webui.on_started,
     StartFailed: webui.on_start_failed,
     TreeStopped: webui.on_tree_stopped,
@@ -284,8 +271,7 @@ _OF_THE_LANE: dict[type[LaneEvent], Callable[[Turn, LaneEvent], None]] = {
     ProbeAnswered: webui.on_probe,
     Released: webui.on_released,
     CallsAllowed: webui.on_calls_allowed,
-    SelfTestAnswered: _on_self_test_of_lane,
-    SizeTestAnswered: _on_size_test_of_lane,
+    SelfTestAnswered: webui.on_self_test,
     CleanedUp: _on_cleaned_of_lane,
     GpuFreed: freeing.on_gpu_freed,
     CheckpointBack: freeing.on_checkpoint_back,

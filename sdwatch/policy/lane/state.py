@@ -9,8 +9,8 @@ Three questions stand before what is sent or started:
    (CallsAllowed), and each run just before its POST is recorded (`may_call`, then NotNow). Here it
    is `no_call`.
 2. May a process start? Not on a person's hold: CallGate.persons_hold. The monitor asks it each
-   round, too (`held_by_person`), and the lane once more just before a start (AskForHold, StopTree):
-   `may_start`.
+   round, too (`held_by_person`), and the lane once more just before a start (AskForHold, StopTree,
+   or Adopt where there is nothing to adopt): `Turn.may_start`.
 3. Can this WebUI be sent a call? `is_sound`; Lane.ready has it for the monitor, which then gives
    the lane a run. `may_send` is all of it: sound, not busy, no `no_call`, nothing `unrecorded`.
 """
@@ -228,14 +228,6 @@ class LaneCall:
 
 
 @dataclass(frozen=True)
-class Checks:
-    """The health checks: when the next is due (on the boot clock), and how many failed in a row."""
-
-    next: float = 0.0
-    failed: int = 0
-
-
-@dataclass(frozen=True)
 class LaneState:
     """Everything that decides what a lane does.
 
@@ -243,10 +235,10 @@ class LaneState:
     `adopts`: that is to be tried first. `busy`: the slow effect under way. `incarnation`: the
     current one; `ended`: its end, if sdwatch did not stop it. `reaped`: no process of ours is left,
     so a start needs no StopTree before it; `leftovers`: its process ended by itself and may have
-    left others, so a StopTree follows at once, also on a person's hold. `may_start`: there is no
-    person's hold, as asked just before a start.
+    left others, so a StopTree follows at once, also on a person's hold.
     `dirty`: the settings of a call may be left in the WebUI. `nothing_runs`: on hold, and only a
-    new start can help. `unusable_starts`: in a row. `position` and `moved_at`: of somebody's
+    new start can help. `unusable_starts`: in a row. `next_check`: when the next health check is
+    due, on the boot clock; `failed_checks`: in a row. `position` and `moved_at`: of somebody's
     generation, and since when it has not advanced. `calls`: the one that is served first, then
     those that wait. `no_call`: no call may start on any lane; `held_by_person`: a person's hold.
     `frees`: the GPU is wanted for something else; `freed`: what was done about it; `tries_again`:
@@ -267,10 +259,10 @@ class LaneState:
     ended: ProcessExited | None = None
     reaped: bool = True
     leftovers: bool = False
-    may_start: bool = False
     dirty: bool = False
     hold: HoldState = HoldState()  # noqa: RUF009 - it is frozen
-    checks: Checks = Checks()
+    next_check: float = 0.0
+    failed_checks: int = 0
     use: IncarnationUse = IncarnationUse()
     knowledge: Knowledge = field(default_factory=Knowledge)
     nothing_runs: bool = False

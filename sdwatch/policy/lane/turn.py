@@ -64,11 +64,13 @@ def _changed(state: LaneState, fields: Mapping[str, Any]) -> LaneState:
 
 
 class Turn:
-    """`state` is replaced during the turn. `now`: the time of its event."""
+    """`state` is replaced during the turn. `now`: the time of its event. `may_start`: that event
+    says that there is no person's hold, so a start may follow at once."""
 
     def __init__(self, state: LaneState, now: Instant) -> None:
         self.state = state
         self.now = now
+        self.may_start = False
         self.effects: list[Effect] = []
 
     def do(self, *effects: Effect) -> None:
@@ -78,6 +80,12 @@ class Turn:
     def change(self, **fields: Any) -> None:
         """Change fields of the state."""
         self.state = _changed(self.state, fields)
+
+    def note_hold(self, held_by_person: bool | None) -> None:
+        """Note whether there is a person's hold, as was just asked; None where nobody asked."""
+        if held_by_person is not None:
+            self.change(held_by_person=held_by_person)
+            self.may_start = not held_by_person
 
     def live(self, event: Event) -> None:
         """Change the state of the WebUI. Raises LifecycleError if the table has no such row."""
@@ -118,4 +126,4 @@ class Turn:
 
     def check_in(self, seconds: float) -> None:
         """Make the next health check due in so many seconds."""
-        self.change(checks=replace(self.state.checks, next=self.now.boot + seconds))
+        self.change(next_check=self.now.boot + seconds)

@@ -32,17 +32,15 @@ from sdwatch.policy.lane.not_ready import (
     self_test_failed,
     start_found_unusable,
 )
-from sdwatch.policy.lane.state import Busy, Freed, Up
+from sdwatch.policy.lane.state import Busy, CallPhase, Freed, Up
 from sdwatch.policy.lane.turn import Turn
 
 
-def on_started(turn: Turn, event: LaneEvent) -> None:
+def on_started(turn: Turn, event: Started) -> None:
     """A WebUI that answers is on its way to ready."""
-    assert isinstance(event, Started)
     state = turn.state
     ended = state.ended
     turn.change(
-        busy=None,
         up=Up.READ if event.read else Up.ANSWERS,
         hold=replace(state.hold, needs_self_test=state.hold.needs_self_test or event.in_doubt),
         adopted=event.adopted,
@@ -57,13 +55,12 @@ def on_started(turn: Turn, event: LaneEvent) -> None:
         turn.live(Event.START)
 
 
-def on_start_failed(turn: Turn, event: LaneEvent) -> None:
+def on_start_failed(turn: Turn, event: StartFailed) -> None:
     """A start did not lead to a ready WebUI. What the manager could not use, it has stopped."""
-    assert isinstance(event, StartFailed)
-    was_adopting = turn.state.busy is Busy.ADOPTING
-    turn.change(busy=None, incarnation=event.incarnation, ended=None)
-    turn.change(reaped=not (event.answers and turn.state.setup.managed), leftovers=False)
-    if was_adopting:
+    turn.note_hold(event.held_by_person)
+    reaped = not (event.answers and turn.state.setup.managed)
+    turn.change(incarnation=event.incarnation, ended=None, reaped=reaped, leftovers=False)
+    if turn.state.life is not State.STARTING:  # it was adopted
         if event.answers:
             turn.live(Event.START)
             start_found_unusable(turn, event.reason, answers=True)
@@ -75,13 +72,10 @@ def on_start_failed(turn: Turn, event: LaneEvent) -> None:
         after_failed_start(turn, event.reason, has_printed=event.has_printed)
 
 
-def on_tree_stopped(turn: Turn, event: LaneEvent) -> None:
+def on_tree_stopped(turn: Turn, event: TreeStopped) -> None:
     """Only now may the next process start. What cannot be stopped is a start that failed. On a
     person's hold nothing is started; CallsAllowed reports when it is gone."""
-    assert isinstance(event, TreeStopped)
-    turn.change(busy=None)
-    if event.held_by_person is not None:
-        turn.change(held_by_person=event.held_by_person, may_start=not event.held_by_person)
+    turn.note_hold(event.held_by_person)
     if event.held_by_person:
         return
     turn.change(reaped=event.left is None, leftovers=False)
@@ -91,30 +85,26 @@ def on_tree_stopped(turn: Turn, event: LaneEvent) -> None:
         after_failed_start(turn, event.left)
 
 
-def on_hold_checked(turn: Turn, event: LaneEvent) -> None:
+def on_hold_checked(turn: Turn, event: HoldChecked) -> None:
     """Only without a person's hold may a process start; CallsAllowed reports when it is gone."""
-    assert isinstance(event, HoldChecked)
-    turn.change(busy=None, held_by_person=event.held_by_person, may_start=not event.held_by_person)
+    turn.note_hold(event.held_by_person)
 
 
-def on_exited(turn: Turn, event: LaneEvent) -> None:
+def on_exited(turn: Turn, event: ProcessExited) -> None:
     """Note the end of an incarnation; whoever is concerned acts on it."""
-    assert isinstance(event, ProcessExited)
     if event.incarnation >= turn.state.incarnation:
         turn.change(ended=event, leftovers=turn.state.setup.supervised)
 
 
-def on_lists_read(turn: Turn, event: LaneEvent) -> None:
+def on_lists_read(turn: Turn, _: ListsRead) -> None:
     """What the WebUI has is known as far as it answers."""
-    assert isinstance(event, ListsRead)
-    turn.change(busy=None, up=Up.NO if turn.state.up is Up.NO else Up.READ)
+    turn.change(up=Up.NO if turn.state.up is Up.NO else Up.READ)
 
 
-def on_probe(turn: Turn, event: LaneEvent) -> None:
+def on_probe(turn: Turn, event: ProbeAnswered) -> None:
     """Act on one health check."""
-    assert isinstance(event, ProbeAnswered)
     state = turn.state
-    turn.change(busy=None, use=replace(state.use, rss=event.rss or state.use.rss))
+    turn.change(use=replace(state.use, rss=event.rss or state.use.rss))
     turn.check_in(state.setup.health_interval)
     if state.ended is not None:
         return  # that says more
@@ -126,7 +116,7 @@ def on_probe(turn: Turn, event: LaneEvent) -> None:
 
 def _check_ready(turn: Turn, event: ProbeAnswered) -> None:
     if event.health is Health.READY:
-        turn.change(checks=replace(turn.state.checks, failed=0))
+        turn.change(failed_checks=0)
     elif event.health is Health.LACKS:
         put_on_hold(turn, event.reason)
     elif _is_frozen(turn):
@@ -149,9 +139,9 @@ def _check_unusable(turn: Turn, event: ProbeAnswered) -> None:
 def _is_frozen(turn: Turn) -> bool:
     """Count a failed check, and return whether so many failed in a row that the WebUI must be
     restarted."""
-    failed = turn.state.checks.failed + 1
+    failed = turn.state.failed_checks + 1
     is_frozen = failed >= turn.state.setup.health_failures
-    turn.change(checks=replace(turn.state.checks, failed=0 if is_frozen else failed))
+    turn.change(failed_checks=0 if is_frozen else failed)
     return is_frozen
 
 
@@ -168,9 +158,11 @@ def _is_busy(turn: Turn, event: ProbeAnswered) -> bool:
 
 
 def on_self_test(turn: Turn, event: SelfTestAnswered) -> None:
-    """Act on the end of a self-test."""
-    state = turn.state
-    turn.change(busy=None)
+    """Act on the end of a self-test; one that was cut short shows nothing."""
+    state, call = turn.state, turn.state.served
+    cut = call is not None and call.phase is CallPhase.TESTING and call.given_up
+    if cut or state.stopping:
+        return
     if event.refused_checkpoint:
         turn.change(knowledge=state.knowledge.forget_refused())
     if event.end is SelfTestEnd.PASSED:
@@ -189,11 +181,9 @@ def on_released(turn: Turn, _: LaneEvent) -> None:
     turn.check_in(0.0)
 
 
-def on_calls_allowed(turn: Turn, event: LaneEvent) -> None:
+def on_calls_allowed(turn: Turn, event: CallsAllowed) -> None:
     """Note whether calls may start on any lane."""
-    assert isinstance(event, CallsAllowed)
-    may_start = turn.state.may_start and not event.held_by_person
-    turn.change(no_call=not event.allowed, held_by_person=event.held_by_person, may_start=may_start)
+    turn.change(no_call=not event.allowed, held_by_person=event.held_by_person)
     note_wish(turn, event.frees)
 
 

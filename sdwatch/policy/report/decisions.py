@@ -8,9 +8,8 @@ from dataclasses import replace
 from typing import Any
 
 from sdwatch.policy.failure.diagnosis import advice_for
-from sdwatch.policy.failure.facts import Diagnosis
+from sdwatch.policy.failure.facts import Diagnosis, whose_fault
 from sdwatch.policy.failure.recovery import Action, Decision, Ground
-from sdwatch.policy.failure.whose_fault import whose_fault
 from sdwatch.policy.report.envelope import ErrorEnvelope, FailedAttempt
 
 

@@ -11,10 +11,9 @@ from typing import Any, TypeVar
 from sdwatch.errors import FileProblems, JobUnfitError, Probes, Problem
 from sdwatch.policy.failure.diagnosis import advice_for
 from sdwatch.policy.failure.earlier_records import with_codes
-from sdwatch.policy.failure.facts import Blamed, Diagnosis
+from sdwatch.policy.failure.facts import Blamed, Diagnosis, whose_fault
 from sdwatch.policy.failure.hold_reason import HoldReason
 from sdwatch.policy.failure.recovery import CUT_OFFS, Action, Ground
-from sdwatch.policy.failure.whose_fault import whose_fault
 from sdwatch.policy.job.job import Stage
 from sdwatch.policy.privacy.printable import printable
 

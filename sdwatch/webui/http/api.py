@@ -24,10 +24,9 @@ from sdwatch.policy.failure.diagnosis import (
     depends_on_size,
     size_advice,
 )
-from sdwatch.policy.failure.facts import Blamed
+from sdwatch.policy.failure.facts import Blamed, whose_fault
 from sdwatch.policy.failure.prompts_sent import PromptToSend
 from sdwatch.policy.failure.recovery import Action
-from sdwatch.policy.failure.whose_fault import whose_fault
 from sdwatch.policy.job.calls.catalogue import Catalogue
 from sdwatch.policy.job.calls.payload import completed
 from sdwatch.policy.kinds.kind import Dialect
@@ -59,7 +58,7 @@ from sdwatch.policy.report.decisions import sent_too_often
 from sdwatch.policy.report.envelope import CANARY_HEALTHY, ErrorEnvelope, FailedAttempt
 from sdwatch.system.failpoints import failpoint
 from sdwatch.system.log_events import LogEvent, about, bound_facts
-from sdwatch.webui.http.call import CallHandle, Captured, Outcome, PreparedCall
+from sdwatch.webui.http.call import CallHandle, Captured, Outcome, PreparedCall, wanted_of
 from sdwatch.webui.http.roles import CallPort, CallSettings, Client, Recorder, SupervisedProcess
 from sdwatch.webui.http.run_control import RunControl
 
@@ -182,7 +181,7 @@ class _RunsCall:
             self._handle.id,
             ledger,
             call.stage,
-            call.wanted,
+            wanted_of(call.stage, call.payload),
             call.job_id or "",
             call.run_dir.name if call.run_dir else "",
             str(call.payload.get("upscaler_1") or ""),
@@ -250,9 +249,9 @@ class _RunsCall:
         the recorder learns the texts of the payload, and no record may echo them. A failure that
         puts the WebUI on hold names its fault: the runs that follow will meet the same one, and
         need no evidence of their own."""
-        captured = message.evidence
+        captured = message.tail.evidence
         assert isinstance(captured, Captured)
-        explanation, decision = message.explanation, message.decision
+        explanation, decision = message.tail.explanation, message.decision
         self._evidence = self._recorder.evidence(
             self._call.run_dir,
             self._call.payload,
@@ -262,12 +261,12 @@ class _RunsCall:
         )
         self._recorder.call_failed(
             explanation,
-            message.error,
+            message.tail.error,
             decision,
             captured.facts.exit_code,
-            crashed=message.crashed,
+            crashed=message.attempt.crashed,
             printed=captured.own_lines,
-            first_call=message.first_call,
+            first_call=message.attempt.first_call,
         )
         self._last = message
         failed = (self._call.name, self._call.stage, explanation.diagnosis)
@@ -316,10 +315,10 @@ class _RunsCall:
         failed = self._recorder.attempts[-1]
         diagnosis = Diagnosis(failed.diagnosis)
         last = self._last
-        explanation = last.explanation if last is not None else None
+        explanation = last.tail.explanation if last is not None else None
         kind = (self._settings.catalogue() or Catalogue()).kind
         return ErrorEnvelope(
-            error=type(last.error).__name__ if last is not None else "",
+            error=type(last.tail.error).__name__ if last is not None else "",
             diagnosis=diagnosis,
             blame=whose_fault(diagnosis, explanation.blames if explanation else None, tested),
             message=failed.message,  # free of prompts, which a reply may echo

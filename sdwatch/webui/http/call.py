@@ -60,11 +60,6 @@ class PreparedCall:
         """What the log calls it: the run, as everywhere in the log, or the job where none is."""
         return self.run_dir.name if self.run_dir else self.job_id or "a call"
 
-    @property
-    def wanted(self) -> Wanted:
-        """Return what a self-test can repeat of it."""
-        return wanted_of(self.stage, self.payload)
-
 
 def wanted_of(stage: str, payload: Mapping[str, Any]) -> Wanted:
     """Return the sizes of the pictures that a call makes, as far as its payload says; of one with a

@@ -25,6 +25,8 @@ from sdwatch.webui.http.call import CallHandle
 from sdwatch.webui.http.call_loop import CallLoop
 from sdwatch.webui.http.roles import CallSettings, Client, SupervisedProcess
 
+_RESTART_LIMIT_S = 3600.0
+
 
 class CallAlone(CallLoop):
     """Decides about the calls of one WebUI that has no lane: nobody tests it, and a restart is
@@ -61,10 +63,9 @@ class CallAlone(CallLoop):
         if handle is not None and handle.sent is not None and handle.sent.is_under_way:
             self._abandon(Abandon(handle.id))
 
-    def next_for(self, handle: CallHandle, seconds: float | None) -> ToRun | None:
+    def next_for(self, handle: CallHandle, _: float | None) -> ToRun | None:
         """Drive the machine until there is a message to the run. While it sends a POST, no time
         limit ends that."""
-        del seconds
         while True:
             try:
                 return handle.inbox.get_nowait()
@@ -72,7 +73,7 @@ class CallAlone(CallLoop):
                 self._take()
 
     def _start(self, _: Start) -> None:
-        if self._process.restart_and_wait_ready(self._settings.restart_limit):
+        if self._process.restart_and_wait_ready(_RESTART_LIMIT_S):
             self.tell(Started(self._process.incarnation))
         else:
             reason = HoldReason("the WebUI did not start", cure=Cure.RESTART)

@@ -56,7 +56,7 @@ log = logging.getLogger("sdwatch.webui")
 
 Performer = Callable[[Any], None]
 
-_LOOK_EVERY_S = 5.0
+_LOOK_EVERY_S = 10.0
 """A wait stands still while the machine sleeps, on Linux; deadlines do not. So the time is read
 this often while one is awaited."""
 

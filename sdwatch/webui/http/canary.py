@@ -13,7 +13,7 @@ import secrets
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
-from enum import Enum, StrEnum
+from enum import StrEnum
 from typing import Any, TypeAlias
 
 from sdwatch.errors import (
@@ -32,6 +32,7 @@ from sdwatch.policy.job.outputs.picture import (
     is_one_colour,
 )
 from sdwatch.policy.job.stage.stage_kinds import TXT2IMG, WORKFLOW_STAGE
+from sdwatch.policy.lane.events import SelfTestEnd
 from sdwatch.policy.lane.knowledge import Size
 from sdwatch.webui.http.call import Sent, result_of
 from sdwatch.webui.http.client import SDWebUIClient
@@ -124,14 +125,6 @@ class SelfTestCall:
     is_tiny: bool
 
 
-class PictureShows(Enum):
-    """What a failed picture of a self-test shows."""
-
-    FAILED = "the WebUI is unhealthy"
-    INCONCLUSIVE = "nothing: it is busy, or its setup is unusable"
-    REFUSED = "nothing: it refuses this particular call"
-
-
 @dataclass(frozen=True)
 class SelfTestFailure:
     """Why a self-test failed.
@@ -141,7 +134,7 @@ class SelfTestFailure:
     """
 
     reason: str
-    shows: PictureShows = PictureShows.FAILED
+    shows: SelfTestEnd = SelfTestEnd.FAILED
     error: WebUIError | None = None
     hold_reason: HoldReason | None = None
     given_up: str = field(default="", compare=False)
@@ -205,10 +198,10 @@ class Canary:
 
 _CHECK_INTERVAL_S = 0.05  # seconds
 
-_BY_ERROR: tuple[tuple[type[WebUIError], PictureShows], ...] = (
-    (WebUIBusyError, PictureShows.INCONCLUSIVE),
-    (WebUINotUsableError, PictureShows.INCONCLUSIVE),
-    (WebUIBadRequestError, PictureShows.REFUSED),
+_BY_ERROR: tuple[tuple[type[WebUIError], SelfTestEnd], ...] = (
+    (WebUIBusyError, SelfTestEnd.INCONCLUSIVE),
+    (WebUINotUsableError, SelfTestEnd.INCONCLUSIVE),
+    (WebUIBadRequestError, SelfTestEnd.REFUSED),
 )
 
 
@@ -217,7 +210,7 @@ def _failure(
 ) -> SelfTestFailure | None:
     """Return why the result is a failure, or None."""
     if isinstance(result, WebUIError):
-        by = next((by for kind, by in _BY_ERROR if isinstance(result, kind)), PictureShows.FAILED)
+        by = next((by for kind, by in _BY_ERROR if isinstance(result, kind)), SelfTestEnd.FAILED)
         return SelfTestFailure(f"{asked.what} failed: {result}", by, result)
     if asked.stage == WORKFLOW_STAGE:  # whatever its sizes are; it may make no picture
         is_flawed = one_colour_fails and result.one_colour and all(result.one_colour)

@@ -136,14 +136,12 @@ class ComfyUIClient(ComfyUIQuestions):
         found = lists_of(self.read_classes(timeout), (), self.read_templates()).get(name)
         return found if isinstance(found, list) else []
 
-    def options(self, timeout: float) -> dict[str, Any]:
+    def options(self, _: float) -> dict[str, Any]:
         """Return {}: it has no settings that a call could change."""
-        del timeout
         return {}
 
-    def set_options(self, options: Mapping[str, Any], timeout: float) -> bool:
+    def set_options(self, *_: object) -> bool:
         """Return False: it has none."""
-        del options, timeout
         return False
 
     def progress(self, timeout: float) -> dict[str, Any]:
@@ -414,7 +412,7 @@ class ComfyUIClient(ComfyUIQuestions):
     def abandon(self) -> None:
         """Free whoever waits for the end of a prompt. It stays in the queue."""
         if (watched := self._watched) is not None:
-            watched.progress.cut()
+            watched.progress.close()
         super().abandon()
 
 

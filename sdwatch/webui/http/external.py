@@ -1,6 +1,6 @@
 """An external WebUI: sdwatch never starts or stops it, only asks and waits.
 
-It has what a lane needs of a process (LaneProcess in roles.py), as WebUIProcessManager has.
+It has what a lane needs of a process, as WebUIProcessManager has (LaneProcess, below).
 """
 
 from __future__ import annotations
@@ -9,10 +9,11 @@ import logging
 import threading
 from collections.abc import Callable
 from pathlib import Path
+from typing import TypeAlias
 
 import psutil
 
-from sdwatch.policy.failure.hold_reason import HoldReason, no_answer, seen_by_probe
+from sdwatch.policy.failure.hold_reason import HoldReason
 from sdwatch.policy.failure.lasting import LastingStates
 from sdwatch.policy.failure.tail_marks import no_output
 from sdwatch.system.clock import Clock
@@ -20,6 +21,7 @@ from sdwatch.system.log_events import LogEvent, about
 from sdwatch.webui.log.log_reader import LOCAL, READ_LIMIT, LogReader
 from sdwatch.webui.log.tail_capture import tail_text
 from sdwatch.webui.process.incarnation import WebUIExit
+from sdwatch.webui.process.process import WebUIProcessManager
 from sdwatch.webui.process.readiness import PROBE_INTERVAL_S, ProbeResult
 
 log = logging.getLogger("sdwatch.webui")
@@ -31,6 +33,8 @@ PATIENCE = 10.0
 class ExternalWebUI:
     """A WebUI that sdwatch did not start. `probe`: asks its API once. `log_file`: where it writes,
     if this machine can read that, by `log_reader`."""
+
+    last_exit: WebUIExit | None = None  # its end is not visible here
 
     def __init__(
         self,
@@ -56,9 +60,8 @@ class ExternalWebUI:
         """Return 0: its incarnations are unknown."""
         return 0
 
-    def adopt(self, timeout_s: float | None = None, give_up: threading.Event | None = None) -> bool:
+    def adopt(self, **_: object) -> bool:
         """Return whether it is ready now; there is nothing to adopt."""
-        del timeout_s, give_up
         return self._probe_now()
 
     def restart_and_wait_ready(
@@ -103,29 +106,15 @@ class ExternalWebUI:
         """Return its log file, if there is one."""
         return (self._log_file,) if self._log_file else ()
 
-    def cpu_and_io(self) -> tuple[float, int]:
-        """Return zeros: its work is not visible here."""
-        return 0.0, 0
-
     def family(self) -> list[psutil.Process]:
-        """Return nothing: its processes are not visible here."""
+        """Return nothing: its processes, their work and their memory are not visible here."""
         return []
-
-    def rss(self) -> int:
-        """Return 0: its memory is not visible here."""
-        return 0
 
     def cap_logs(self) -> None:
         """Do nothing: its log is its own."""
 
-    def exit_of(self, incarnation: int) -> WebUIExit | None:
-        """Return None: its end is not visible here."""
-        del incarnation
-        return None
-
-    def stop(self, grace: float | None = None, hurry: threading.Event | None = None) -> bool:
+    def stop(self, **_: object) -> bool:
         """Do nothing: it is never stopped."""
-        del grace, hurry
         return True
 
     def close(self) -> None:
@@ -136,11 +125,11 @@ class ExternalWebUI:
         if self.last_probe.ready:
             self.last_failure = ""
         else:
-            self.last_failure = reason = self.last_probe.reason
-            lack, facts = self.last_probe.lacks, self.last_probe.key
-            self.last_hold_reason = (
-                seen_by_probe(reason, lack, managed=False, facts=facts)
-                if lack
-                else no_answer(reason, managed=False, facts=facts)
-            )
+            self.last_failure = self.last_probe.reason
+            self.last_hold_reason = self.last_probe.hold_reason(managed=False)
         return self.last_probe.ready
+
+
+LaneProcess: TypeAlias = WebUIProcessManager | ExternalWebUI
+"""What a lane has of its WebUI. Neither has to be told from the other; what a lane may do is
+`managed` in its context."""

@@ -8,21 +8,23 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sdwatch.config import WebUIConfig
-from sdwatch.errors import WebUIBusyError, WebUIError, WebUINotUsableError
+from sdwatch.errors import WebUIError
 from sdwatch.policy.failure.hold_reason import Lack
 from sdwatch.policy.failure.prompts_sent import PromptToSend
 from sdwatch.policy.kinds.kind import Dialect
 from sdwatch.policy.kinds.table import kind_by_stats
 from sdwatch.policy.lane.turn import INTERRUPT_WAIT
+from sdwatch.policy.privacy.printable import shortened
 from sdwatch.webui.http.client import SDWebUIClient
-from sdwatch.webui.http.health import ReadinessProbe
+from sdwatch.webui.http.health import ReadinessProbe, by_error
 from sdwatch.webui.http.remembered import Remembered, Routes
 from sdwatch.webui.http.reply import Reply
-from sdwatch.webui.process.readiness import ProbeResult, Seen
+from sdwatch.webui.process.readiness import ProbeResult
 
 if TYPE_CHECKING:
     from sdwatch.webui.http.comfyui_client import ComfyUIClient
@@ -75,11 +77,9 @@ class FoundClient:
     ) -> Reply:
         """Make one generation and return its images. Raises WebUIError. `arrived`: called
         once everything is here, before it is decoded."""
-        if self.dialect is Dialect.PROMPTS:
-            return self.prompts.generate_images(
-                stage, payload, given_up, canary=canary, arrived=arrived
-            )
-        return self.sdapi.generate_images(stage, payload, given_up, canary=canary, arrived=arrived)
+        return self._speaking.generate_images(
+            stage, payload, given_up, canary=canary, arrived=arrived
+        )
 
     def generate_queued(
         self,
@@ -115,14 +115,6 @@ class FoundClient:
     def set_options(self, options: Mapping[str, Any], timeout: float) -> bool:
         """Set them, and return whether that was accepted. Never raises."""
         return self._speaking.set_options(options, timeout)
-
-    def answer(self, path: str, timeout: float) -> tuple[int, bytes]:
-        """GET a small question: status and body. Raises WebUIError without a complete answer."""
-        return self._speaking.answer(path, timeout)
-
-    def is_without_model(self, timeout: float) -> bool:
-        """See SDWebUIClient."""
-        return self.sdapi.is_without_model(timeout)
 
     def interrupt(self) -> bool:
         """End the current generation, and return whether that was accepted. Never raises."""
@@ -185,9 +177,12 @@ def client_for(
     )
 
 
+_LONGEST_REASON = 2000
+
+
 class FoundProbe:
     """Asks one WebUI whether it is ready for jobs, and finds its dialect. `sdapi`: the probe of the
-    other dialect."""
+    other dialect. `redact`: error messages may echo a prompt, and go into the log."""
 
     def __init__(
         self,
@@ -208,6 +203,10 @@ class FoundProbe:
         self._sdapi.start_incarnation()
 
     def __call__(self) -> ProbeResult:
+        seen = self._probe()
+        return replace(seen, reason=shortened(self._redact(seen.reason), _LONGEST_REASON))
+
+    def _probe(self) -> ProbeResult:
         if self._client.dialect is Dialect.PROMPTS:
             return self._by_stats()
         seen = self._sdapi()
@@ -228,19 +227,13 @@ class FoundProbe:
         (measured with ComfyUI 0.33.0)."""
         try:
             system = self._client.prompts.system_stats(self._timeout)
-        except WebUINotUsableError as error:
-            if error.status in (401, 403):
-                why = self._redact(f"{Seen.PASSWORD.value} ({error})")
-                return ProbeResult(False, why, Lack.PASSWORD, seen=Seen.PASSWORD)
-            self._client.dialect = Dialect.SDAPI  # another WebUI than before
-            return self._sdapi()
-        except WebUIBusyError:
-            return ProbeResult(True, "it answers 429: alive")
         except WebUIError as error:
-            facts = (type(error).__name__, error.status, error.kind, error.said)
-            return ProbeResult(False, self._redact(str(error)), seen=Seen.FAILED, facts=facts)
+            seen = by_error(error)
+            if seen.lacks is not Lack.OTHER:
+                return seen
+            system = {}
         kind = kind_by_stats(system)
-        if kind.dialect is not Dialect.PROMPTS:
+        if kind.dialect is not Dialect.PROMPTS:  # another WebUI than before
             self._client.dialect = Dialect.SDAPI
             return self._sdapi()
         self._remembered.note_routes(Routes(progress=False, checkpoint=False))

@@ -11,14 +11,13 @@ Whether it generates for anybody while no call of ours runs is read from /progre
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Protocol
 
 from sdwatch.errors import WebUIBusyError, WebUIError, WebUINotUsableError
 from sdwatch.policy.failure.hold_reason import Lack
 from sdwatch.policy.job.stage.stage_kinds import API
-from sdwatch.policy.privacy.printable import shortened
 from sdwatch.system.clock import Clock
 from sdwatch.webui.http.client import SDWebUIClient
 from sdwatch.webui.http.remembered import Remembered, Routes
@@ -80,7 +79,6 @@ _ASK_FOR_API = ("--api", "--nowebui")
 """Forge and AUTOMATIC1111 have the API with either of them."""
 
 _NO_ROUTE = (404, 405)
-_LONGEST_REASON = 2000
 
 _PROBES_FOR_A_LOAD = 2
 """SD.Next starts its load a moment after its API is up: so many probes that find neither a model
@@ -96,8 +94,7 @@ class ReadinessProbe:
     """Asks one WebUI whether it is ready for jobs; call it for each probe.
 
     `remembered`: what it was in earlier incarnations. `asked_for_api`: the command has the flag, so
-    a missing API has another cause. `redact`: its error messages may echo a prompt, and go into the
-    log.
+    a missing API has another cause.
     """
 
     def __init__(
@@ -108,9 +105,7 @@ class ReadinessProbe:
         remembered: Remembered | None = None,
         *,
         asked_for_api: bool = False,
-        redact: Callable[[str], str] = lambda text: text,
     ) -> None:
-        self._redact = redact
         self._remembered = remembered or Remembered()
         self._client = client
         self._clock = clock
@@ -127,25 +122,14 @@ class ReadinessProbe:
         self._probes_without_model = 0
 
     def __call__(self) -> ProbeResult:
-        seen = self._probe_once()
-        return replace(seen, reason=shortened(self._redact(seen.reason), _LONGEST_REASON))
-
-    def _probe_once(self) -> ProbeResult:
         if self._routes is not None and not self._routes.progress:
             return self._with_checkpoint()
         try:
             progress = self._client.progress(self._timeout)
-        except WebUINotUsableError as error:
-            if error.status in _NO_ROUTE:
-                return self._without_progress()
-            if error.status in (401, 403):
-                why = f"{Seen.PASSWORD.value} ({error})"
-                return ProbeResult(False, why, Lack.PASSWORD, seen=Seen.PASSWORD)
-            return replace(_failed(error), lacks=Lack.OTHER)
-        except WebUIBusyError:
-            return ProbeResult(True, "it answers 429: alive")
         except WebUIError as error:
-            return _failed(error)
+            if isinstance(error, WebUINotUsableError) and error.status in _NO_ROUTE:
+                return self._without_progress()
+            return by_error(error)
         self._without_api_since = None
         found = self._with_checkpoint()
         if not (found.ready and self._may_be_loading):
@@ -176,14 +160,12 @@ class ReadinessProbe:
                     return False
             else:
                 self._clock.wait(threading.Event(), _CONFIRMED_AFTER)
-            if self._routes_now() != routes:
+            now_there = (self._has("progress?skip_current_image=true"), self._has("checkpoint"))
+            if Routes(*now_there) != routes:
                 return False
         self._routes = routes
         self._remembered.note_routes(routes)
         return True
-
-    def _routes_now(self) -> Routes:
-        return Routes(self._has("progress?skip_current_image=true"), self._has("checkpoint"))
 
     def _has(self, name: str) -> bool:
         """Return whether it has this route. Without an answer, it may have it."""
@@ -245,6 +227,18 @@ def _seen(
     seen: Seen, lacks: Lack | None = None, *, no_routes: bool = False, dead: bool = False
 ) -> ProbeResult:
     return ProbeResult(False, seen.value, lacks, no_routes, dead, seen)
+
+
+def by_error(error: WebUIError) -> ProbeResult:
+    """Return what the error of a probe's first question means."""
+    if isinstance(error, WebUIBusyError):
+        return ProbeResult(True, "it answers 429: alive")
+    if not isinstance(error, WebUINotUsableError):
+        return _failed(error)
+    if error.status not in (401, 403):
+        return replace(_failed(error), lacks=Lack.OTHER)
+    why = f"{Seen.PASSWORD.value} ({error})"
+    return ProbeResult(False, why, Lack.PASSWORD, seen=Seen.PASSWORD)
 
 
 def _failed(error: WebUIError) -> ProbeResult:

@@ -151,10 +151,7 @@ def _read(path: Path) -> _Pending:
 def _overridden(payload: Mapping[str, Any]) -> dict[str, Any]:
     """Return what must be restored after this call, and what the call sets it to."""
     settings = payload.get("override_settings")
-    if not isinstance(settings, Mapping) or not _restores(payload):
+    restores = payload.get("override_settings_restore_afterwards") is not False
+    if not isinstance(settings, Mapping) or not restores:
         return {}
     return {key: value for key, value in settings.items() if key not in _ALWAYS_RESTORED}
-
-
-def _restores(payload: Mapping[str, Any]) -> bool:
-    return payload.get("override_settings_restore_afterwards") is not False

@@ -12,6 +12,7 @@ import logging
 import threading
 import time
 from contextlib import ExitStack, suppress
+from dataclasses import dataclass
 from typing import Any
 
 from websockets.exceptions import WebSocketException
@@ -115,13 +116,8 @@ class PromptProgress:
         value, most = self._step
         return {"job_no": self._nodes, "sampling_step": value, "sampling_steps": most}
 
-    def cut(self) -> None:
-        """Free whoever waits; for another thread."""
-        self._cut.set()
-        self._drop()
-
     def close(self) -> None:
-        """Close the connection."""
+        """Close the connection, and free whoever waits on another thread."""
         self._cut.set()
         self._drop()
 
@@ -136,15 +132,15 @@ def _number(value: object) -> float:
     return value if is_one else 0.0  # type: ignore[return-value]
 
 
+@dataclass(eq=False)
 class WatchedPrompt:
     """The prompt that is being waited for. `interrupting`: it is to end. `workflow`: what it runs,
     None for one of an earlier monitor."""
 
-    def __init__(self, id: str, progress: PromptProgress, workflow: Workflow | None) -> None:
-        self.id = id
-        self.progress = progress
-        self.interrupting = False
-        self.workflow = workflow
+    id: str
+    progress: PromptProgress
+    workflow: Workflow | None
+    interrupting: bool = False
 
     @property
     def node(self) -> str:

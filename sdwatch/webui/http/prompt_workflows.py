@@ -8,7 +8,7 @@ import binascii
 import io
 import random
 from collections.abc import Callable, Collection, Iterator, Mapping
-from typing import Any, Protocol
+from typing import Any
 
 from sdwatch.errors import WebUIBadRequestError, WebUIError
 from sdwatch.policy.failure.facts import checkpoint_named
@@ -24,27 +24,22 @@ from sdwatch.policy.workflow.node_classes import (
 )
 from sdwatch.policy.workflow.workflow import Workflow, WorkflowError
 from sdwatch.policy.workflow.workflow_call import call_in, never_cached, without_traces
+from sdwatch.webui.http.comfyui_questions import ComfyUIQuestions
 
 _CANARY_STEPS = 1
 _SIZE = ("width", "height", "batch_size")
 _COLOURS = 1 << 24
 
 
-class Uploads(Protocol):
-    """Takes images for LoadImage. See ComfyUIQuestions."""
-
-    def upload(self, name: str, folder: str, data: bytes) -> str: ...
-
-
 class WorkflowsOfCalls:
-    """Makes the workflows of one ComfyUI. `classes`: returns its node classes; `template`: that of
-    a call, None for a built-in workflow."""
+    """Makes the workflows of one ComfyUI. `uploads`: takes images for LoadImage. `classes`: returns
+    its node classes; `template`: that of a call, None for a built-in workflow."""
 
     def __init__(
         self,
-        uploads: Uploads,
+        uploads: ComfyUIQuestions,
         classes: Callable[[], NodeClasses],
-        template: Callable[[str, Mapping[str, Any]], WorkflowTemplate | None] = lambda *_: None,
+        template: Callable[[str, Mapping[str, Any]], WorkflowTemplate | None],
     ) -> None:
         self._uploads = uploads
         self._template = template

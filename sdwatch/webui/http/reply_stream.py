@@ -189,7 +189,6 @@ class _Base64:
         self.broken = False
         self.is_empty = True
         self._start: bytearray | None = bytearray()
-        self._text = ""
         self._before_comma = False  # of a data: URL
         self._is_ascii = True
         self._data = Arriving(scratch)

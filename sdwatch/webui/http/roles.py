@@ -5,19 +5,15 @@ webui and spool do not import each other, so the recorder is passed in.
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
-import psutil
-
 from sdwatch.errors import WebUIError
 from sdwatch.policy.failure.check_levels import LEVELS, Level
 from sdwatch.policy.failure.diagnosis import Explanation
 from sdwatch.policy.failure.facts import FailureKey
-from sdwatch.policy.failure.hold_reason import HoldReason
 from sdwatch.policy.failure.prompts_sent import PromptToSend, SentPrompt
 from sdwatch.policy.failure.recovery import Decision
 from sdwatch.policy.failure.signatures import Signature
@@ -29,7 +25,6 @@ from sdwatch.policy.report.envelope import FailedAttempt
 from sdwatch.webui.http.call import CallHandle
 from sdwatch.webui.http.reply import Reply
 from sdwatch.webui.process.host_snapshot import HostSnapshots
-from sdwatch.webui.process.incarnation import WebUIExit
 
 
 class Client(Protocol):
@@ -68,31 +63,6 @@ class SupervisedProcess(Protocol):
     def is_process_alive(self) -> bool: ...
     def get_tail_logs(self, max_lines: int = 200) -> dict[str, str]: ...
     def restart_and_wait_ready(self, timeout_s: float) -> bool: ...
-
-
-class LaneProcess(SupervisedProcess, Protocol):
-    """The same with all that a lane needs: WebUIProcessManager, or ExternalWebUI, which can only be
-    asked. Neither has to be told from the other; what a lane may do is `managed` in its context."""
-
-    last_failure: str
-    last_hold_reason: HoldReason
-
-    @property
-    def answers_unusable(self) -> bool: ...
-    def adopt(
-        self, timeout_s: float | None = None, give_up: threading.Event | None = None
-    ) -> bool: ...
-    def restart_and_wait_ready(
-        self, timeout_s: float | None = None, give_up: threading.Event | None = None
-    ) -> bool: ...
-    def stop(self, grace: float | None = None, hurry: threading.Event | None = None) -> bool: ...
-    def close(self) -> None: ...
-    def exit_of(self, incarnation: int) -> WebUIExit | None: ...
-    def log_paths(self) -> tuple[Path, ...]: ...
-    def cap_logs(self) -> None: ...
-    def cpu_and_io(self) -> tuple[float, int]: ...
-    def family(self) -> list[psutil.Process]: ...
-    def rss(self) -> int: ...
 
 
 class Recorder(Protocol):
@@ -206,9 +176,6 @@ class CallPort(Protocol):
         None. Return None where none came."""
 
 
-RESTART_LIMIT = 3600.0
-
-
 @dataclass(frozen=True)
 class CallSettings:
     """What calls need to know of their WebUI.
@@ -216,7 +183,7 @@ class CallSettings:
     `signatures`: of known failures; None for the built-in ones. `host_snapshots`: they go
     into the evidence. `checks`: the level of each finding in a reply. `catalogue`: returns what
     this WebUI has; None while that is unknown. `about`: returns which WebUI this is. `may_call`:
-    returns whether a call may start now. `restart_limit`: seconds.
+    returns whether a call may start now.
     """
 
     setup: Setup = Setup(supervised=False)  # noqa: RUF009 - it is frozen
@@ -226,4 +193,3 @@ class CallSettings:
     catalogue: Callable[[], Catalogue | None] = lambda: None
     about: Callable[[], dict[str, Any]] = dict
     may_call: Callable[[], bool] = lambda: True
-    restart_limit: float = RESTART_LIMIT

@@ -21,7 +21,7 @@ from functools import cache
 from itertools import pairwise
 
 from sdwatch import system
-from sdwatch.policy.failure.error_lines import as_one, is_error
+from sdwatch.policy.failure.error_lines import OWN_ROUTES, as_one, is_error
 from sdwatch.policy.privacy.printable import shortened
 
 
@@ -73,13 +73,7 @@ def _letters(text: str) -> float:
 
 
 LONGEST_LINE = 4000
-PROBE_PATHS = (
-    r"(?:/|/app_id|/internal/ping|/openapi.json|/sdapi/v1/"
-    r"(?:progress|sd-models|memory|status|options|cmd-flags|samplers|schedulers|upscalers"
-    r"|latent-upscale-modes|scripts|script-info|prompt-styles|loras|embeddings|sd-vae|sd-modules|version"
-    r"|checkpoint))"
-    r"(?:\?\S*)?"
-)
+PROBE_PATHS = rf"(?:/|/app_id|/internal/ping|/openapi.json|{OWN_ROUTES})(?:\?\S*)?"
 
 _UP = re.compile(r"\x1b\[\d*[AF]")
 _ESCAPES = re.compile(

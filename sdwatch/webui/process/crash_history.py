@@ -9,21 +9,23 @@ from __future__ import annotations
 
 import json
 import logging
-import math
 import os
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from sdwatch.policy.failure.cooldown import Crash, Instant, on_this_boot
+from sdwatch.policy.failure.cooldown import Instant
 from sdwatch.policy.failure.lasting import LastingStates, key_of
-from sdwatch.policy.lane.crashes import NEED_SELF_TEST, History, IdleFailure, Record
+from sdwatch.policy.lane.crashes import History, Record
 from sdwatch.system import disk
 from sdwatch.system.clock import Clock, iso
 from sdwatch.system.log_events import LogEvent, about
 
 log = logging.getLogger("sdwatch.webui")
+
+RECYCLED, OTHER = "recycled", "other"
+"""Causes of a restart beside those of a crash. OTHER: after a hold, or because its process ended
+cleanly."""
 
 _MOST_BYTES = 1_000_000
 _KEPT_LINES = 2000
@@ -38,22 +40,34 @@ class CrashHistory:
     def __init__(self, path: Path, cooldown: Sequence[float], clock: Clock) -> None:
         self._path = path
         self._clock = clock
-        past = _read(path)
         now = Instant(clock.wall(), clock.boot_time(), clock.boot_id())
-        self.value = History(
-            tuple(cooldown),
-            tuple(on_this_boot(past.crashes, cooldown, now)),
-            past.needs_self_test,
-            past.failed_fresh,
-        )
+        self.value = _read(path, History(tuple(cooldown))).on_this_boot(now)
+        self.restarts: dict[str, int] = {}
+        """The restarts since it was opened, by their cause: that of a crash (a Diagnosis or an
+        IdleFailure), RECYCLED or OTHER. The first start is none."""
+        self._came_by = ""  # of the next start
+        self._has_started = False
         self._unwritten: list[bytes] = []
         self._refusals = LastingStates()
 
     def save(self, record: Record) -> None:
         """Write a record, after those that the disk refused before. A full disk must not keep a
         crashed WebUI down: until the monitor ends, the history in memory is enough."""
+        self._count(record)
         self._unwritten.append(json.dumps(_fields_of(record)).encode())
         self.flush()
+
+    def _count(self, record: Record) -> None:
+        """Count a restart: what comes before a start is its cause."""
+        if record.event == "crash":
+            self._came_by = str(record.fields.get("kind", OTHER))
+        elif record.event == RECYCLED:
+            self._came_by = RECYCLED
+        elif record.event == "start":
+            if self._has_started or self._came_by:
+                kind = self._came_by or OTHER
+                self.restarts[kind] = self.restarts.get(kind, 0) + 1
+            self._came_by, self._has_started = "", True
 
     def flush(self) -> None:
         """Write what the disk refused before."""
@@ -95,44 +109,11 @@ def _fields_of(record: Record) -> dict[str, Any]:
     return fields | {"at": iso(at.wall)} | boot
 
 
-@dataclass
-class _Past:
-    """What a history says: the crashes since the last `stable`; whether a canary failed and none
-    passed since; the last incarnation that failed a self-test while it was fresh."""
-
-    crashes: list[Crash] = field(default_factory=list)
-    needs_self_test: bool = False
-    failed_fresh: int = 0
-
-    def apply(self, record: Mapping[str, Any]) -> None:
-        """Apply one record. Raises ValueError, KeyError, TypeError where it cannot be read."""
-        event = record["event"]
-        if event == "stable":
-            self.crashes.clear()
-        elif event in ("self_test_passed", "well"):  # the second: earlier versions
-            self.needs_self_test = False
-        elif event == "forgiven":
-            del self.crashes[max(0, len(self.crashes) - int(record["crashes"])) :]
-        elif event in ("crash", "suspects"):  # the second: earlier versions
-            kind = str(record.get("kind", IdleFailure.CRASHED_REPEATEDLY))
-            runs = tuple(map(str, record.get("runs", ())))
-            self.crashes.append(Crash(kind, _instant(record), runs))
-            self.needs_self_test = self.needs_self_test or kind in NEED_SELF_TEST
-            self.failed_fresh = max(self.failed_fresh, int(record.get("failed_fresh", 0)))
-
-
-def _instant(record: Mapping[str, Any]) -> Instant:
-    wall, boot = float(record["wall"]), float(record["boot"])
-    if not (math.isfinite(wall) and math.isfinite(boot)):
-        raise ValueError("no time")
-    return Instant(wall, boot, str(record["boot_id"]))
-
-
-def _read(path: Path) -> _Past:
+def _read(path: Path, history: History) -> History:
     try:
         lines = disk.read(path).splitlines()
     except FileNotFoundError:
-        return _Past()
+        return history
     except OSError as error:
         log.error(
             "%s: cannot be read, and is ignored: %s",
@@ -140,21 +121,20 @@ def _read(path: Path) -> _Past:
             disk.in_words(error),
             extra=about(LogEvent.FILE_UNREADABLE),
         )
-        return _Past()
+        return history
     if sum(map(len, lines)) > _MOST_BYTES and len(lines) > _KEPT_LINES:
         lines = lines[-_KEPT_LINES:]
         _shorten(path, lines)
-    past = _Past()
     for line in lines:
         try:
-            past.apply(json.loads(line))
+            history = history.replayed(json.loads(line))
         except (ValueError, KeyError, TypeError, RecursionError):
             log.warning(
                 "%s: skipped a line that cannot be read",
                 path,
                 extra=about(LogEvent.FILE_UNREADABLE),
             )
-    return past
+    return history
 
 
 def _shorten(path: Path, lines: Sequence[bytes]) -> None:

@@ -120,17 +120,19 @@ class WebUIExit:
 
     incarnation: int
     code: int | None
-    expected: bool
+    expected: bool = False
 
 
 @dataclass
 class Incarnation:
-    """An incarnation as this monitor sees it. `reaped`: at least its root has ended."""
+    """An incarnation as this monitor sees it. `reaped`: at least its root has ended; `exit`: how it
+    ended, once it has."""
 
     identity: ProcessIdentity
     ended: threading.Event = field(default_factory=threading.Event)
     reaped: threading.Event = field(default_factory=threading.Event)
     expected: bool = False
+    exit: WebUIExit | None = None
 
 
 def root_of(identity: ProcessIdentity, found: list[psutil.Process], port: int) -> psutil.Process:

@@ -92,7 +92,6 @@ class WebUIProcessManager:
         self._lock = threading.Lock()  # of the fields below; never held while waiting
         self._operations = threading.RLock()  # one adopt, start or stop at a time
         self._current: Incarnation | None = None
-        self._exits: dict[int, WebUIExit] = {}
         self._restart_under_way: Future[bool] | None = None
         self._not_ready = LastingStates()
         disk.ensure_folder(state_dir)
@@ -121,27 +120,19 @@ class WebUIProcessManager:
         probe = self.last_probe
         return probe is not None and probe.unusable and self.is_process_alive()
 
-    def exit_of(self, incarnation: int) -> WebUIExit | None:
-        """Return how that incarnation ended; None while it lives, or where that was not seen."""
-        with self._lock:
-            return self._exits.get(incarnation)
+    @property
+    def last_exit(self) -> WebUIExit | None:
+        """Return how this incarnation ended; None while it lives, or where that was not seen."""
+        current = self._current
+        return current.exit if current is not None else None
 
     def processes(self) -> list[psutil.Process]:
         """Return all our living processes, including those that are no longer descendants."""
         return identities.processes(self._identity, self.log_paths()) if self._identity else []
 
-    def cpu_and_io(self) -> tuple[float, int]:
-        """Return the processor seconds and I/O bytes of the process tree so far, as evidence of
-        work."""
-        return process_tree.cpu_and_io(self.family())
-
     def family(self) -> list[psutil.Process]:
         """Return the processes that are still descendants of the root: cheap to ask for."""
         return identities.family(self._identity) if self._identity else []
-
-    def rss(self) -> int:
-        """Return the bytes of memory that the process tree holds."""
-        return process_tree.rss(self.family())
 
     def log_paths(self) -> tuple[Path, Path]:
         """Return where this incarnation's stdout and stderr go."""
@@ -372,10 +363,8 @@ class WebUIProcessManager:
         with self._lock:
             if current.ended.is_set():
                 return
-            incarnation = current.identity.incarnation
-            ended = WebUIExit(incarnation, code, current.expected)
-            self._exits[incarnation] = ended
-            self._exits.pop(incarnation - _KEPT_INCARNATIONS, None)
+            ended = WebUIExit(current.identity.incarnation, code, current.expected)
+            current.exit = ended
             current.ended.set()
             is_forgotten = self._current is not current
         if is_forgotten:
@@ -408,10 +397,11 @@ class WebUIProcessManager:
         return True
 
     def _work(self) -> tuple[float, int]:
-        """Return `cpu_and_io`, and sample the host: during a start nobody else does."""
+        """Return the work of the process tree so far, and sample the host: during a start nobody
+        else does."""
         if self._host_snapshots is not None:
             self._host_snapshots.sample()
-        return self.cpu_and_io()
+        return process_tree.cpu_and_io(self.family())
 
     def _spawn(self, identity: ProcessIdentity) -> subprocess.Popen[bytes]:
         try:
@@ -422,7 +412,7 @@ class WebUIProcessManager:
     def _start_failure(
         self, current: Incarnation, failed: NotReady, *, given_up: bool
     ) -> tuple[str, HoldReason]:
-        ended = self.exit_of(current.identity.incarnation)
+        ended = current.exit
         return explain_start_failure(
             failed,
             probe=self.last_probe,

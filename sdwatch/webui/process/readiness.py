@@ -12,7 +12,6 @@ from enum import Enum
 from pathlib import Path
 
 from sdwatch import system
-from sdwatch.policy.failure.advice import fitted
 from sdwatch.policy.failure.exits import exit_in_words
 from sdwatch.policy.failure.facts import Blamed
 from sdwatch.policy.failure.hold_reason import (
@@ -21,12 +20,15 @@ from sdwatch.policy.failure.hold_reason import (
     HoldReason,
     Lack,
     StartFailure,
+    no_answer,
+    seen_by_probe,
     start_failed,
 )
 from sdwatch.policy.failure.matching import FailedStart, why_not_started
 from sdwatch.policy.failure.signatures import Signature
 from sdwatch.policy.failure.tracebacks import last_words
 from sdwatch.policy.kinds.kind import Kind
+from sdwatch.policy.kinds.unknown import UNKNOWN
 from sdwatch.system import disk
 from sdwatch.system.clock import Clock
 from sdwatch.webui.log.follower import LogFollower
@@ -86,6 +88,12 @@ class ProbeResult:
     def unusable(self) -> bool:
         """Return whether it is up, and waiting will not help."""
         return self.lacks is not None
+
+    def hold_reason(self, *, managed: bool, kind: Kind = UNKNOWN) -> HoldReason:
+        """Return why nothing can be sent to a WebUI that is not ready."""
+        if self.lacks is None:
+            return no_answer(self.reason, managed=managed, facts=self.key)
+        return seen_by_probe(self.reason, self.lacks, managed=managed, kind=kind, facts=self.key)
 
 
 @dataclass(frozen=True)
@@ -238,7 +246,7 @@ def explain_start_failure(
     if not (lack or given_up):
         known = _signature_of(tails, exit_code, memory, signatures)
     how = f"{failed.text}: {exit_in_words(exit_code)}" if ended else failed.text
-    why = f": {known.cause}. {fitted(known.advice, kind)}" if known else ""
+    why = f": {known.cause}. {kind.fitted(known.advice)}" if known else ""
     if failed.advice:
         why = f". {failed.advice}"
     # What was raised may quote a prompt: a hold reason is redacted before it is shown, the log
