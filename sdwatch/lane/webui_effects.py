@@ -141,7 +141,8 @@ class WebUIEffects:
             started = self._started(effect.reads and not in_doubt, adopted=True)
             return replace(started, in_doubt=in_doubt, unloaded=unloaded)
         answers, reason = process.answers_unusable, process.last_hold_reason
-        held = None if answers else self._context.settings.held_by_person()
+        asks = not (answers or self._signals.cut.is_set())  # a stop starts nothing
+        held = self._context.settings.held_by_person() if asks else None
         return StartFailed(reason, process.incarnation, answers=answers, held_by_person=held)
 
     def _end_orphan(self) -> bool:

@@ -9,12 +9,18 @@ from tests.support.monitored import Monitored
 
 # What is imported later could not be read any more by the other user, in a private home.
 _DRIVER = """
-import codecs, os, sys
+import codecs, importlib.readers, os, pkgutil, sys
+from contextlib import suppress
 from pathlib import Path
 from PIL import Image
 Image.init()
 for name in ("ascii", "idna", "latin-1", "utf-8"):
     codecs.lookup(name)
+import sdwatch
+for module in pkgutil.walk_packages(sdwatch.__path__, "sdwatch."):
+    with suppress(ImportError, AssertionError):  # what only another system has
+        if not module.name.endswith("__main__"):
+            importlib.import_module(module.name)
 from sdwatch import system
 from sdwatch.config_file import load_config
 from sdwatch.monitor.monitor import Monitor
