@@ -44,7 +44,7 @@ def retry(run_folder: Path, inbox: Path, edited: Path | None = None) -> Path:
     except BaseException:
         _discard(temporary)
         raise
-    was_file = not disk.is_folder(run_folder / JOB_FOLDER)  # and may be a folder now, see commands.py
+    was_file = not disk.is_folder(run_folder / JOB_FOLDER)  # it may be one now, see commands.py
     stem, ending = (source.stem if was_file else source.name), ""
     if not is_folder:
         stem, ending = source.stem, source.suffix or ".yaml"
