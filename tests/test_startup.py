@@ -42,8 +42,6 @@ OPTIONAL = {
     ),
     "the cluster": ("cluster*", "cli.cluster", "policy.cluster*"),
     "other commands": ("cli.checks*", "cli.init", "cli.replay", "spool.bundle", "web", "web.*"),
-    "a run that fails": ("policy.report.why", "spool.explanation"),
-    "a lane on hold": ("policy.report.hold_text",),
     "outputs": ("policy.job.outputs.converted", "spool.outputs", "system.new_files"),
     "lists of prompts": ("policy.job.text.csv_table", "policy.job.text.prompt_lines"),
     "contact sheets": ("policy.job.points.contact_sheet", "spool.contact_sheets"),

@@ -240,8 +240,11 @@ class Monitor:
             report=self._reports.line,
             stopping=stopping,
         )
-        acts = {"retention": retention.try_round, "late outputs": late_outputs.round}
-        return [Rounds(name, self._clock, stopping, act) for name, act in acts.items()]
+        # The heartbeat is there before something is removed.
+        return [
+            Rounds("retention", self._clock, stopping, retention.try_round, first=2.0),
+            Rounds("late outputs", self._clock, stopping, late_outputs.round),
+        ]
 
     def _recover(self, suspended: SuspendedRuns) -> None:
         """Suspend what an earlier monitor left in working/, and report what is not ours."""

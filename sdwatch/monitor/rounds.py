@@ -12,20 +12,28 @@ from sdwatch.system.log_events import LogEvent, about
 
 log = logging.getLogger("sdwatch.monitor")
 
-_FIRST, _INTERVAL = 2.0, 300.0  # seconds until the first round, which needs a heartbeat; then
+_INTERVAL = 300.0  # seconds
 _STOP_WAIT_S = 5.0  # seconds that a stop waits for what is under way
 
 
 class Rounds:
-    """Has `act` done again and again. Once `stopping` is set, what is under way should end."""
+    """Has `act` done after `first` seconds, and again and again. Once `stopping` is set, what is
+    under way should end."""
 
     def __init__(
-        self, name: str, clock: Clock, stopping: threading.Event, act: Callable[[], None]
+        self,
+        name: str,
+        clock: Clock,
+        stopping: threading.Event,
+        act: Callable[[], None],
+        *,
+        first: float = 0.0,
     ) -> None:
         self._name = name
         self._clock = clock
         self._stopping = stopping
         self._act = act
+        self._first = first
         self._thread = threading.Thread(target=self._live, name=name, daemon=True)
         self._thread.start()
 
@@ -35,7 +43,7 @@ class Rounds:
         join(self._thread, _STOP_WAIT_S)
 
     def _live(self) -> None:
-        pause = _FIRST
+        pause = self._first
         while not self._clock.wait(self._stopping, pause):
             pause = _INTERVAL
             try:

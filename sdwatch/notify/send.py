@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+import threading
 import time
 from collections.abc import Callable
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -36,21 +36,25 @@ def send(
     if apprise is there and knows the address. Takes at most about `limit` seconds, and ends within
     a moment once `given_up` returns True. Never raises."""
     order = {"channel": str(target.channel), "url": target.url, "body": body, "limit": limit}
-    data: bytes | None = json.dumps(order).encode()
-    deadline = time.monotonic() + limit
+    data = json.dumps(order).encode()
     try:
         process = _started()
-        while time.monotonic() < deadline and not given_up():
-            try:
-                return _delivery_in(process.communicate(data, timeout=_PAUSE_S)[0])
-            except subprocess.TimeoutExpired:
-                data = None  # it is on its way
-        process.kill()
-        with suppress(subprocess.TimeoutExpired):
-            process.communicate(timeout=1.0)
-    except (OSError, ValueError):
+    except OSError:
         return Delivery(Receipt.FAILED)
-    return Delivery(Receipt.TIMED_OUT)
+    said: list[bytes] = []
+    # On a thread: with a timeout, `communicate` would give up what it has not written by then.
+    reader = threading.Thread(
+        target=lambda: said.append(_exchange(process, data)), name="notify answer", daemon=True
+    )
+    reader.start()
+    deadline = time.monotonic() + limit
+    while reader.is_alive() and time.monotonic() < deadline and not given_up():
+        reader.join(_PAUSE_S)
+    late = reader.is_alive()
+    if late:
+        process.kill()
+    reader.join(1.0)
+    return Delivery(Receipt.TIMED_OUT) if late else _delivery_in(b"".join(said))
 
 
 def _started() -> subprocess.Popen[bytes]:
@@ -67,6 +71,13 @@ def _started() -> subprocess.Popen[bytes]:
         start_new_session=True,
         creationflags=_FLAGS,
     )
+
+
+def _exchange(process: subprocess.Popen[bytes], data: bytes) -> bytes:
+    try:
+        return process.communicate(data)[0]
+    except (OSError, ValueError):
+        return b""
 
 
 def _delivery_in(said: bytes) -> Delivery:

@@ -16,6 +16,7 @@ from sdwatch.policy.queue.control import CANCEL
 from sdwatch.policy.report.envelope import ErrorEnvelope
 from sdwatch.spool import cancel_marker
 from sdwatch.spool.arrival import Arrival
+from sdwatch.spool.explanation import explain
 from sdwatch.spool.fingerprint import digest
 from sdwatch.spool.folders import Spool
 from sdwatch.spool.run import (
@@ -140,8 +141,6 @@ def _complete(
     webui: Mapping[str, Any],
 ) -> None:
     if envelope is not None:
-        from sdwatch.spool.explanation import explain  # in most nights few runs fail
-
         explain(run, spool, envelope, webui)
     make_thumbnails(run.folder, run.ledger)
     run.write_manifest(outcome, webui)

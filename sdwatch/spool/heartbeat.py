@@ -45,17 +45,14 @@ _READ_AGAIN_FOR = 0.5  # seconds: many times as long as a beat takes to be repla
 _WATCHED_FOR, _WATCHED_BEATS = 5.0, 3.0
 """Without a change for so many seconds, and beats, the monitor of a heartbeat is gone or frozen."""
 
-_LATE = 2.0
-"""The main thread is late after so many beats: before others take its monitor for gone."""
-
 _LOOK_EVERY = 1.0  # seconds, while others are watched
 
 
 class Heartbeat:
-    """This worker's file, working/<worker>/heartbeat.json; and `local`, for when the share of the
-    spool is gone: written with the first beat, and with each one that the spool refuses. Each is
-    replaced whole, and not synced: nothing depends on them after a crash. From `open` to `end` it
-    beats by itself where `beat` comes late; `about`: which monitor it is of."""
+    """This worker's file, working/<worker>/heartbeat.json, and a copy of it, `local`, for when the
+    spool's share is gone. Each is replaced whole with each beat, and not synced: nothing depends on
+    them after a crash. From `open` to `end` it beats by itself where `beat` comes late; `about`:
+    which monitor it is of."""
 
     def __init__(self, spool: Spool, local: Path | None = None) -> None:
         self._path = spool.working / HEARTBEAT
@@ -88,7 +85,7 @@ class Heartbeat:
         """Report it on this machine only: the spool is not there."""
         with self._lock:
             self._status = disk.json_lines(status)
-            self._write_here(self._next())
+            self._beat_here()
 
     def open(self) -> None:
         """Start to beat where the main thread is late, until `end`."""
@@ -97,38 +94,28 @@ class Heartbeat:
 
     def _beat_when_late(self) -> None:
         while not self._ended:
-            late_in = self._at + _LATE * self._every - time.monotonic()
+            late_in = self._at + 1.5 * self._every - time.monotonic()
             if self._sooner.wait(max(0.0, late_in)):
                 self._sooner.clear()
-            elif self._at + _LATE * self._every <= time.monotonic():
+            elif self._at + 1.5 * self._every <= time.monotonic():
                 with suppress(OSError):  # the main thread reports it, once it can
                     self._beat()
 
     def _beat(self) -> None:
         with self._lock:
-            if self._ended:
-                return
-            self._at = time.monotonic()
-            content = self._next()
-            if self._beats == 1:
-                self._write_here(content)
-            try:
-                disk.refresh(self._path, content)
-            except OSError:
-                self._write_here(content)
-                raise
+            if not self._ended:
+                self._at = time.monotonic()
+                disk.refresh(self._path, self._beat_here())
 
-    def _next(self) -> bytes:
-        """Return what the next beat says."""
+    def _beat_here(self) -> bytes:
         self._beats += 1
         about = disk.json_lines({**self.about, "beat": self._beats, "every": self._every})
         status = self._status.removeprefix("{").removesuffix("}")
-        return (about if not status else about.removesuffix("\n}") + "," + status + "}").encode()
-
-    def _write_here(self, content: bytes) -> None:
+        body = (about if not status else about.removesuffix("\n}") + "," + status + "}").encode()
         if self._local is not None:
             with suppress(OSError):  # the one on the spool is what counts
-                disk.refresh(self._local, content)
+                disk.refresh(self._local, body)
+        return body
 
     def end(self) -> None:
         """Stop, and remove the heartbeat: the monitor stops cleanly."""

@@ -12,6 +12,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from sdwatch.policy.report.hold_text import hold_text
 from sdwatch.system import disk
 
 if TYPE_CHECKING:
@@ -39,8 +40,6 @@ class HoldNote:
             return
         with suppress(OSError):
             if held is not None:
-                from sdwatch.policy.report.hold_text import hold_text  # few lanes are ever on hold
-
                 text = hold_text(self._name, held, self._option, ended=ended, edited=edited)
                 disk.write(self._path, disk.encoded(text))
             else:

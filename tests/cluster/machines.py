@@ -50,7 +50,8 @@ if posts:
     failpoints.before = die
 set_up_logging(StateFolder(config.state).log_file, config.log_cap, lambda _: None)
 partner = {"box": Box, "dispatcher": Dispatcher}[role](url, times)
-monitor = Monitor(config, notify=lambda line: print(line, flush=True))
+say = lambda line: print(line, end="", flush=True)  # in one piece: several threads do
+monitor = Monitor(config, notify=lambda line: say(f"{line}\\n"))
 monitor.partner = partner
 monitor.stop_on_signals()
 print(monitor.run(), flush=True)

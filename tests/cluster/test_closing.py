@@ -45,8 +45,8 @@ def test_boxes_are_looked_at_while_the_logs_of_many_runs_are_closed(
     for run in runs:
         (tmp_path / run).touch()
     dispatcher = Dispatcher("nats://127.0.0.1:9")
-    around: Any = SimpleNamespace(clock=clock)
-    dispatcher._around, dispatcher._closing = around, tmp_path
+    parts: Any = SimpleNamespace(clock=clock)
+    dispatcher._parts, dispatcher._closing = parts, tmp_path
 
     def close(run: str) -> None:
         clock.advance(0.25)
@@ -64,9 +64,9 @@ def test_boxes_are_looked_at_while_the_logs_of_many_runs_are_closed(
 def test_boxes_are_looked_at_while_many_of_them_are_silent(monkeypatch: pytest.MonkeyPatch) -> None:
     clock, looked_after = FakeClock(), list[str]()
     dispatcher = Dispatcher("nats://127.0.0.1:9")
-    around: Any = SimpleNamespace(clock=clock)
+    parts: Any = SimpleNamespace(clock=clock)
     remote: Any = {f"run-{n}": SimpleNamespace(box=f"box-{n}") for n in range(10)}
-    dispatcher._around, dispatcher._remote = around, remote
+    dispatcher._parts, dispatcher._remote = parts, remote
 
     def look_after(box: str, now: float) -> None:
         del now

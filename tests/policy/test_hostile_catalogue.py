@@ -133,7 +133,7 @@ def test_a_bound_that_is_none_refuses_nothing(name: str, bound: str) -> None:
 @table(
     "rule",
     [{"type": "int64"}, {"anyOf": [{"type": "null"}, {"type": ["string"]}]}, {"enum": [[], {}]},
-     {"enum": []}, {"enum": "20"}, {"anyOf": [{}]}],
+     {"enum": []}, {"enum": "20"}, {"enum": True}, {"enum": 5}, {"anyOf": [{}]}],
 )  # fmt: skip
 def test_a_rule_that_nobody_understands_refuses_nothing(rule: Any) -> None:
     fields = {"steps": rule, "prompt": {}}

@@ -28,7 +28,8 @@ from sdwatch.monitor.monitor import Monitor
 config = load_config(Path(sys.argv[1]))
 if config.umask is not None:
     system.use_umask(config.umask)
-monitor = Monitor(config, notify=lambda line: print(line, flush=True))
+say = lambda line: print(line, end="", flush=True)  # in one piece: several threads do
+monitor = Monitor(config, notify=lambda line: say(f"{line}\\n"))
 monitor.stop_on_signals()
 if os.geteuid() == 0:
     os.setgroups([])

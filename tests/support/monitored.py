@@ -47,7 +47,8 @@ from pathlib import Path
 from sdwatch.config_file import load_config
 from sdwatch.monitor.monitor import Monitor
 
-monitor = Monitor(load_config(Path(sys.argv[1])), notify=lambda line: print(line, flush=True))
+say = lambda line: print(line, end="", flush=True)  # in one piece: several threads do
+monitor = Monitor(load_config(Path(sys.argv[1])), notify=lambda line: say(f"{line}\\n"))
 monitor.stop_on_signals()
 print(monitor.run(), flush=True)
 """

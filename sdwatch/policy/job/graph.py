@@ -155,7 +155,7 @@ class LinkReader:
         if text in self.ids.numbers:
             other = self.ids.numbers[text]
             if other >= number:
-                raise MistakeError(node, self._not_before(text, number))
+                self.report(problem_at(node, self._not_before(text, number)))
             return other, ()
         if is_pattern(text):
             return None, self._matching(node)

@@ -215,14 +215,16 @@ def _rule(schema: Any) -> FieldRule:
         return FieldRule()
     kinds = schema.get("anyOf")
     kinds = kinds if isinstance(kinds, list) else [schema]
-    choices = schema.get("enum") or ()  # none counts where two cannot be distinguished
-    are_plain = all(isinstance(choice, str | int | None) for choice in choices)
+    given = schema.get("enum")
+    choices = given if isinstance(given, list) else []
+    if not all(isinstance(choice, str | int | None) for choice in choices):
+        choices = []  # two of them cannot be distinguished
     return FieldRule(
         _types(kinds),
         _number(schema.get("minimum")),
         _number(schema.get("maximum")),
         _number(schema.get("exclusiveMinimum")),
-        tuple(choices) if isinstance(choices, list) and are_plain else (),
+        tuple(choices),
     )
 
 
