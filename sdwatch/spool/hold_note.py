@@ -12,7 +12,6 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sdwatch.policy.report.hold_text import hold_text
 from sdwatch.system import disk
 
 if TYPE_CHECKING:
@@ -26,6 +25,11 @@ class HoldNote:
     anywhere, see policy/report/command.py."""
 
     def __init__(self, root: Path, name: str, option: str = "") -> None:
+        # Who only lists notes needs no words; they are loaded before a lane is on hold, because an
+        # update may replace them until then.
+        from sdwatch.policy.report.hold_text import hold_text
+
+        self._text_of = hold_text
         self._path = root / f"{_PREFIX}{name}.txt"
         self._name = name
         self._option = option
@@ -40,7 +44,7 @@ class HoldNote:
             return
         with suppress(OSError):
             if held is not None:
-                text = hold_text(self._name, held, self._option, ended=ended, edited=edited)
+                text = self._text_of(self._name, held, self._option, ended=ended, edited=edited)
                 disk.write(self._path, disk.encoded(text))
             else:
                 disk.remove(self._path)
