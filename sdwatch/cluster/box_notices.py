@@ -19,26 +19,27 @@ only be off."""
 
 
 class ContactLines:
-    """Reports that the broker does not answer, once, and that it answers then. Used by the main
-    thread. `report`: gets lines for people."""
+    """Reports that the broker does not answer, each reason once, and that it answers then. Used by
+    the main thread. `report`: gets lines for people."""
 
     def __init__(self, broker: Broker, report: Callable[[str], None]) -> None:
         self._broker = broker
         self._report = report
-        self._was_up: bool | None = None
+        self._reasons: set[str] = set()  # reported since it answered last
 
     def look(self) -> None:
         """Report what has changed."""
-        broker = self._broker
-        is_up = broker.is_up
-        if is_up is self._was_up or (not is_up and broker.why_down == NOT_REACHED):
-            return
-        if not is_up:
-            why = f"does not answer: {broker.why_down}; sdwatch keeps trying"
-            self._report(f"the broker at {broker.place} {why}")
-        elif self._was_up is False:
-            self._report(f"the broker at {broker.place} answers")
-        self._was_up = is_up
+        broker, why = self._broker, self._broker.why_down
+        if broker.is_up:
+            if self._reasons:
+                self._report(f"the broker at {broker.place} answers")
+            self._reasons.clear()
+        elif why != NOT_REACHED and why not in self._reasons:
+            # The first one may be that a connection ended before its reason was read.
+            self._reasons.add(why)
+            self._report(
+                f"the broker at {broker.place} does not answer: {why}; sdwatch keeps trying"
+            )
 
 
 class BoxNotices:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from sdwatch.cluster.box_notices import WAITS_FOR_TAGS, BoxNotices
+from types import SimpleNamespace
+from typing import Any
+
+from sdwatch.cluster.box_notices import WAITS_FOR_TAGS, BoxNotices, ContactLines
 from sdwatch.cluster.boxes import Boxes, SeenBox
 from sdwatch.cluster.broker import NOT_REACHED
 from sdwatch.policy.cluster.cards import BoxOrder, BoxShown
@@ -43,3 +46,23 @@ def test_each_change_is_said_once() -> None:
     assert hear(huge=("48gb",)) == [(Topic.ON_HOLD, "jobs")]
     assert said[0].text.endswith("huge: no machine has the tags 48gb")
     assert hear() == [(Topic.RESUMED, "jobs")]
+
+
+def test_a_reason_that_comes_later_is_said_too_and_each_once() -> None:
+    broker: Any = SimpleNamespace(is_up=False, why_down=NOT_REACHED, place="10.0.0.1:4222")
+    said = list[str]()
+    lines = ContactLines(broker, said.append)
+
+    def hear(*, up: bool = False, why: str = "") -> list[str]:
+        said.clear()
+        broker.is_up, broker.why_down = up, why or broker.why_down
+        lines.look()
+        return [line.removeprefix("the broker at 10.0.0.1:4222 ") for line in said]
+
+    assert hear() == []
+    assert hear(why="reset") == ["does not answer: reset; sdwatch keeps trying"]
+    assert hear(why="wrong token") == ["does not answer: wrong token; sdwatch keeps trying"]
+    assert hear(why="reset") == []
+    assert hear(up=True) == ["answers"]
+    assert hear(up=True) == []
+    assert hear(why="reset") == ["does not answer: reset; sdwatch keeps trying"]
