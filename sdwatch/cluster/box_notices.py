@@ -3,7 +3,7 @@ can take. Like the holds of lanes: once each, then at growing intervals."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 
 from sdwatch.cluster.boxes import Boxes
 from sdwatch.cluster.broker import NOT_REACHED, Broker
@@ -25,21 +25,20 @@ class ContactLines:
     def __init__(self, broker: Broker, report: Callable[[str], None]) -> None:
         self._broker = broker
         self._report = report
-        self._reasons: set[str] = set()  # reported since it answered last
+        self._keys = set[Hashable]()  # reported since it answered last
 
     def look(self) -> None:
         """Report what has changed."""
-        broker, why = self._broker, self._broker.why_down
+        broker, key = self._broker, self._broker.down_by
         if broker.is_up:
-            if self._reasons:
+            if self._keys:
                 self._report(f"the broker at {broker.place} answers")
-            self._reasons.clear()
-        elif why != NOT_REACHED and why not in self._reasons:
+            self._keys.clear()
+        elif key is not None and key not in self._keys:
             # The first one may be that a connection ended before its reason was read.
-            self._reasons.add(why)
-            self._report(
-                f"the broker at {broker.place} does not answer: {why}; sdwatch keeps trying"
-            )
+            self._keys.add(key)
+            said = f"does not answer: {broker.why_down}; sdwatch keeps trying"
+            self._report(f"the broker at {broker.place} {said}")
 
 
 class BoxNotices:

@@ -10,7 +10,7 @@ import asyncio
 import json
 import logging
 import threading
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Hashable
 from concurrent.futures import CancelledError
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -30,6 +30,7 @@ from sdwatch.errors import SdwatchError
 from sdwatch.policy.cluster import names
 from sdwatch.policy.cluster.entries import Closed, Entry, entry_of, to_bytes
 from sdwatch.policy.cluster.names import Times
+from sdwatch.policy.failure.lasting import key_of
 from sdwatch.system import disk
 from sdwatch.system.clock import join
 from sdwatch.system.log_events import LogEvent, about
@@ -74,6 +75,7 @@ class Broker:
         self, url: str, name: str, times: Times, changed: Callable[[str], None] = lambda _: None
     ) -> None:
         self.why_down = NOT_REACHED
+        self.down_by: Hashable = None  # what identifies that reason
         self.store = ""  # which store of the broker this is: another one after it lost its disk
         self._url = url
         self._name = name
@@ -148,7 +150,7 @@ class Broker:
                 await self._prepare()
                 return
             except (TimeoutError, NatsError, OSError) as error:
-                self.why_down = disk.in_words(error)
+                self._note_down(error)
                 await asyncio.sleep(1.0)
 
     async def _subscribe(self) -> None:
@@ -159,7 +161,10 @@ class Broker:
             await self._nc.subscribe(subject, cb=hear)
 
     async def _on_error(self, error: Exception) -> None:
-        self.why_down = disk.in_words(error)
+        self._note_down(error)
+
+    def _note_down(self, error: Exception) -> None:
+        self.why_down, self.down_by = disk.in_words(error), key_of(error)
 
     async def _on_disconnected(self) -> None:
         self._js = None
@@ -182,7 +187,7 @@ class Broker:
                 self._changed("")
                 return
             except (TimeoutError, NatsError, OSError) as error:
-                self.why_down = disk.in_words(error)
+                self._note_down(error)
                 await asyncio.sleep(1.0)
 
     def ask(

@@ -49,13 +49,13 @@ def test_each_change_is_said_once() -> None:
 
 
 def test_a_reason_that_comes_later_is_said_too_and_each_once() -> None:
-    broker: Any = SimpleNamespace(is_up=False, why_down=NOT_REACHED, place="10.0.0.1:4222")
+    broker: Any = SimpleNamespace(is_up=False, down_by=None, place="10.0.0.1:4222")
     said = list[str]()
     lines = ContactLines(broker, said.append)
 
     def hear(*, up: bool = False, why: str = "") -> list[str]:
         said.clear()
-        broker.is_up, broker.why_down = up, why or broker.why_down
+        broker.is_up, broker.why_down, broker.down_by = up, why, why or broker.down_by
         lines.look()
         return [line.removeprefix("the broker at 10.0.0.1:4222 ") for line in said]
 
