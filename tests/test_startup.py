@@ -63,6 +63,7 @@ def test_a_run_loads_only_what_its_webui_and_its_jobs_need(
         modules = startup.imported(command, startup.environment(tmp_path))
         assert len(spool.done()) == 1
     assert "sdwatch.stages.runner" in modules
+    assert "requests" not in modules, "only messages need it, in a process of their own"
     for part, patterns in OPTIONAL.items():
         loaded = [fnmatch.filter(modules, f"sdwatch.{pattern}") for pattern in patterns]
         assert not any(loaded), part

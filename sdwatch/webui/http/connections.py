@@ -15,11 +15,11 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any, cast
+from urllib.parse import unquote
 
 import urllib3
 
 from sdwatch import system
-from sdwatch.system.http_parts import headers_for
 
 _MOST_KEPT = 10
 """Connections that are kept for the next request: several threads ask at the same time."""
@@ -110,7 +110,7 @@ class Connections:
                 method,
                 url,
                 body=body,
-                headers={**headers_for(url, self._auth), **(headers or {})},
+                headers={**_headers_for(url, self._auth), **(headers or {})},
                 timeout=timeout,
                 redirect=False,
                 retries=False,
@@ -134,6 +134,17 @@ class Connections:
         """End all requests, and close all connections."""
         self.cut()
         self._pools.clear()
+
+
+def _headers_for(url: str, auth: tuple[str, str] | None) -> dict[str, str]:
+    """Return the headers of each request. `auth`: user name and password, or None for those that
+    are in the URL. Raises ValueError for what Latin-1 cannot say."""
+    in_url = urllib3.util.parse_url(url).auth or ""
+    both = unquote(in_url) if ":" in in_url else None
+    if auth is not None:
+        both = ":".join(auth)
+    made = urllib3.make_headers(keep_alive=True, accept_encoding=True, basic_auth=both)
+    return {"Accept": "*/*", **made}
 
 
 class _InTime(io.RawIOBase):

@@ -6,6 +6,7 @@ Proxies of the environment are ignored, and redirects are not followed.
 from __future__ import annotations
 
 import json
+import ssl
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -20,7 +21,6 @@ from sdwatch.errors import (
     WebUIStuckError,
     WebUIUnreachableError,
 )
-from sdwatch.system.http_parts import trusting
 from sdwatch.system.scratch import Arriving
 from sdwatch.webui.http.connections import Connections, Request
 from sdwatch.webui.http.reply import bounded, error_for, join_bounded, parse_json
@@ -38,7 +38,7 @@ class Transport:
 
     def __init__(self, url: str, auth: tuple[str, str] | None = None) -> None:
         self.url = url.rstrip("/")
-        context = trusting() if self.url.lower().startswith("https:") else None
+        context = _trusting() if self.url.lower().startswith("https:") else None
         self._calls = Connections(auth, context)
         self._probes = Connections(auth, context)
 
@@ -106,6 +106,18 @@ class Transport:
                 for part in bounded(parts, most, ""):
                     into.write(part)
                 return answer.status, b""
+
+
+def _trusting() -> ssl.SSLContext:
+    """Return a context that trusts the system's authorities, to which people add their own, and
+    those of certifi: Windows fetches many of its authorities only when a program of its own needs
+    them, and some systems have none."""
+    import certifi  # late: only https needs it
+
+    context = urllib3.util.create_urllib3_context()
+    context.load_default_certs()
+    context.load_verify_locations(certifi.where())
+    return context
 
 
 def _encoded(
