@@ -98,8 +98,9 @@ def alone(settings: ServerSettings) -> Iterator[None]:
 
 
 def _end_leftover(config: Path) -> None:
-    for process in psutil.process_iter():
-        with suppress(psutil.Error):
+    for pid in psutil.pids():
+        with suppress(psutil.Error, OSError):
+            process = psutil.Process(pid)
             command = process.cmdline()
             is_server = "nats-server" in Path(command[0] if command else "").name
             if is_server and str(config) in command:

@@ -128,6 +128,8 @@ class Intake:
         return self._inbox.sources
 
     def _scan(self, now: float) -> None:
+        if self._by_events:
+            self._watch.keep(now)
         self._scan_wanted = False
         try:
             self._inbox.scan()

@@ -7,6 +7,7 @@ job start sooner.
 from __future__ import annotations
 
 import logging
+import math
 import queue
 import sys
 import warnings
@@ -48,6 +49,11 @@ _EVENTS: list[type[FileSystemEvent]] = [
 ]
 
 
+_AGAIN_AFTER_S = 3600.0
+"""A watch that has ended is started again no more often: what a thread of watchdog held that ended
+by an error is not given back."""
+
+
 class InboxWatch(FileSystemEventHandler):
     """Watches `root`. `changed` says scan; `renamed_in` names what is whole. Both are called on a
     thread of the observer."""
@@ -60,6 +66,7 @@ class InboxWatch(FileSystemEventHandler):
         self._changed = changed
         self._renamed_in = renamed_in
         self._observer: BaseObserver | None = None
+        self._not_again_before = -math.inf
 
     def start(self) -> None:
         """Start to watch. A failure (too many watches, no thread left, a share) is logged, and the
@@ -80,12 +87,33 @@ class InboxWatch(FileSystemEventHandler):
             return
         self._observer = observer
 
+    def keep(self, now: float) -> None:
+        """Start again where it could not be started, or has ended: with the folder, or because a
+        thread of watchdog died (gorakhargosh/watchdog#701; 7.1 of a KeyError when events were lost
+        and folders exchanged). `now`: of the monotonic clock."""
+        if self._is_alive() or now < self._not_again_before:
+            return
+        self._not_again_before = now + _AGAIN_AFTER_S
+        if self._observer is not None:
+            again = "%s: watch events have ended, and are asked for again"
+            log.warning(again, self._root, extra=about(LogEvent.WATCH_LOST))
+            self.stop()
+        self.start()
+
+    def _is_alive(self) -> bool:
+        if self._observer is None:
+            return False
+        reader = getattr(self._observer, "_inotify_fd", None)  # the thread that reads, on Linux
+        threads = [self._observer, *self._observer.emitters, *([reader] if reader else [])]
+        return all(thread.is_alive() for thread in threads)
+
     def stop(self) -> None:
         """Stop, and wait for all its threads."""
         if self._observer is None:
             return
+        observer, self._observer = self._observer, None
         try:
-            self._observer.stop()
+            observer.stop()
         except KeyError as error:
             # watchdog 7.1 loses count where folders were exchanged; its thread ends all the same.
             log.warning(
@@ -94,7 +122,7 @@ class InboxWatch(FileSystemEventHandler):
                 error,
                 extra=about(LogEvent.WATCH_LOST),
             )
-        self._observer.join()
+        observer.join()
 
     def dispatch(self, event: FileSystemEvent) -> None:
         """Handle an event of watchdog. What leaves the inbox, as in every claim, needs no scan."""

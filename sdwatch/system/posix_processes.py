@@ -14,6 +14,8 @@ from pathlib import Path
 
 import psutil
 
+from sdwatch.system import psutil_race
+
 assert sys.platform != "win32"
 
 
@@ -124,7 +126,7 @@ def session_members(session: int) -> list[psutil.Process]:
         if session_of(pid) != session:
             continue
         try:
-            process = psutil.Process(pid)
+            process = psutil_race.ask(psutil.Process, pid)
             # Asked again: a process in it was given its number a moment ago, perhaps.
             if session_of(pid) == session and process.uids().real == os.getuid():
                 found.append(process)
@@ -223,7 +225,8 @@ def io_bytes(process: psutil.Process) -> int:
 
 def _is_alive(process: psutil.Process) -> bool:
     try:
-        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+        is_there = psutil_race.ask(process.is_running)
+        return is_there and psutil_race.ask(process.status) != psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
         return False
     except psutil.AccessDenied:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from sdwatch.spool.watch import InboxWatch
+from sdwatch.spool.watch import _AGAIN_AFTER_S, InboxWatch
 from tests.support.helpers import wait_until
 
 
@@ -86,3 +88,53 @@ def test_a_watch_that_does_not_end_cleanly_does_not_keep_the_monitor_from_stoppi
     monkeypatch.setattr(observer, "stop", stops_and_raises)
     heard.watch.stop()
     assert not observer.is_alive()
+
+
+# -- a watch that has ended
+
+
+def keeps_hearing(heard: Heard, folder: Path, now: float) -> None:
+    """It is started again if that is due, and hears of a new file."""
+    heard.watch.keep(now)
+    heard.changed.clear()
+    (folder / f"{now}.yaml").write_text("prompt: a")
+    wait_until(heard.changed.is_set, why="the new file is told")
+
+
+@pytest.mark.posix_only("Windows keeps the name of a folder that is watched")
+def test_a_folder_that_was_removed_and_made_again_is_watched_again(tmp_path: Path) -> None:
+    inbox = tmp_path / "inbox"
+    inbox.mkdir()
+    heard = Heard(inbox)
+    heard.watch.start()
+    try:
+        inbox.rmdir()
+        wait_until(lambda: not heard.watch._is_alive(), why="the watch ends with it")
+        heard.watch.keep(0)
+        assert not heard.watch._is_alive(), "there is no folder"
+        inbox.mkdir()
+        heard.watch.keep(_AGAIN_AFTER_S - 1)
+        assert not heard.watch._is_alive(), "it was asked for a moment ago"
+        keeps_hearing(heard, inbox, _AGAIN_AFTER_S)
+    finally:
+        heard.watch.stop()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the thread that reads inotify")
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_a_thread_of_watchdog_that_died_is_started_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As after lost events while folders are exchanged, which takes an attacker a quarter of a
+    minute (tests/support/attacker.py)."""
+    inotify: Any = pytest.importorskip("watchdog.observers.inotify")
+    heard = Heard(tmp_path)
+    heard.watch.start()
+    try:
+        with monkeypatch.context() as patched:
+            patched.setattr(inotify.InotifyWatchGroup, "on_event", lambda *_: {}[b"inbox/zz"])
+            (tmp_path / "castle.yaml").write_text("prompt: a")
+            wait_until(lambda: not heard.watch._is_alive(), why="the thread died")
+        keeps_hearing(heard, tmp_path, 0)
+    finally:
+        heard.watch.stop()

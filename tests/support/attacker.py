@@ -1,14 +1,16 @@
 """Somebody who may write to a folder, and exchanges one in it for a link as fast as the system can.
 
-`python tests/support/attacker.py FOLDER LINK COUNT` exchanges the two names so many times, an even
-number, so that at the end everything lies where it was. An exchange is one call (renameat2 with
-RENAME_EXCHANGE, Linux): there is no moment in which nothing has the name.
+`python tests/support/attacker.py FOLDER LINK COUNT` exchanges the two names so many times, and goes
+on until its standard input is closed; always an even number, so that at the end everything lies
+where it was. An exchange is one call (renameat2 with RENAME_EXCHANGE, Linux): there is no moment in
+which nothing has the name.
 """
 
 from __future__ import annotations
 
 import ctypes
 import os
+import select
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -40,15 +42,27 @@ def can_exchange(folder: Path) -> bool:
 
 
 @contextmanager
-def swapping(folder: Path, victim: Path, link: Path, count: int) -> Iterator[Callable[[], bool]]:
-    """`folder` is a link to `victim` half of the time, until it was exchanged `count` times.
+def swapping(
+    folder: Path, victim: Path, link: Path, count: int, enough: Callable[[], bool] = lambda: True
+) -> Iterator[Callable[[], bool]]:
+    """`folder` is a link to `victim` half of the time, until it was exchanged `count` times and
+    `enough` has been raced: on a busy machine that may take longer.
 
     Gives whether the attacker is still at it. `link`: a free name beside the spool."""
     link.symlink_to(victim, target_is_directory=True)
     words = [sys.executable, __file__, str(folder), str(link), str(count)]
-    attacker = subprocess.Popen(words)
+    attacker = subprocess.Popen(words, stdin=subprocess.PIPE)
+    told = attacker.stdin
+    assert told
+
+    def is_at_it() -> bool:
+        if enough():
+            told.close()
+        return attacker.poll() is None
+
     try:
-        yield lambda: attacker.poll() is None
+        yield is_at_it
+        told.close()
         assert attacker.wait(120) == 0
         assert folder.is_dir()
         assert not folder.is_symlink()
@@ -60,8 +74,10 @@ def swapping(folder: Path, victim: Path, link: Path, count: int) -> Iterator[Cal
 def main(folder: Path, link: Path, count: int) -> None:
     """Exchange them; each stays for another while, of up to some hundred microseconds."""
     noise = 1
-    for _ in range(2 * (count // 2)):
+    done = 0
+    while done < count or done % 2 or not select.select([sys.stdin], [], [], 0)[0]:
         exchange(folder, link)
+        done += 1
         noise = noise * 1103515245 + 12345 & 0x7FFFFFFF
         for _ in range(noise >> 18):  # no sleep: that would be longer than what is raced against
             pass

@@ -5,6 +5,7 @@ import socket
 import subprocess
 import sys
 import threading
+from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -478,6 +479,29 @@ def test_a_process_that_may_not_be_read_is_still_waited_for(
 
 
 @pytest.mark.posix_only("zombies")
+@pytest.mark.skipif(sys.platform != "linux", reason="psutil reads /proc")
+def test_a_stop_outlasts_files_that_are_gone_while_psutil_reads_them(
+    setup: Setup, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As after an end, with the number in use again a moment later: psutil raises
+    FileNotFoundError where it otherwise raises NoSuchProcess."""
+    manager = setup.ready("child", "escapee", "ignore-term")
+    pids = pids_of(manager)
+    read, asked = psutil._pslinux.bcat, Counter[str]()  # type: ignore[attr-defined]
+
+    def gone_now_and_then(path: str, *args: object, **more: object) -> object:
+        asked[path] += path.endswith("/stat")
+        if asked[path] % 5 == 1:  # one question asks up to three times
+            raise FileNotFoundError(2, "No such file or directory", path)
+        return read(path, *args, **more)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(psutil._pslinux, "bcat", gone_now_and_then)  # type: ignore[attr-defined]
+        assert manager.stop(grace=0.2)
+    assert alive(pids) == []
+    assert len(asked) >= len(pids)
+
+
 def test_a_zombie_leaves_nothing_to_stop(zombie: psutil.Process) -> None:
     left = process_tree.stop_whole(
         lambda: [zombie], group=None, job_name="", grace=0, clock=SystemClock()

@@ -258,7 +258,7 @@ def _has_ended(source: object) -> bool:
     if isinstance(source, psutil.Process):
         try:
             return not source.is_running() or source.status() == psutil.STATUS_ZOMBIE
-        except psutil.Error:
+        except (psutil.Error, OSError):
             return True
     return getattr(source, "returncode", None) is not None
 

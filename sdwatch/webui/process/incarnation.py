@@ -19,7 +19,7 @@ from sdwatch.errors import SdwatchError
 from sdwatch.policy.failure.signatures import Signature
 from sdwatch.policy.kinds.kind import Kind
 from sdwatch.policy.kinds.unknown import UNKNOWN
-from sdwatch.system import disk
+from sdwatch.system import disk, psutil_race
 from sdwatch.system.failpoints import failpoint
 from sdwatch.webui.process import process_tree
 from sdwatch.webui.process.host_snapshot import HostSnapshots
@@ -150,7 +150,7 @@ def wait_gone(pid: int, mark: str) -> int | None:
     """Block until the process with this pid and start mark is dead; return its exit code, or None
     where that was not seen."""
     try:
-        process = psutil.Process(pid)
+        process = psutil_race.ask(psutil.Process, pid)
     except psutil.NoSuchProcess:
         return None
     # An unreadable mark is "", here and in the record: such a process is waited for.

@@ -22,7 +22,7 @@ from typing import get_type_hints
 import psutil
 
 from sdwatch import system
-from sdwatch.system import disk, renames
+from sdwatch.system import disk, psutil_race, renames
 from sdwatch.system.log_events import LogEvent, about
 
 log = logging.getLogger("sdwatch.webui")
@@ -197,7 +197,8 @@ def with_descendants(roots: Iterable[psutil.Process]) -> list[psutil.Process]:
             continue  # a descendant of one before it
         found[root.pid] = root
         try:
-            found.update((child.pid, child) for child in root.children(recursive=True))
+            children = psutil_race.ask(root.children, recursive=True)
+            found.update((child.pid, child) for child in children)
         except psutil.Error:
             continue  # gone meanwhile
     found.pop(os.getpid(), None)
@@ -212,10 +213,9 @@ def living(found: Iterable[psutil.Process]) -> list[psutil.Process]:
 def is_living(process: psutil.Process) -> bool:
     """Return whether it exists and is not a zombie. See `living`."""
     try:
-        return process.is_running() and process.status() not in (
-            psutil.STATUS_ZOMBIE,
-            psutil.STATUS_DEAD,
-        )
+        is_there = psutil_race.ask(process.is_running)
+        dead = (psutil.STATUS_ZOMBIE, psutil.STATUS_DEAD)
+        return is_there and psutil_race.ask(process.status) not in dead
     except psutil.NoSuchProcess:
         return False
     except psutil.AccessDenied:
@@ -258,7 +258,7 @@ def _set_aside(path: Path, error: Exception) -> None:
 
 def _process(pid: int) -> list[psutil.Process]:
     try:
-        return [psutil.Process(pid)]
+        return [psutil_race.ask(psutil.Process, pid)]
     except psutil.Error:
         return []
 

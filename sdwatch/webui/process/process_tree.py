@@ -105,7 +105,7 @@ def cpu_and_io(processes: Iterable[psutil.Process]) -> tuple[float, int]:
             times = process.cpu_times()
             cpu += times.user + times.system
             io += system.io_bytes(process)
-        except psutil.Error:
+        except (psutil.Error, OSError):
             continue
     return cpu, io
 
@@ -116,7 +116,7 @@ def rss(processes: Iterable[psutil.Process]) -> int:
     for process in processes:
         try:
             total += process.memory_info().rss
-        except psutil.Error:
+        except (psutil.Error, OSError):
             continue
     return total
 
@@ -128,5 +128,5 @@ def _joined(seen: list[psutil.Process], found: Iterable[psutil.Process]) -> list
 def _named(pid: int) -> str:
     try:
         return f"pid {pid} ({psutil.Process(pid).name()})"
-    except psutil.Error:
+    except (psutil.Error, OSError):
         return f"pid {pid}"
