@@ -141,10 +141,11 @@ def test_a_sighup_that_was_ignored_at_the_start_stays_ignored(tmp_path: Path) ->
         assert process.wait(LIMIT) == ExitCode.OK
 
 
-def in_a_call(cwd: Path, **more: Any) -> subprocess.Popen[str]:
-    """`sdwatch run` in the middle of a call of 15 s."""
+def in_a_call(cwd: Path, steps: int = 150, **more: Any) -> subprocess.Popen[str]:
+    """`sdwatch run` in the middle of a call of 15 s, or 0.1 s a step: a busy machine may need three
+    times as long, and a stop waits for 30 s."""
     make_spool(cwd, *SLOW)
-    drop(cwd, "castle.yaml", "prompt: a castle\nsteps: 150\n")
+    drop(cwd, "castle.yaml", f"prompt: a castle\nsteps: {steps}\n")
     process = started(cwd, "-m", "sdwatch", "run", **more)
     wait_until(lambda: any("call_started" in p.read_text() for p in journals(cwd)), 60, "a call")
     return process
@@ -213,6 +214,7 @@ def test_a_monitor_whose_terminal_was_closed_stops_cleanly(tmp_path: Path) -> No
     ours, theirs = os.openpty()
     process = in_a_call(
         tmp_path,
+        steps=50,
         stdin=theirs,
         stdout=theirs,
         stderr=theirs,

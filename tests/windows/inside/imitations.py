@@ -35,7 +35,9 @@ LONGEST_PATH, LONGEST_FOLDER = 259, 247
 """Characters, with LongPathsEnabled=0, the default of Windows 10 and 11."""
 
 _EXTENDED = "\\\\?\\"
-_NO_FILES = ("/proc/", "/sys/", "/dev/")  # on Linux: psutil reads them
+_NO_FILES = ("/proc/", "/sys/", "/dev/", "Z:\\proc\\", "C:\\wine-")
+"""What psutil reads on Linux, and what wine_gaps.py reads and writes for it: a real scanner sees no
+files there."""
 _ACCESS_DENIED, _SHARING_VIOLATION, _PATH_NOT_FOUND = 5, 32, 3
 
 
