@@ -1,12 +1,13 @@
 """Run the suite on Windows (wine), from an empty folder to a table.
 
-    python tests/windows/everything.py [--sample | --resume] FOLDER [TEST...]
+    python tests/windows/everything.py [--sample | --resume | --failed] FOLDER [TEST...]
 
 Makes the environment in FOLDER if there is none (see make_environment.py), points it at this
 checkout, and runs each test file in a process of its own, AT_A_TIME at once. Without a TEST it is
 the whole suite, with demo, night, chaos and every_point first; `--resume` runs what an
 interrupted run has left. `--sample` is what .ci/run does: demo and the files of SAMPLE, within
-MOST_OF_A_SAMPLE seconds. A TEST is a folder or file of tests; what comes of it replaces what came
+MOST_OF_A_SAMPLE seconds. `--failed` runs once more, one at a time, what has failed, if it is not
+more than FEW tests. A TEST is a folder or file of tests; what comes of it replaces what came
 of it before. Prints what failed, and a table by folder of all outcomes in FOLDER. The exit code is
 1 if one of them is a failure.
 """
@@ -50,6 +51,9 @@ LONGEST_SUITE, MOST_OF_A_SAMPLE = 8 * 3600.0, 360.0
 
 MOST_RESTARTS = 5
 """How often a file is run again for what a test that never ended has left."""
+
+FEW = 3
+"""So many tests may have failed because of what ran beside them."""
 
 _over = threading.Event()
 """Set where this program ends or is interrupted: its threads start nothing any more."""
@@ -122,6 +126,7 @@ def main() -> int:
     which = parser.add_mutually_exclusive_group()
     which.add_argument("--sample", action="store_true", help="what .ci/run does")
     which.add_argument("--resume", action="store_true", help="run what has no outcome yet")
+    which.add_argument("--failed", action="store_true", help="run once more what has failed")
     parser.add_argument("folder", type=Path)
     parser.add_argument("tests", nargs="*")
     args = parser.parse_args()
@@ -129,15 +134,17 @@ def main() -> int:
     if not is_ready(folder):
         make(folder)
     point_at_this_checkout(folder)
-    found = read_outcomes(folder) if args.resume or args.tests else {}
+    found = read_outcomes(folder) if args.resume or args.failed or args.tests else {}
     commands = [] if args.tests else [DEMO] if args.sample else [DEMO, *BENCHMARKS]
     files = list(files_of(args.tests or (SAMPLE if args.sample else SLOWEST_FIRST)))
     if args.resume:
         ended = {file for file, each in found.items() if each.has_run()}
         commands = [each for each in commands if " ".join(each) not in ended]
         files = [file for file in files if file not in ended]
+    if args.failed:
+        commands, files = few_failed(found, commands)
     until = time.monotonic() + (MOST_OF_A_SAMPLE if args.sample else LONGEST_SUITE)
-    for outcome in run_all(folder, [*commands, *files], until):
+    for outcome in run_all(folder, [*commands, *files], until, 1 if args.failed else AT_A_TIME):
         found[outcome.file] = outcome
         write_outcomes(folder, found)
         print(summary(outcome), flush=True)
@@ -157,6 +164,17 @@ def read_outcomes(folder: Path) -> dict[str, Outcome]:
         file: Outcome(file, {test: (was, why) for test, (was, why) in tests.items()})
         for file, tests in stored.items()
     }
+
+
+def few_failed(
+    found: Mapping[str, Outcome], commands: Iterable[Sequence[str]]
+) -> tuple[list[Sequence[str]], list[str]]:
+    """The commands and the files of tests that failed; none where more than FEW tests did."""
+    failed = [file for file, each in found.items() if each.count()["failed"]]
+    if sum(found[file].count()["failed"] for file in failed) > FEW:
+        return [], []
+    again = [each for each in commands if " ".join(each) in failed]
+    return again, [file for file in failed if file not in map(" ".join, again)]
 
 
 def write_outcomes(folder: Path, found: Mapping[str, Outcome]) -> None:
@@ -210,8 +228,10 @@ Work = str | Sequence[str]
 """A file of tests, or a command."""
 
 
-def run_all(folder: Path, works: Sequence[Work], until: float) -> Iterator[Outcome]:
-    """Run each in a process of its own, AT_A_TIME at once; each outcome as it is known.
+def run_all(
+    folder: Path, works: Sequence[Work], until: float, at_once: int = AT_A_TIME
+) -> Iterator[Outcome]:
+    """Run each in a process of its own, `at_once` at a time; each outcome as it is known.
 
     If the folder of one of them vanishes, the others run what it had left; if all do, what is left
     is a failure."""
@@ -231,7 +251,7 @@ def run_all(folder: Path, works: Sequence[Work], until: float) -> Iterator[Outco
                     waiting.put(each)
         done.put(None)
 
-    prefixes = [copy_of(folder, number) for number in range(min(AT_A_TIME, len(works)))]
+    prefixes = [copy_of(folder, number) for number in range(min(at_once, len(works)))]
     for prefix in prefixes:
         threading.Thread(target=work, args=(prefix,), daemon=True).start()
     at_work = len(prefixes)

@@ -183,3 +183,27 @@ def test_a_test_that_ends_the_process_fails_and_the_rest_of_its_file_is_run(
         "test_that_ends_the_process": "failed",
         "test_last": "passed",
     }
+
+
+def test_what_failed_is_run_once_more_alone_unless_it_is_much(folder: Path, tmp_path: Path) -> None:
+    flaky = tmp_path / "test_flaky.py"
+    flaky.write_text(
+        "from pathlib import Path\ndef test_it(): assert Path(__file__ + '.go').exists()"
+    )
+    passed = tmp_path / "test_passed.py"
+    passed.write_text("def test_it(): pass")
+    assert ended(folder, flaky, passed).returncode == 1
+    passed.write_text("def test_it(): raise AssertionError('it was run again')")
+    assert ended("--failed", folder).returncode == 1
+    Path(f"{flaky}.go").touch()
+    result = ended("--failed", folder)
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert {was for tests in outcomes(folder).values() for was in tests.values()} == {"passed"}
+
+    much = tmp_path / "test_much.py"
+    much.write_text(
+        "import pytest\n@pytest.mark.parametrize('n', range(4))\ndef test_it(n): assert 0"
+    )
+    assert ended(folder, much).returncode == 1
+    much.write_text("def test_it(): pass")
+    assert ended("--failed", folder).returncode == 1
