@@ -7,7 +7,6 @@ from collections.abc import Iterable
 from dataclasses import replace
 
 from sdwatch.errors import WebUIError
-from sdwatch.policy.failure.cooldown import Instant
 from sdwatch.policy.failure.diagnosis import FailureFacts, SizeTest, diagnose
 from sdwatch.policy.failure.hold_reason import internal_error
 from sdwatch.policy.failure.lifecycle import State
@@ -49,6 +48,7 @@ from sdwatch.policy.lane.events import (
     TracebackComplete,
     TreeStopped,
 )
+from sdwatch.policy.lane.instant import Instant
 from sdwatch.policy.lane.state import CallPhase, LaneCall, LaneState, Up
 from sdwatch.webui.http.call import Captured
 

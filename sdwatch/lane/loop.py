@@ -101,7 +101,7 @@ class LaneLoop(CallLoop):
         process: LaneProcess,
         settings: CallSettings,
     ) -> None:
-        state = new_lane(settings.setup, context.crash_history.value)
+        state = new_lane(settings.setup, context.crash_history_file.value)
         self._printed = PrintedLines(context, process)
         super().__init__(context.client, process, settings, context.clock, state, self._printed)
         self.signals = Signals(threading.Event(), threading.Event(), context.settings.hurry)
@@ -140,7 +140,7 @@ class LaneLoop(CallLoop):
             CutShort: lambda _: self.signals.cut.set(),
             LetGo: self._let_go,
             NoteCannot: self._note_cannot,
-            SaveCrashHistory: lambda effect: self._context.crash_history.save(effect.record),
+            SaveCrashHistory: lambda effect: self._context.crash_history_file.save(effect.record),
             Notify: self._notify,
         }
 

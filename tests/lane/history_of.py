@@ -6,12 +6,11 @@ from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
 from sdwatch.errors import WebUIError, WebUIServerError
-from sdwatch.policy.failure.cooldown import Instant
 from sdwatch.policy.failure.diagnosis import Explanation
 from sdwatch.policy.failure.facts import Blamed, Diagnosis, FailureKey
 from sdwatch.policy.failure.hold_reason import Cure, HoldCode, HoldKey, HoldReason
 from sdwatch.policy.lane.advance import next_deadline
-from sdwatch.policy.lane.crashes import History
+from sdwatch.policy.lane.crash_history import CrashHistory
 from sdwatch.policy.lane.effects import (
     Adopt,
     Answer,
@@ -45,6 +44,7 @@ from sdwatch.policy.lane.events import (
     TailCaptured,
     TreeStopped,
 )
+from sdwatch.policy.lane.instant import Instant
 from sdwatch.policy.lane.knowledge import Plain, Size, Wanted
 from sdwatch.policy.lane.machine import step
 from sdwatch.policy.lane.state import LaneState, Setup, new_call_alone, new_lane
@@ -72,7 +72,7 @@ def because(cause: str, cure: Cure = Cure.RESTART) -> HoldReason:
 class Told:
     """`state` after the events so far; `effects`: of the last one; `all`: of all."""
 
-    state: LaneState = field(default_factory=lambda: new_lane(SETUP, History(COOLDOWN)))
+    state: LaneState = field(default_factory=lambda: new_lane(SETUP, CrashHistory(COOLDOWN)))
     at: float = 1000.0
     effects: tuple[Effect, ...] = ()
     all: list[Effect] = field(default_factory=list)
@@ -235,4 +235,4 @@ def alone() -> Told:
 def ready(**setup: Any) -> Told:
     """A lane whose WebUI is ready."""
     cooldown = setup.pop("cooldown", COOLDOWN)
-    return Told(new_lane(replace(SETUP, **setup), History(cooldown))).ready()
+    return Told(new_lane(replace(SETUP, **setup), CrashHistory(cooldown))).ready()

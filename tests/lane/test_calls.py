@@ -12,7 +12,7 @@ from sdwatch.policy.failure.facts import Blamed, Diagnosis
 from sdwatch.policy.failure.hold_reason import Cure
 from sdwatch.policy.failure.lifecycle import State
 from sdwatch.policy.failure.recovery import Action, Ground
-from sdwatch.policy.lane.crashes import History
+from sdwatch.policy.lane.crash_history import CrashHistory
 from sdwatch.policy.lane.effects import (
     Abandon,
     Answer,
@@ -170,7 +170,7 @@ def test_what_a_process_left_behind_is_stopped_once_the_evidence_is_collected() 
 
 @pytest.mark.parametrize("cooldown", [(0.0,), COOLDOWN], ids=["no cool-down", "cool-down"])
 def test_a_record_that_takes_long_spares_no_leftovers(cooldown: tuple[float, ...]) -> None:
-    history = Told(new_lane(SETUP, History(cooldown))).ready().request().sent()
+    history = Told(new_lane(SETUP, CrashHistory(cooldown))).ready().request().sent()
     history.tell(ProcessExited(1, -9)).replied(plain_error()).captured(Diagnosis.CRASH)
     assert history.one(StopTree) == StopTree()
     assert not history.has(Start)

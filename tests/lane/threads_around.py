@@ -17,14 +17,14 @@ from sdwatch.errors import (
     WebUIServerError,
     WebUIUnreachableError,
 )
-from sdwatch.policy.failure.cooldown import Instant
+from sdwatch.lane.crash_history_file import _fields_of
 from sdwatch.policy.failure.diagnosis import SizeTest
 from sdwatch.policy.failure.facts import Blamed, Diagnosis
 from sdwatch.policy.failure.hold_reason import Cure
 from sdwatch.policy.failure.lifecycle import State
 from sdwatch.policy.failure.recovery import CUT_OFFS, SENT_AT_MOST, Action, counts
 from sdwatch.policy.lane.advance import next_deadline
-from sdwatch.policy.lane.crashes import History
+from sdwatch.policy.lane.crash_history import CrashHistory
 from sdwatch.policy.lane.effects import (
     Abandon,
     Adopt,
@@ -94,10 +94,10 @@ from sdwatch.policy.lane.events import (
     TracebackComplete,
     TreeStopped,
 )  # fmt: skip
+from sdwatch.policy.lane.instant import Instant
 from sdwatch.policy.lane.machine import step
 from sdwatch.policy.lane.state import NEVER, Freed, LaneState, Setup, new_lane
 from sdwatch.policy.lane.turn import CONNECT_WAIT, READ_WAIT
-from sdwatch.webui.process.crash_history import _fields_of
 from tests.lane.history_of import COOLDOWN, WANTED, because, explained, spins
 
 SLOW = (
@@ -181,7 +181,7 @@ class World:
     # -- the monitor
 
     def start_monitor(self) -> None:
-        history = History(COOLDOWN)
+        history = CrashHistory(COOLDOWN)
         for record in self.records:
             history = history.replayed(record)
         self.state: LaneState = new_lane(self.setup, history)

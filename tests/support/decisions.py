@@ -19,7 +19,6 @@ from sdwatch.lane.lane import Lane
 from sdwatch.monitor.holds import Holds
 from sdwatch.policy.failure import recovery, reply_checks
 from sdwatch.policy.failure.check_levels import LEVELS
-from sdwatch.policy.failure.cooldown import Instant
 from sdwatch.policy.failure.diagnosis import diagnose, what_failed
 from sdwatch.policy.failure.facts import Diagnosis, FailureFacts
 from sdwatch.policy.failure.hold_reason import (
@@ -45,6 +44,7 @@ from sdwatch.policy.failure.lasting import LastingStates
 from sdwatch.policy.failure.matching import FailedStart, ends_start, why_not_started
 from sdwatch.policy.failure.recovery import SelfTestResult
 from sdwatch.policy.failure.reply_checks import Picture, ReplyContents
+from sdwatch.policy.lane.instant import Instant
 from sdwatch.policy.lane.lane_hold import HoldState
 from sdwatch.policy.report.envelope import attempt_from, cancelled_envelope, with_attempts
 from sdwatch.policy.report.notice import Notice, Topic

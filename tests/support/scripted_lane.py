@@ -11,7 +11,7 @@ from sdwatch.policy.failure.diagnosis import SizeTest
 from sdwatch.policy.failure.facts import FailureKey
 from sdwatch.policy.failure.hold_reason import Cure, HoldCode, HoldKey, HoldReason
 from sdwatch.policy.failure.lifecycle import State
-from sdwatch.policy.lane.crashes import History
+from sdwatch.policy.lane.crash_history import CrashHistory
 from sdwatch.policy.lane.effects import (
     Answer,
     AskForHold,
@@ -60,7 +60,7 @@ def ready_lane(setup: Setup, incarnation: int, *, fresh: bool = False) -> LaneSt
     use = IncarnationUse(setup.managed, is_fresh=fresh)
     return LaneState(
         setup,
-        History((0.0,)),
+        CrashHistory((0.0,)),
         life=State.READY,
         adopts=False,
         incarnation=incarnation if setup.managed else 0,

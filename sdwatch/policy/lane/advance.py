@@ -8,12 +8,11 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from sdwatch.policy.failure.cooldown import Instant
 from sdwatch.policy.failure.lifecycle import Event, State
 from sdwatch.policy.failure.recovery import COUNTED_ATTEMPTS, SENT_AT_MOST, SelfTestResult
 from sdwatch.policy.lane.after_failure import decide_after_test, run_size_test_if_ready
 from sdwatch.policy.lane.attempts import announce, leave
-from sdwatch.policy.lane.crashes import Record
+from sdwatch.policy.lane.crash_history import HistoryRecord
 from sdwatch.policy.lane.effects import (
     Adopt,
     AskForHold,
@@ -32,6 +31,7 @@ from sdwatch.policy.lane.effects import (
     StopTree,
 )
 from sdwatch.policy.lane.freeing import free_or_take_back, frees_now
+from sdwatch.policy.lane.instant import Instant
 from sdwatch.policy.lane.not_ready import hold_if_crashed_repeatedly, wait_for_self_test
 from sdwatch.policy.lane.state import (
     NEVER,
@@ -255,7 +255,7 @@ def _start(turn: Turn) -> None:
     state = turn.state
     turn.live(Event.START)
     number = state.incarnation + 1 if state.setup.managed else 0
-    turn.write((state.history, Record("start", turn.now, {"incarnation": number})))
+    turn.write((state.history, HistoryRecord("start", turn.now, {"incarnation": number})))
     turn.change(
         busy=Busy.STARTING,
         reaped=not state.setup.managed,
@@ -300,7 +300,7 @@ def _recycle(turn: Turn) -> None:
     """Stop the WebUI cleanly, to start it again. This is not a crash."""
     state = turn.state
     fields = {"incarnation": state.incarnation, "reason": state.use.due}
-    turn.write((state.history, Record("recycled", turn.now, fields)))
+    turn.write((state.history, HistoryRecord("recycled", turn.now, fields)))
     turn.do(Notify(Recycled(state.use.due)))
     turn.live(Event.RECYCLED)
     advance(turn)  # once more: it is stopped now

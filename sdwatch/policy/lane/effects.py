@@ -13,7 +13,7 @@ from sdwatch.policy.failure.diagnosis import Explanation, SizeTest
 from sdwatch.policy.failure.facts import Blamed
 from sdwatch.policy.failure.hold_reason import HoldReason
 from sdwatch.policy.failure.recovery import Decision
-from sdwatch.policy.lane.crashes import Record
+from sdwatch.policy.lane.crash_history import HistoryRecord
 from sdwatch.policy.lane.events import Attempt, TailCaptured
 from sdwatch.policy.lane.knowledge import Plain
 from sdwatch.policy.lane.lane_hold import CrashSeen
@@ -279,7 +279,7 @@ class LetGo(Effect):
 class SaveCrashHistory(Effect):
     """Sync this record before anything that follows."""
 
-    record: Record
+    record: HistoryRecord
 
 
 @dataclass(frozen=True)

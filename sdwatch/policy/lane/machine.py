@@ -12,7 +12,6 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from sdwatch.errors import SdwatchError
-from sdwatch.policy.failure.cooldown import Instant
 from sdwatch.policy.lane import after_failure, attempts, freeing, webui
 from sdwatch.policy.lane.advance import advance, bound_stop, let_go_if_it_hangs
 from sdwatch.policy.lane.effects import Abandon, CutShort, Effect, Interrupt, Later, LetGo
@@ -51,6 +50,7 @@ from sdwatch.policy.lane.events import (
     TracebackComplete,
     TreeStopped,
 )
+from sdwatch.policy.lane.instant import Instant
 from sdwatch.policy.lane.state import Busy, CallPhase, LaneCall, LaneState, Next
 from sdwatch.policy.lane.turn import Turn
 

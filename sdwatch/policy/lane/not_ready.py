@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from sdwatch.policy.failure.cooldown import asked_again_after, sent_again_after
 from sdwatch.policy.failure.exits import exit_in_words
 from sdwatch.policy.failure.facts import Diagnosis
 from sdwatch.policy.failure.hold_reason import Cure, HoldReason, crashed_repeatedly, self_test_due
 from sdwatch.policy.failure.lifecycle import Event, State
-from sdwatch.policy.lane.crashes import IdleFailure
+from sdwatch.policy.lane.crash_history import IdleFailure
 from sdwatch.policy.lane.effects import Notify, SelfTestFailed
 from sdwatch.policy.lane.events import ProcessExited, SelfTestAnswered, SelfTestEnd
-from sdwatch.policy.lane.lane_hold import CrashSeen
+from sdwatch.policy.lane.lane_hold import CrashSeen, asked_again_after, sent_again_after
 from sdwatch.policy.lane.state import Busy, Freed, Up
 from sdwatch.policy.lane.turn import Turn
 

@@ -23,10 +23,9 @@ from dataclasses import dataclass, field, replace
 from enum import Enum, StrEnum
 
 from sdwatch.errors import WebUIError
-from sdwatch.policy.failure.cooldown import Instant
 from sdwatch.policy.failure.lifecycle import State
 from sdwatch.policy.failure.recovery import Decision
-from sdwatch.policy.lane.crashes import History
+from sdwatch.policy.lane.crash_history import CrashHistory
 from sdwatch.policy.lane.effects import CallEnd
 from sdwatch.policy.lane.events import (
     CallLedgerView,
@@ -34,6 +33,7 @@ from sdwatch.policy.lane.events import (
     ProcessExited,
     TailCaptured,
 )
+from sdwatch.policy.lane.instant import Instant
 from sdwatch.policy.lane.knowledge import Knowledge
 from sdwatch.policy.lane.lane_hold import HoldState
 from sdwatch.policy.privacy.printable import counted
@@ -249,7 +249,7 @@ class LaneState:
     """
 
     setup: Setup
-    history: History
+    history: CrashHistory
     life: State = State.DOWN
     up: Up = Up.NO
     adopted: bool = False
@@ -313,7 +313,7 @@ class LaneState:
         return free and self.is_sound(now)
 
 
-def new_lane(setup: Setup, history: History) -> LaneState:
+def new_lane(setup: Setup, history: CrashHistory) -> LaneState:
     """Return the state of a lane before its first event."""
     return LaneState(setup, history, use=IncarnationUse(setup.managed))
 
@@ -322,7 +322,7 @@ def new_call_alone(setup: Setup, incarnation: int) -> LaneState:
     """Return the state of a WebUI that is ready and has no lane."""
     return LaneState(
         setup,
-        History((0.0,)),
+        CrashHistory((0.0,)),
         life=State.READY,
         adopts=False,
         incarnation=incarnation,

@@ -9,10 +9,10 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from sdwatch.policy.failure.cooldown import Instant
 from sdwatch.policy.failure.lifecycle import Event, next_state
-from sdwatch.policy.lane.crashes import History, Record
+from sdwatch.policy.lane.crash_history import CrashHistory, HistoryRecord
 from sdwatch.policy.lane.effects import Answer, CallEnd, Effect, SaveCrashHistory
+from sdwatch.policy.lane.instant import Instant
 from sdwatch.policy.lane.state import CallPhase, LaneCall, LaneState
 
 EXIT_WAIT = 1.0
@@ -91,7 +91,7 @@ class Turn:
         """Change the state of the WebUI. Raises LifecycleError if the table has no such row."""
         self.change(life=next_state(self.state.life, event))
 
-    def write(self, changed: tuple[History, Record | None]) -> None:
+    def write(self, changed: tuple[CrashHistory, HistoryRecord | None]) -> None:
         """Change the crash history, and have its record saved."""
         history, record = changed
         self.change(history=history)

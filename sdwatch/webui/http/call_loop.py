@@ -18,7 +18,6 @@ from collections.abc import Callable
 from typing import Any
 
 from sdwatch.errors import WebUIError, WebUINotSentError, WebUIOccupiedError
-from sdwatch.policy.failure.cooldown import Instant
 from sdwatch.policy.lane.advance import next_deadline
 from sdwatch.policy.lane.effects import (
     Abandon,
@@ -42,6 +41,7 @@ from sdwatch.policy.lane.events import (
     RunGone,
     TracebackComplete,
 )
+from sdwatch.policy.lane.instant import Instant
 from sdwatch.policy.lane.machine import step
 from sdwatch.policy.lane.state import LaneState
 from sdwatch.system.clock import Clock
