@@ -47,7 +47,7 @@ from sdwatch.policy.lane.events import (
     StartFailed,
     TreeStopped,
 )
-from sdwatch.policy.lane.state import IncarnationUse, LaneState, Setup
+from sdwatch.policy.lane.state import NONE_YET, IncarnationUse, LaneState, Setup
 from sdwatch.system.clock import Clock, SystemClock
 from sdwatch.webui.http.call import CallHandle, Sent
 from sdwatch.webui.http.call_loop import CallLoop
@@ -57,7 +57,7 @@ from tests.support.fakes import on_a_thread
 
 def ready_lane(setup: Setup, incarnation: int, *, fresh: bool = False) -> LaneState:
     """The state of a lane whose WebUI is ready; its cool-down is over at once."""
-    use = IncarnationUse(setup.managed, is_fresh=fresh)
+    use = IncarnationUse(setup.managed, first_call=NONE_YET if fresh else None)
     return LaneState(
         setup,
         CrashHistory((0.0,)),

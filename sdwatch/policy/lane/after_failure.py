@@ -154,7 +154,7 @@ def _conclude(turn: Turn, call: LaneCall, decision: Decision) -> None:
         turn.change(use=turn.state.use.doubt_attempt())
     seconds = error.after or 0.0
     attempt = Attempt(
-        diagnosis, error.status, seconds, call.incarnation, call.first, crashed=crashed
+        diagnosis, error.status, seconds, call.incarnation, call.first_call, crashed=crashed
     )
     ledger = replace(
         call.ledger,
@@ -253,9 +253,9 @@ def decide_after_test(
     last = call.ledger.attempts[-1]
     # Only the call itself explains the failure of a fresh incarnation, unless a later fresh one
     # was unusable by itself.
-    first = last.first_call and not turn.state.history.failed_fresh > last.incarnation
+    first_call = last.first_call and not turn.state.history.failed_fresh > last.incarnation
     decision = after_self_test(
-        result, unhealthy, first_call=first, excused=call.ledger.excused, sent=call.ledger.sent
+        result, unhealthy, first_call=first_call, excused=call.ledger.excused, sent=call.ledger.sent
     )
     ledger, crash_count = call.ledger, call.crash_count + (decision.action is Action.TEST_AGAIN)
     if decision.excuses:

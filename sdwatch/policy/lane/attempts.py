@@ -83,12 +83,12 @@ def on_start_recorded(turn: Turn, call: LaneCall, event: LaneEvent) -> None:
         turn.do(NotSent(call.id, call.number))
         turn.move(call, CallPhase.WAITING)
         return
-    use, first = state.use.sending(call.id)
+    use, is_first = state.use.sending(call.id)
     turn.change(use=use, dirty=True)
     turn.move(
         call,
         CallPhase.SENT,
-        first=first and state.setup.managed and state.setup.supervised,
+        first_call=is_first and state.setup.managed and state.setup.supervised,
         started=False,
         arrived=False,
         ledger=replace(call.ledger, sent=call.number),

@@ -47,34 +47,43 @@ class RecycleLimits:
     max_rss: int | None = None
 
 
+NONE_YET = 0
+"""For `first_call`; the ids of calls count from 1."""
+
+
 @dataclass(frozen=True)
 class IncarnationUse:
     """`due`: why it must be recycled, or ''; always '' for an external WebUI. `rss`: bytes, at the
-    last sample. `is_fresh`: sdwatch started it, and no job's call was sent to it. `only_call`: the
-    id of the only call that was sent to it, if so. `calls`: POSTs of jobs."""
+    last sample. `first_call`: the id of the first call of a job that was sent to it, NONE_YET
+    before that; None where another call may have harmed it: one was sent, or sdwatch did not start
+    it. `calls`: POSTs of jobs."""
 
     managed: bool = True
     due: str = ""
     rss: int = 0
-    is_fresh: bool = False
-    only_call: int | None = None
+    first_call: int | None = None
     calls: int = 0
 
     def new_incarnation(self) -> IncarnationUse:
         """Forget the calls of the last incarnation."""
-        return IncarnationUse(self.managed, rss=self.rss, is_fresh=self.managed)
+        return IncarnationUse(self.managed, "", self.rss, NONE_YET if self.managed else None)
+
+    @property
+    def is_fresh(self) -> bool:
+        """Return whether its first call is still to come."""
+        return self.first_call == NONE_YET
 
     def sending(self, call: int) -> tuple[IncarnationUse, bool]:
-        """Count a POST. Return also whether only attempts of this same call were sent to the
-        incarnation, so that no other call can have harmed it."""
-        is_first = self.is_fresh or self.only_call == call
-        only = call if is_first else None
-        return replace(self, is_fresh=False, only_call=only, calls=self.calls + 1), is_first
+        """Count a POST. Return also whether its call is the first one of the incarnation. All
+        attempts of that are, until another call is sent."""
+        is_first = self.first_call in (NONE_YET, call)
+        first_call = call if is_first else None
+        return replace(self, first_call=first_call, calls=self.calls + 1), is_first
 
     def doubt_attempt(self) -> IncarnationUse:
         """Note that an attempt may have harmed the WebUI, which is sent the next one all the
         same."""
-        return replace(self, only_call=None)
+        return replace(self, first_call=None)
 
     def after_call(self, rss: int, left: tuple[str, ...], limits: RecycleLimits) -> IncarnationUse:
         """Note the memory after a call (0 if unknown), and the settings that the WebUI keeps of it;
@@ -189,8 +198,8 @@ class Next(Enum):
 class LaneCall:
     """A call that a run waits for.
 
-    `number`: of its POST, counted from 1 over the life of its ledger; `incarnation` and `first`: to
-    which it went, and whether no other call went there before. `started`: the POST went out;
+    `number`: of its POST, counted from 1 over the life of its ledger; `incarnation`: to which it
+    went; `first_call`: it is the first one of that. `started`: the POST went out;
     `arrived`: its whole reply is here. `deadline`: of the phase, on the boot clock. `exited`: its
     process ended. `lost`: the WebUI may still generate it. `in_flight`: the POST has no
     reply yet, and is waited for. `without_log`: what the WebUI printed of its failure could not be
@@ -203,7 +212,7 @@ class LaneCall:
     phase: CallPhase = CallPhase.WAITING
     number: int = 0
     incarnation: int = 0
-    first: bool = False
+    first_call: bool = False
     started: bool = False
     arrived: bool = False
     deadline: float = NEVER
