@@ -44,10 +44,10 @@ from sdwatch.policy.lane.effects import (
     AwaitTraceback,
     BeforePost,
     BringBack,
-    CaptureTail,
     CleanUp,
     CutShort,
     Effect,
+    ExplainFailure,
     FreeGpu,
     GivenUp,
     GpuGiven,
@@ -323,9 +323,9 @@ class LaneLoop(CallLoop):
 
         self._slow(wait, effect)
 
-    def _capture(self, effect: CaptureTail) -> None:
+    def _explain(self, effect: ExplainFailure) -> None:
         handle = self._handles[effect.call]
-        self._slow(lambda effect: self._tails.capture(effect, handle), effect)
+        self._slow(lambda effect: self._evidence.explain(effect, handle), effect)
 
     def _interrupt(self, effect: Interrupt) -> None:
         if effect.but_queued and self._context.client.dialect is Dialect.PROMPTS:

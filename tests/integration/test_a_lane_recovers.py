@@ -61,7 +61,7 @@ def test_an_internal_error_at_each_failure_of_a_call_ends_the_run_and_not_the_la
     def broken(*_: object) -> None:
         raise KeyError("a bug")
 
-    monkeypatch.setattr(LaneLoop, "_capture", broken)
+    monkeypatch.setattr(LaneLoop, "_explain", broken)
     plan = "- fault: opaque-500\n  when: {prompt: cursed}\n  times: always\n"
     with monitored(tmp_path, faults=plan) as spool:
         spool.start()

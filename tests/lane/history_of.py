@@ -17,9 +17,9 @@ from sdwatch.policy.lane.effects import (
     AskForHold,
     BeforePost,
     CallEnd,
-    CaptureTail,
     CleanUp,
     Effect,
+    ExplainFailure,
     Post,
     ReadLists,
     RecordFailure,
@@ -32,6 +32,7 @@ from sdwatch.policy.lane.events import (
     CallRequested,
     CleanedUp,
     DeadlinePassed,
+    FailureExplained,
     HoldChecked,
     LaneEvent,
     ListsRead,
@@ -41,7 +42,6 @@ from sdwatch.policy.lane.events import (
     Replied,
     Started,
     StartFailed,
-    TailCaptured,
     TreeStopped,
 )
 from sdwatch.policy.lane.instant import Instant
@@ -173,20 +173,20 @@ class Told:
         assert served is not None
         return self.tell(Replied(served.id, served.number, error, "reply"))
 
-    def captured(self, diagnosis: Diagnosis, **more: Any) -> Told:
-        capture = self.one(CaptureTail)
+    def explained_as(self, diagnosis: Diagnosis, **more: Any) -> Told:
+        explain = self.one(ExplainFailure)
         explanation = explained(diagnosis, **more)
         key = FailureKey(diagnosis)
-        return self.tell(TailCaptured(capture.call, capture.error, explanation, key))
+        return self.tell(FailureExplained(explain.call, explain.error, explanation, key))
 
     def fails(self, diagnosis: Diagnosis = Diagnosis.CRASH, **more: Any) -> Told:
         """The POST in flight fails at once, with this diagnosis."""
         self.replied(plain_error())
-        return self.captured(diagnosis, **more)
+        return self.explained_as(diagnosis, **more)
 
     def fails_slowly(self) -> Told:
         """The POST in flight fails, and its evidence does not come."""
-        self.replied(plain_error()).one(CaptureTail)
+        self.replied(plain_error()).one(ExplainFailure)
         return self
 
     def recorded(self) -> Told:

@@ -645,7 +645,7 @@ def test_the_exit_code_of_an_idle_crash_is_saved_and_said() -> None:
 
 def test_the_exit_code_of_a_crash_under_a_call_is_saved() -> None:
     history = ready().request().sent().tell(ProcessExited(1, 139)).replied(plain_error())
-    assert exit_code_saved(history.captured(Diagnosis.CRASH)) == 139
+    assert exit_code_saved(history.explained_as(Diagnosis.CRASH)) == 139
 
 
 def test_a_crash_whose_exit_nobody_saw_has_no_exit_code() -> None:

@@ -217,8 +217,8 @@ def diagnose(facts: FailureFacts, signatures: Iterable[Signature] = ()) -> Expla
     """Return the explanation of one failed call. The earlier cause wins: a connection that broke
     because the process ended is a crash, whatever the error is.
 
-    Asked for a job's call by webui/http/capture.py, before the recovery gate decides, and for a
-    self-test by lane/self_test.py."""
+    Asked for a job's call by webui/http/failure_evidence.py, before the recovery gate
+    decides, and for a self-test by lane/self_test.py."""
     found = match(facts, signatures)
     explanation = _by_error(facts)
     if found is None:

@@ -49,7 +49,7 @@ from sdwatch.policy.lane.webui import notice_end
 ACTS_ALONE = (
     CallPhase.SENT,
     CallPhase.SETTLING,
-    CallPhase.CAPTURING,
+    CallPhase.EXPLAINING,
     CallPhase.INTERRUPTING,
     CallPhase.TESTING,
     CallPhase.TESTING_SIZE,

@@ -43,6 +43,7 @@ from sdwatch.policy.lane.effects import (
 from sdwatch.policy.lane.events import (
     Attempt,
     Cancelled,
+    FailureExplained,
     LaneEvent,
     ProcessExited,
     Recorded,
@@ -50,7 +51,6 @@ from sdwatch.policy.lane.events import (
     SelfTestAnswered,
     SelfTestEnd,
     SizeTestAnswered,
-    TailCaptured,
 )
 from sdwatch.policy.lane.lane_hold import UNTIL_IDLE
 from sdwatch.policy.lane.not_ready import (
@@ -65,10 +65,10 @@ from sdwatch.policy.lane.turn import Turn
 # -- the gate
 
 
-def on_captured(turn: Turn, call: LaneCall, event: TailCaptured) -> None:
+def on_explained(turn: Turn, call: LaneCall, event: FailureExplained) -> None:
     """Decide about a failed attempt. A stuck generation is interrupted first."""
     explanation, decision = _gate(turn, call, event)
-    call = replace(call, tail=replace(event, explanation=explanation), decision=decision)
+    call = replace(call, failure=replace(event, explanation=explanation), decision=decision)
     if decision.action is not Action.INTERRUPT:
         _conclude(turn, call, decision)
     elif call.in_flight and not (call.lost or call.given_up):
@@ -79,14 +79,14 @@ def on_captured(turn: Turn, call: LaneCall, event: TailCaptured) -> None:
         _not_freed(turn, call)
 
 
-def _gate(turn: Turn, call: LaneCall, tail: TailCaptured) -> tuple[Explanation, Decision]:
+def _gate(turn: Turn, call: LaneCall, failure: FailureExplained) -> tuple[Explanation, Decision]:
     """Return what the failure means, and what to do."""
-    setup, ledger, error = turn.state.setup, call.ledger, tail.error
-    explanation = tail.explanation
+    setup, ledger, error = turn.state.setup, call.ledger, failure.error
+    explanation = failure.explanation
     known = (
         not explanation.poisons
         and setup.supervised
-        and turn.state.knowledge.is_a_jobs_own(tail.key, call.request.wanted)
+        and turn.state.knowledge.is_a_jobs_own(failure.key, call.request.wanted)
     )
     if known:
         explanation = as_traced_before(explanation)
@@ -134,20 +134,20 @@ def _not_freed(turn: Turn, call: LaneCall) -> None:
 
 def _conclude(turn: Turn, call: LaneCall, decision: Decision) -> None:
     """Act on the WebUI as decided, and have the run record the failure."""
-    tail = call.tail
-    assert tail is not None
-    diagnosis, error = tail.explanation.diagnosis, tail.error
+    failure = call.failure
+    assert failure is not None
+    diagnosis, error = failure.explanation.diagnosis, failure.error
     freed = decision.ground is Ground.FREED
     hangs = call.in_flight and diagnosis is Diagnosis.STUCK and not turn.state.setup.managed
     call = abandoned(turn, replace(call, lost=call.lost or hangs))
-    crashed = needs_restart(diagnosis, tail.explanation.poisons, decision)
+    crashed = needs_restart(diagnosis, failure.explanation.poisons, decision)
     crashed = crashed and not (freed or hangs)  # what hangs on answers all probes, not a call
     if crashed:
         request = call.request
         where = request.run or request.job or "a call"
-        mark_crashed(turn, diagnosis, f"{where}: {tail.explanation.cause}", call.exited)
+        mark_crashed(turn, diagnosis, f"{where}: {failure.explanation.cause}", call.exited)
     elif turn.state.setup.supervised:
-        _hold_if_needed(turn, call, tail, decision)
+        _hold_if_needed(turn, call, failure, decision)
     if decision.ground is Ground.TRACED_BEFORE:
         # The restart that is saved must not cost the job its second attempt: where this one did
         # harm the WebUI, the next is excused.
@@ -163,15 +163,17 @@ def _conclude(turn: Turn, call: LaneCall, decision: Decision) -> None:
     )
     call = replace(call, ledger=ledger, decision=decision, crash_count=call.crash_count + crashed)
     turn.move(call, CallPhase.RECORDING)
-    turn.do(RecordFailure(call.id, call.number, tail, decision, attempt))
+    turn.do(RecordFailure(call.id, call.number, failure, decision, attempt))
 
 
-def _hold_if_needed(turn: Turn, call: LaneCall, tail: TailCaptured, decision: Decision) -> None:
+def _hold_if_needed(
+    turn: Turn, call: LaneCall, failure: FailureExplained, decision: Decision
+) -> None:
     """Hold the WebUI if it is unusable, or may still work on what was sent."""
-    works_on = may_still_generate(tail.error.status, tail.error.after or 0.0)
+    works_on = may_still_generate(failure.error.status, failure.error.after or 0.0)
     if not (call.lost or works_on or decision.action is Action.HOLD):
         return
-    explanation, setup = tail.explanation, turn.state.setup
+    explanation, setup = failure.explanation, turn.state.setup
     reason = found_by_call(explanation.cause, explanation, managed=setup.managed)
     if call.lost and explanation.diagnosis is Diagnosis.STUCK:
         reason = hangs_elsewhere(reason)
@@ -205,8 +207,8 @@ def on_recorded(turn: Turn, call: LaneCall, event: Recorded) -> None:
 
 
 def _fail_at_once(turn: Turn, call: LaneCall) -> None:
-    assert call.tail is not None
-    explanation = call.tail.explanation
+    assert call.failure is not None
+    explanation = call.failure.explanation
     blame = whose_fault(explanation.diagnosis, explanation.blames)
     if blame is Blamed.JOB and call.ledger.attempts[-1].crashed:
         _forgive_webui(turn, call)
@@ -285,8 +287,8 @@ def _fail_after_test(turn: Turn, call: LaneCall) -> None:
         return
     last = call.ledger.attempts[-1]
     _forgive_webui(turn, call)
-    if call.tail is not None and call.tail.unchanged and call.request.upscaler:
-        turn.do(NoteCannot(call.request.stage, call.request.upscaler, call.tail.explanation))
+    if call.failure is not None and call.failure.unchanged and call.request.upscaler:
+        turn.do(NoteCannot(call.request.stage, call.request.upscaler, call.failure.explanation))
     call = replace(call, crash_count=0)
     knows_size = turn.state.setup.supervised and call.request.wanted.made is not None
     if depends_on_size(last.diagnosis) and knows_size:
@@ -322,7 +324,7 @@ def _forgive_webui(turn: Turn, call: LaneCall) -> None:
     state = turn.state
     turn.write(state.history.forgive(call.crash_count, turn.now))
     died = any(attempt.diagnosis is Diagnosis.CRASH for attempt in call.ledger.attempts)
-    key = call.tail.key if call.tail else None
+    key = call.failure.key if call.failure else None
     traced = state.knowledge.trace(call.request.job, call.request.run, key, died)
     knowledge, runs = traced.take_repeated()
     turn.change(knowledge=knowledge)

@@ -14,7 +14,7 @@ from sdwatch.policy.failure.facts import Blamed
 from sdwatch.policy.failure.hold_reason import HoldReason
 from sdwatch.policy.failure.recovery import Decision
 from sdwatch.policy.lane.crash_history import HistoryRecord
-from sdwatch.policy.lane.events import Attempt, TailCaptured
+from sdwatch.policy.lane.events import Attempt, FailureExplained
 from sdwatch.policy.lane.knowledge import Plain
 from sdwatch.policy.lane.lane_hold import CrashSeen
 
@@ -54,11 +54,11 @@ class NotSent(ToRun):
 
 @dataclass(frozen=True)
 class RecordFailure(ToRun):
-    """POST `number` failed: write evidence and record it. Answered by Recorded. `tail`: what it
-    left behind; `attempt`: the same for the ledger."""
+    """POST `number` failed: write evidence and record it. Answered by Recorded. `failure`: what
+    explains it; `attempt`: the same for the ledger."""
 
     number: int
-    tail: TailCaptured
+    failure: FailureExplained
     decision: Decision
     attempt: Attempt
 
@@ -162,8 +162,8 @@ class AwaitTraceback(Effect):
 
 
 @dataclass(frozen=True)
-class CaptureTail(Effect):
-    """Collect and explain what the failed POST left behind. Slow: TailCaptured. `exited`: its
+class ExplainFailure(Effect):
+    """Collect and explain what the failed POST left behind. Slow: FailureExplained. `exited`: its
     process was seen to end, with `code`. `lost`: an external WebUI may still generate it, so its
     log says nothing about this call. `without_log`: what the WebUI printed could not be read in
     time, so nothing is read."""

@@ -174,8 +174,8 @@ class TracebackComplete(OfCall):
 
 
 @dataclass(frozen=True)
-class TailCaptured(OfCall):
-    """What the failed POST left behind, explained. `key`: identifies the failure, None where it
+class FailureExplained(OfCall):
+    """A failed POST, explained by what it left behind. `key`: identifies the failure, None where it
     must not be attributed to a job. `unchanged`: an upscale that enlarged nothing. `evidence`: for
     the run."""
 

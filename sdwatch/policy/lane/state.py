@@ -30,8 +30,8 @@ from sdwatch.policy.lane.effects import CallEnd
 from sdwatch.policy.lane.events import (
     CallLedgerView,
     CallRequested,
+    FailureExplained,
     ProcessExited,
-    TailCaptured,
 )
 from sdwatch.policy.lane.instant import Instant
 from sdwatch.policy.lane.knowledge import Knowledge
@@ -175,7 +175,7 @@ class CallPhase(StrEnum):
     ANNOUNCED = "announced"
     SENT = "sent"
     SETTLING = "settling"
-    CAPTURING = "capturing"
+    EXPLAINING = "explaining"
     INTERRUPTING = "interrupting"
     RECORDING = "recording"
     DECIDED = "decided"
@@ -203,7 +203,7 @@ class LaneCall:
     `arrived`: its whole reply is here. `deadline`: of the phase, on the boot clock. `exited`: its
     process ended. `lost`: the WebUI may still generate it. `in_flight`: the POST has no
     reply yet, and is waited for. `without_log`: what the WebUI printed of its failure could not be
-    read in time. `tail`: its last failure, None before. `crash_count`: of the WebUI, by this call
+    read in time. `failure`: the last one, None before. `crash_count`: of the WebUI, by this call
     and not excused. `given_up`: it ends at the next point where that is safe.
     """
 
@@ -221,7 +221,7 @@ class LaneCall:
     lost: bool = False
     in_flight: bool = False
     without_log: bool = False
-    tail: TailCaptured | None = None
+    failure: FailureExplained | None = None
     decision: Decision | None = None
     next: Next = Next.RETRY
     end: CallEnd | None = None

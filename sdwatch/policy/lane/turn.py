@@ -31,7 +31,7 @@ TRACEBACK_WAIT = 1.0
 INTERRUPT_WAIT = 10.0
 """Seconds that an interrupt gets to free a stuck call."""
 
-CAPTURE_WAIT = 15.0
+EXPLAIN_WAIT = 15.0
 """Seconds for the evidence of a failure, which takes one or two; then it is written without what
 the WebUI printed. Longer than a log that hangs is waited for, so that the rest is not lost, too."""
 
@@ -50,7 +50,7 @@ def stop_limit(grace: float) -> float:
 def longest_end(grace: float) -> float:
     """Return the seconds in which a lane ends once its calls have no more time, whatever hangs: the
     evidence of a call, with and then without its log, or what it left; then its process."""
-    return max(2 * CAPTURE_WAIT, stop_limit(grace)) + stop_limit(grace)
+    return max(2 * EXPLAIN_WAIT, stop_limit(grace)) + stop_limit(grace)
 
 
 def _changed(state: LaneState, fields: Mapping[str, Any]) -> LaneState:

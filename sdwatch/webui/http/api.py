@@ -58,7 +58,8 @@ from sdwatch.policy.report.decisions import sent_too_often
 from sdwatch.policy.report.envelope import CANARY_HEALTHY, ErrorEnvelope, FailedAttempt
 from sdwatch.system.failpoints import failpoint
 from sdwatch.system.log_events import LogEvent, about, bound_facts
-from sdwatch.webui.http.call import CallHandle, Captured, Outcome, PreparedCall, wanted_of
+from sdwatch.webui.http.call import CallHandle, Outcome, PreparedCall, wanted_of
+from sdwatch.webui.http.failure_evidence import FailureEvidence
 from sdwatch.webui.http.roles import CallPort, CallSettings, Client, Recorder, SupervisedProcess
 from sdwatch.webui.http.run_control import RunControl
 
@@ -249,23 +250,23 @@ class _RunsCall:
         the recorder learns the texts of the payload, and no record may echo them. A failure that
         puts the WebUI on hold names its fault: the runs that follow will meet the same one, and
         need no evidence of their own."""
-        captured = message.tail.evidence
-        assert isinstance(captured, Captured)
-        explanation, decision = message.tail.explanation, message.decision
+        evidence = message.failure.evidence
+        assert isinstance(evidence, FailureEvidence)
+        explanation, decision = message.failure.explanation, message.decision
         self._evidence = self._recorder.evidence(
             self._call.run_dir,
             self._call.payload,
-            captured.tails,
-            host_snapshot=captured.host_snapshot,
+            evidence.tails,
+            host_snapshot=evidence.host_snapshot,
             fault=explanation.key.digest if decision.action is Action.HOLD else "",
         )
         self._recorder.call_failed(
             explanation,
-            message.tail.error,
+            message.failure.error,
             decision,
-            captured.facts.exit_code,
+            evidence.facts.exit_code,
             crashed=message.attempt.crashed,
-            printed=captured.own_lines,
+            printed=evidence.own_lines,
             first_call=message.attempt.first_call,
         )
         self._last = message
@@ -315,10 +316,10 @@ class _RunsCall:
         failed = self._recorder.attempts[-1]
         diagnosis = Diagnosis(failed.diagnosis)
         last = self._last
-        explanation = last.tail.explanation if last is not None else None
+        explanation = last.failure.explanation if last is not None else None
         kind = (self._settings.catalogue() or Catalogue()).kind
         return ErrorEnvelope(
-            error=type(last.tail.error).__name__ if last is not None else "",
+            error=type(last.failure.error).__name__ if last is not None else "",
             diagnosis=diagnosis,
             blame=whose_fault(diagnosis, explanation.blames if explanation else None, tested),
             message=failed.message,  # free of prompts, which a reply may echo
