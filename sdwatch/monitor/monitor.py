@@ -297,7 +297,7 @@ class Monitor:
         for lane in self._lanes:
             lane.finish_stop()
         self._holds.finish(self._lanes, keep=self._once and not self._stop.made.is_set())
-        self._reap()
+        self._report_ended()
 
     def _tick(self) -> None:
         self._parts.schedule.look_at_clock()
@@ -308,7 +308,7 @@ class Monitor:
         if self._stop_file is not None:
             self._stop_file.check()
         self._check_config_edits()
-        self._reap()
+        self._report_ended()
         self._parts.affinity.look(self._runs.ids, self._parts.intake.sources)
         self._parts.intake.scan()
         self._runs.cancel_where_asked()
@@ -385,8 +385,8 @@ class Monitor:
         if line := self._stop.line(left):
             self._reports.line(line)
 
-    def _reap(self) -> None:
-        for active in self._runs.reap():
+    def _report_ended(self) -> None:
+        for active in self._runs.take_ended():
             if active.ending is Ending.GONE:
                 self._reports.gone(active.run.run_id)
             elif active.ending is Ending.STOPPED:

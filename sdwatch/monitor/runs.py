@@ -205,9 +205,9 @@ class ActiveRuns:
         """Return the sources of all runs, as suspended ones."""
         return {active.source for active in self._active}
 
-    def reap(self) -> list[ActiveRun]:
-        """Return the runs whose thread has ended since the last call. The stopped ones are
-        suspended."""
+    def take_ended(self) -> list[ActiveRun]:
+        """Return the runs whose thread has ended since the last call, which are forgotten here. The
+        stopped ones are suspended."""
         ended = [active for active in self._active if not active.thread.is_alive()]
         for active in ended:
             active.thread.join()
@@ -263,7 +263,7 @@ class ActiveRuns:
                 active.ending = active.runner.run_to_end(self._spool)
             except OSError as error:
                 # The disk refused a write: nothing is lost, the run resumes from working/. Who
-                # reaps the run reports it.
+                # takes the ended run reports it.
                 active.refused = error
                 active.ending = Ending.GONE if run.is_gone else Ending.STOPPED
             except Exception as error:

@@ -64,7 +64,7 @@ def ready_lane(setup: Setup, incarnation: int, *, fresh: bool = False) -> LaneSt
         life=State.READY,
         adopts=False,
         incarnation=incarnation if setup.managed else 0,
-        reaped=not setup.managed,
+        nothing_left=not setup.managed,
         use=use,
     )
 

@@ -230,7 +230,7 @@ def _bring_up(turn: Turn) -> None:
         return
     if state.held_by_person or state.frees or state.history.remaining(turn.now) > 0:
         return
-    if not state.reaped:
+    if not state.nothing_left:
         turn.change(busy=Busy.STOPPING)
         turn.do(StopTree(unless_held=state.setup.supervised))
     elif turn.may_start or not state.setup.supervised:
@@ -258,7 +258,7 @@ def _start(turn: Turn) -> None:
     turn.write((state.history, HistoryRecord("start", turn.now, {"incarnation": number})))
     turn.change(
         busy=Busy.STARTING,
-        reaped=not state.setup.managed,
+        nothing_left=not state.setup.managed,
         nothing_runs=False,
         dirty=False,
         freed=Freed.NO,

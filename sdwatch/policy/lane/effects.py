@@ -217,7 +217,7 @@ class AskForHold(Effect):
 
 @dataclass(frozen=True)
 class StopTree(Effect):
-    """Stop the process tree and reap it. Slow: TreeStopped. `unless_held`: a start is to follow,
+    """Stop the whole process tree. Slow: TreeStopped. `unless_held`: a start is to follow,
     so nothing is stopped on a person's hold."""
 
     unless_held: bool = False

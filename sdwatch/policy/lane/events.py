@@ -219,7 +219,7 @@ class StartFailed(SlowEnded):
 
 @dataclass(frozen=True)
 class TreeStopped(SlowEnded):
-    """The process tree was stopped and reaped. `left`: why not, None if nothing is left.
+    """The whole process tree was stopped. `left`: why not, None if nothing is left.
     `held_by_person`: it was left as it is, because of a person's hold; None where nobody asked for
     one."""
 

@@ -26,7 +26,7 @@ def frees_now(state: LaneState, now: float) -> bool:
 def _is_idle_tree(state: LaneState) -> bool:
     """Return whether a process of ours is there that serves nobody, as on hold."""
     unused = state.life in (State.DOWN, State.COOLING_DOWN, State.NOT_USABLE)
-    return state.setup.managed and unused and not state.reaped
+    return state.setup.managed and unused and not state.nothing_left
 
 
 def waits_for_gpu(state: LaneState) -> bool:

@@ -242,9 +242,9 @@ class LaneState:
 
     `life`: the state of its WebUI; `up`: on its way to ready; `adopted`: from an earlier monitor;
     `adopts`: that is to be tried first. `busy`: the slow effect under way. `incarnation`: the
-    current one; `ended`: its end, if sdwatch did not stop it. `reaped`: no process of ours is left,
-    so a start needs no StopTree before it; `leftovers`: its process ended by itself and may have
-    left others, so a StopTree follows at once, also on a person's hold.
+    current one; `ended`: its end, if sdwatch did not stop it. `nothing_left`: no process of ours
+    is there, so a start needs no StopTree before it; `leftovers`: its process ended by itself and
+    may have left others, so a StopTree follows at once, also on a person's hold.
     `dirty`: the settings of a call may be left in the WebUI. `nothing_runs`: on hold, and only a
     new start can help. `unusable_starts`: in a row. `next_check`: when the next health check is
     due, on the boot clock; `failed_checks`: in a row. `position` and `moved_at`: of somebody's
@@ -266,7 +266,7 @@ class LaneState:
     busy: Busy | None = None
     incarnation: int = 0
     ended: ProcessExited | None = None
-    reaped: bool = True
+    nothing_left: bool = True
     leftovers: bool = False
     dirty: bool = False
     hold: HoldState = HoldState()  # noqa: RUF009 - it is frozen
@@ -335,6 +335,6 @@ def new_call_alone(setup: Setup, incarnation: int) -> LaneState:
         life=State.READY,
         adopts=False,
         incarnation=incarnation,
-        reaped=not setup.managed,
+        nothing_left=not setup.managed,
         use=IncarnationUse(setup.managed),
     )

@@ -47,7 +47,7 @@ def on_started(turn: Turn, event: Started) -> None:
         freed=Freed.UNLOADED if event.unloaded else state.freed,
         incarnation=event.incarnation,
         ended=ended if ended and ended.incarnation == event.incarnation else None,
-        reaped=not state.setup.managed,
+        nothing_left=not state.setup.managed,
         leftovers=False,
         unusable_starts=0,
     )
@@ -58,8 +58,10 @@ def on_started(turn: Turn, event: Started) -> None:
 def on_start_failed(turn: Turn, event: StartFailed) -> None:
     """A start did not lead to a ready WebUI. What the manager could not use, it has stopped."""
     turn.note_hold(event.held_by_person)
-    reaped = not (event.answers and turn.state.setup.managed)
-    turn.change(incarnation=event.incarnation, ended=None, reaped=reaped, leftovers=False)
+    nothing_left = not (event.answers and turn.state.setup.managed)
+    turn.change(
+        incarnation=event.incarnation, ended=None, nothing_left=nothing_left, leftovers=False
+    )
     if turn.state.life is not State.STARTING:  # it was adopted
         if event.answers:
             turn.live(Event.START)
@@ -78,7 +80,7 @@ def on_tree_stopped(turn: Turn, event: TreeStopped) -> None:
     turn.note_hold(event.held_by_person)
     if event.held_by_person:
         return
-    turn.change(reaped=event.left is None, leftovers=False)
+    turn.change(nothing_left=event.left is None, leftovers=False)
     a_start_follows = event.held_by_person is not None
     if event.left is not None and a_start_follows and not turn.state.stopping:
         turn.live(Event.START)
