@@ -195,8 +195,8 @@ class Dispatcher:
         for waits in parts.suspended.due():
             if waits.out_on or (refusal := parts.placement.refusal(waits)) is None:
                 continue
-            if (run := parts.ends.resume(waits)) is not None:
-                parts.ends.end(run, job_envelope(refusal))
+            if (run := parts.without_lane.resume(waits)) is not None:
+                parts.without_lane.end(run, job_envelope(refusal))
 
     def _start(self, chosen: SuspendedRun | Arrival, box: str) -> str | None:
         """Follow a run on a box; return its id, None where it cannot start now."""
@@ -205,7 +205,7 @@ class Dispatcher:
         if isinstance(chosen, Arrival):
             run = parts.intake.claim(chosen)
         else:
-            resumed, run = True, parts.ends.resume(chosen)
+            resumed, run = True, parts.without_lane.resume(chosen)
         if run is None:
             return None
         disk.touch(self._closing / run.run_id)

@@ -275,10 +275,10 @@ class LaneLoop(CallLoop):
         handle = self._handles.get(effect.call)
         super()._to_run(effect)
         if isinstance(effect, Answer) and handle is not None:
-            found = effect.outcome.findings
+            found = effect.end.findings
             warnings = found if isinstance(found, tuple) else ()
-            if isinstance(effect.outcome, Succeeded) and isinstance(effect.outcome.reply, tuple):
-                warnings = (*effect.outcome.reply[1], *warnings)
+            if isinstance(effect.end, Succeeded) and isinstance(effect.end.reply, tuple):
+                warnings = (*effect.end.reply[1], *warnings)
             self.warn(handle.call.job_id or "a call", warnings)
 
     # -- slow effects

@@ -26,9 +26,9 @@ from sdwatch.monitor.placement import Placement
 from sdwatch.monitor.reports import Reports
 from sdwatch.monitor.retention import Retention
 from sdwatch.monitor.rounds import Rounds
-from sdwatch.monitor.run_ends import RunEnds
 from sdwatch.monitor.run_status import NO_RUNS, next_status, run_status
 from sdwatch.monitor.runs import ActiveRuns
+from sdwatch.monitor.runs_without_lane import RunsWithoutLane
 from sdwatch.monitor.status_page import StatusPage
 from sdwatch.monitor.stop_request import StopFile, StopRequest, longest_stop
 from sdwatch.monitor.suspended import REFUSAL_PASSES, SuspendedRuns
@@ -42,7 +42,7 @@ from sdwatch.spool import after_death, takeover
 from sdwatch.spool.earlier_texts import earlier_texts
 from sdwatch.spool.folders import Spool
 from sdwatch.spool.heartbeat import INTERVAL, STARTING, Heartbeat, give_way
-from sdwatch.stages.ending import Ending
+from sdwatch.stages.run_end import RunEnd
 from sdwatch.system.clock import Clock, SystemClock, iso, wait
 from sdwatch.system.state_folder import StateFolder
 
@@ -207,7 +207,7 @@ class Monitor:
             intake=intake,
             suspended=suspended,
             runs=self._runs,
-            ends=RunEnds(self._spool, suspended, self._reports, clock),
+            without_lane=RunsWithoutLane(self._spool, suspended, self._reports, clock),
             reports=self._reports,
             schedule=Schedule(clock),
             placement=Placement(self._lanes, config.max_generation, config.rules),
@@ -326,7 +326,7 @@ class Monitor:
         else:
             self._give_partner(0, may_call=False)
         self._lane_work.look_ahead()
-        self._parts.ends.fail_after_hold_max(self._config.hold_max, self._lanes)
+        self._parts.without_lane.fail_after_hold_max(self._config.hold_max, self._lanes)
         self._holds.report(self._lanes, self.why_no_call(), self._edited)
         self._reports.work_left(self._has_jobs())
         quiet = self._is_quiet()
@@ -387,9 +387,9 @@ class Monitor:
 
     def _report_ended(self) -> None:
         for active in self._runs.take_ended():
-            if active.ending is Ending.GONE:
+            if active.ending is RunEnd.GONE:
                 self._reports.gone(active.run.run_id)
-            elif active.ending is Ending.STOPPED:
+            elif active.ending is RunEnd.STOPPED:
                 self._reports.suspended(active.run.run_id, active.refused)
             else:
                 self._reports.ended(active.run, active.ending, active.runner.why, self._spool)

@@ -14,8 +14,8 @@ from sdwatch.monitor.later_jobs import Schedule
 from sdwatch.monitor.loaded_checkpoints import Affinity, Chosen
 from sdwatch.monitor.placement import Placement, RemoteLane
 from sdwatch.monitor.reports import Reports
-from sdwatch.monitor.run_ends import RunEnds
 from sdwatch.monitor.runs import ActiveRun, ActiveRuns, was_changed
+from sdwatch.monitor.runs_without_lane import RunsWithoutLane
 from sdwatch.monitor.suspended import SuspendedRun, SuspendedRuns
 from sdwatch.policy.failure.hold_reason import NoCall
 from sdwatch.policy.job.job import Job
@@ -45,7 +45,7 @@ class Parts:
     intake: Intake
     suspended: SuspendedRuns
     runs: ActiveRuns
-    ends: RunEnds
+    without_lane: RunsWithoutLane
     reports: Reports
     schedule: Schedule
     placement: Placement
@@ -91,14 +91,14 @@ class Work:
             sources = intake.sources, self._parts.suspended.sources, self._parts.runs.sources
             placement.keep_only(*sources)
         for run, error in intake.claim_without_lane(placement.refusal, again=placement.has_news()):
-            self._parts.ends.end(
+            self._parts.without_lane.end(
                 run, job_envelope(error, self._url) if error else cancelled_envelope()
             )
         for suspended in self._parts.suspended.due():
             if suspended.out_on or not is_cancelled(suspended.folder):
                 continue
-            if (waiting := self._parts.ends.resume(suspended)) is not None:
-                self._parts.ends.end(waiting, cancelled_envelope())
+            if (waiting := self._parts.without_lane.resume(suspended)) is not None:
+                self._parts.without_lane.end(waiting, cancelled_envelope())
 
     def give(self, lane: Lane, most: int) -> None:
         """Give a lane its runs, until it has `most`: suspended ones first, then the inbox in its
@@ -243,7 +243,7 @@ class Work:
         from another machine is refused whatever it has finished: others may be able to do it."""
         if isinstance(chosen, Arrival):
             return self._parts.intake.claim(chosen)
-        run = self._parts.ends.resume(chosen)
+        run = self._parts.without_lane.resume(chosen)
         if run is not None and (not run.ledger.calls or run.ledger.handed_over.received):
             return self._unless_refused(run, chosen)
         return run
@@ -255,11 +255,11 @@ class Work:
         try:
             changed = was_changed(run)
         except OSError as error:
-            self._parts.ends.suspend_refused(run.folder, error)
+            self._parts.without_lane.suspend_refused(run.folder, error)
             return None
         if changed or (refusal := self._parts.placement.refusal(suspended)) is None:
             return run
-        self._parts.ends.end(run, job_envelope(refusal, self._url))
+        self._parts.without_lane.end(run, job_envelope(refusal, self._url))
         return None
 
 

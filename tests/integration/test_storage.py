@@ -119,7 +119,7 @@ def test_a_journal_that_is_refused_suspends_its_run_and_says_so_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level("INFO", logger="sdwatch")
-    monkeypatch.setattr("sdwatch.monitor.run_ends.REFUSED_FOR", 0.05)
+    monkeypatch.setattr("sdwatch.monitor.runs_without_lane.REFUSED_FOR", 0.05)
     monkeypatch.setattr("sdwatch.monitor.runs.REFUSED_FOR", 0.05)
     refused: list[Path] = []
     read_only = tmp_path / "journal-is-read-only"
@@ -314,7 +314,7 @@ def test_a_run_that_has_ended_is_moved_once_its_folder_can_be_and_never_starts_a
             raise OSError(errno.EBUSY, os.strerror(errno.EBUSY), str(effect.path))
 
     monkeypatch.setattr("sdwatch.system.failpoints.before", refuse)
-    monkeypatch.setattr("sdwatch.monitor.run_ends.REFUSED_FOR", 0.1)
+    monkeypatch.setattr("sdwatch.monitor.runs_without_lane.REFUSED_FOR", 0.1)
     with monitored(tmp_path) as spool:
         spool.drop("bad.yaml", job(sampler_name="Eulr"))
         spool.start(once=True)

@@ -107,8 +107,8 @@ class Told:
         return sum(isinstance(effect, kind) for effect in self.all)
 
     @property
-    def outcome(self) -> CallEnd:
-        return self.one(Answer).outcome
+    def end(self) -> CallEnd:
+        return self.one(Answer).end
 
     # -- usual parts of histories
 

@@ -114,7 +114,7 @@ def test_a_success_is_answered_once_the_webui_is_clean() -> None:
     history = calling().replied()
     assert history.effects == (CleanUp(),)
     history.cleaned(findings=("left",))
-    assert history.outcome == Succeeded(("left",), "reply")
+    assert history.end == Succeeded(("left",), "reply")
 
 
 def test_two_runs_take_turns_and_the_retry_goes_first() -> None:
@@ -223,7 +223,7 @@ def test_a_reply_that_was_complete_before_the_exit_counts() -> None:
     history = calling().tell(ProcessExited(1, -9))
     assert history.effects == ()
     history.replied()
-    assert isinstance(history.outcome, Succeeded)
+    assert isinstance(history.end, Succeeded)
     assert history.state.life is State.COOLING_DOWN, "and the WebUI is restarted"
 
 
@@ -247,7 +247,7 @@ def test_a_bad_request_fails_at_once() -> None:
     history = calling().fails(Diagnosis.BAD_REQUEST)
     assert history.one(RecordFailure).decision.action is Action.FAIL
     history.recorded().cleaned()
-    assert history.outcome == Failed()
+    assert history.end == Failed()
     assert history.state.life is State.READY
 
 
@@ -258,7 +258,7 @@ def test_a_bad_request_that_is_the_webuis_limit_is_noted() -> None:
 
 def test_with_recovery_off_it_fails_at_once_and_the_webui_comes_back_alone() -> None:
     history = calling(recovery=False).fails(Diagnosis.CRASH).recorded()
-    assert history.outcome == Failed()
+    assert history.end == Failed()
     assert history.later(5).allowed().has(Start)
 
 
@@ -266,7 +266,7 @@ def test_somebody_who_interrupts_costs_no_restart() -> None:
     history = calling().fails(Diagnosis.INTERRUPTED).recorded()
     assert history.one(BeforePost).number == 2
     history.sent().fails(Diagnosis.INTERRUPTED).recorded().cleaned()
-    assert isinstance(history.outcome, Failed)
+    assert isinstance(history.end, Failed)
     assert history.state.history.in_a_row == 0
 
 
@@ -276,7 +276,7 @@ def test_a_busy_webui_holds_the_lane_and_costs_no_attempt() -> None:
     assert history.state.life is State.NOT_USABLE
     assert not history.one(RecordFailure).attempt.crashed
     history.recorded()
-    assert isinstance(history.outcome, Later)
+    assert isinstance(history.end, Later)
     served = history.state.served
     assert served is None
 
@@ -290,7 +290,7 @@ def test_two_504_after_the_same_time_fail_the_run_and_hold_the_lane_until_it_is_
     assert history.one(RecordFailure).decision.ground is Ground.TIME_LIMIT
     assert history.state.hold.still_counts_for == history.state.setup.stall
     history.recorded()
-    assert isinstance(history.outcome, Failed)
+    assert isinstance(history.end, Failed)
 
 
 def test_a_failure_that_leaves_the_webui_unusable_costs_its_restart() -> None:
@@ -370,7 +370,7 @@ def test_a_managed_webui_that_runs_somebodys_prompt_is_busy_and_not_restarted() 
     history = calling().tell(Stalled(1, 1, "no progress", others=True))
     assert isinstance(history.one(ExplainFailure).error, WebUIBusyError)
     history.explained_as(Diagnosis.BUSY).recorded()
-    assert isinstance(history.finish().outcome, Later)
+    assert isinstance(history.finish().end, Later)
     assert not history.count(Interrupt)
     assert not history.count(StopTree)
     hold = history.state.hold
@@ -397,7 +397,7 @@ def test_an_external_webui_with_such_a_generation_is_waited_for() -> None:
 
 def test_a_call_without_a_lane_ends_there() -> None:
     history = alone().request().posted().tell(PostStarted(1, 1), NotPosted(1, 1, occupied=True))
-    assert isinstance(history.outcome, Broken)
+    assert isinstance(history.end, Broken)
 
 
 def test_a_stall_of_an_earlier_post_or_of_a_reply_that_is_here_changes_nothing() -> None:
@@ -417,7 +417,7 @@ def test_after_a_second_failure_a_healthy_webui_shows_that_it_is_the_job() -> No
     decision = history.one(RecordSelfTest).decision
     assert (decision.action, decision.ground) == (Action.FAIL, Ground.HEALTHY)
     history.recorded().cleaned()
-    assert history.outcome == Failed(blame=Blamed.JOB, self_test_passed=True)
+    assert history.end == Failed(blame=Blamed.JOB, self_test_passed=True)
     assert history.state.history.in_a_row == 0, "its crash is forgiven"
 
 
@@ -466,7 +466,7 @@ def test_if_it_fails_on_the_fresh_one_the_lane_is_on_hold_and_the_run_waits() ->
     assert history.state.hold.reason is not None
     assert history.state.history.failed_fresh == 2
     history.recorded()
-    assert isinstance(history.outcome, Later)
+    assert isinstance(history.end, Later)
 
 
 def test_the_last_attempt_is_the_last() -> None:
@@ -474,8 +474,8 @@ def test_the_last_attempt_is_the_last() -> None:
     history.fails(Diagnosis.SERVER_ERROR).recorded().tell(FAILED)
     assert history.one(RecordSelfTest).decision.ground is Ground.LAST_AND_UNHEALTHY
     history.recorded()
-    assert isinstance(history.outcome, Failed)
-    assert history.outcome.self_test_passed is False
+    assert isinstance(history.end, Failed)
+    assert history.end.self_test_passed is False
 
 
 def test_an_external_webui_that_fails_the_self_test_is_on_hold_at_once() -> None:
@@ -512,7 +512,7 @@ def test_a_third_outage_between_two_self_tests_that_it_passes_is_the_jobs() -> N
 def test_an_inconclusive_self_test_costs_nothing(end: SelfTestEnd) -> None:
     history = second_on_a_used_webui().tell(SelfTestAnswered(end, because("busy", Cure.TIME)))
     history.finish()
-    assert isinstance(history.outcome, Later)
+    assert isinstance(history.end, Later)
     assert history.state.history.in_a_row == 0
     on_hold = history.state.life is State.NOT_USABLE
     assert on_hold is (end is SelfTestEnd.INCONCLUSIVE)
@@ -543,7 +543,7 @@ as versions sent it that did not ask before."""
 def test_a_call_that_was_sent_five_times_is_not_sent_again(ledger: CallLedgerView) -> None:
     history = ready().request(ledger=ledger)
     assert not history.has(BeforePost)
-    assert history.outcome == Failed(sent_too_often=True)
+    assert history.end == Failed(sent_too_often=True)
 
 
 def test_a_call_that_was_sent_four_times_is_sent_once_more() -> None:
@@ -565,8 +565,8 @@ def test_the_advice_for_memory_comes_from_a_plain_picture() -> None:
     history = crashed_once().fails(Diagnosis.OUT_OF_MEMORY).recorded().tell(PASSED).recorded()
     history.one(RunSizeTest)
     history.tell(SizeTestAnswered(SizeTest.FAILED)).cleaned()
-    assert isinstance(history.outcome, Failed)
-    assert history.outcome.size_test is SizeTest.FAILED
+    assert isinstance(history.end, Failed)
+    assert history.end.size_test is SizeTest.FAILED
 
 
 def test_a_webui_that_was_unusable_is_recycled_after_a_picture_that_fails() -> None:
@@ -664,7 +664,7 @@ def test_a_record_that_comes_too_late_for_the_webui_is_not_sent(what: str) -> No
         history.tell(CallsAllowed(allowed=False, held_by_person=True))
     elif what == "stop":
         history.tell(Stop())
-        assert isinstance(history.outcome, GivenUp)
+        assert isinstance(history.end, GivenUp)
     else:
         history.died().later(5).started()
     history.tell(Recorded(1, 1))
@@ -684,7 +684,7 @@ def test_a_run_that_may_not_start_waits_until_calls_are_allowed() -> None:
 def test_a_cancelled_call_is_interrupted_and_not_waited_for() -> None:
     history = calling().tell(Cancelled(1))
     assert history.effects[:2] == (Interrupt(1), Abandon(1))
-    assert history.outcome == GivenUp()
+    assert history.end == GivenUp()
     assert history.tell(Replied(1, 1)).effects == (), "a late reply"
 
 
@@ -701,20 +701,20 @@ def test_the_next_call_waits_until_a_call_that_was_given_up_is_cleaned_up() -> N
 
 def test_a_call_that_waits_out_a_cool_down_can_be_cancelled() -> None:
     history = calling().fails(Diagnosis.CRASH).recorded().tell(Cancelled(1))
-    assert history.outcome == GivenUp()
+    assert history.end == GivenUp()
 
 
 def test_a_cancel_before_the_failure_is_recorded_waits_for_that() -> None:
     history = calling().fails(Diagnosis.CRASH).tell(Cancelled(1))
     assert not history.has(Answer)
-    assert history.recorded().outcome == GivenUp()
+    assert history.recorded().end == GivenUp()
 
 
 def test_a_cancel_cuts_the_self_test_short_and_it_shows_nothing() -> None:
     history = second_on_a_used_webui().tell(Cancelled(1))
     assert history.effects == (CutShort(),)
     history.tell(FAILED)
-    assert history.outcome == GivenUp()
+    assert history.end == GivenUp()
     assert history.state.history.in_a_row == 0
 
 
@@ -728,7 +728,7 @@ def test_a_restart_that_fails_makes_its_run_wait() -> None:
     history = calling().fails(Diagnosis.CRASH).recorded().later(5).allowed()
     history.one(Start)
     history.tell(StartFailed(because("exit code 1"), 2))
-    assert isinstance(history.outcome, Later)
+    assert isinstance(history.end, Later)
     assert history.state.hold.reason is not None
     assert history.state.history.in_a_row == 2
 
@@ -736,7 +736,7 @@ def test_a_restart_that_fails_makes_its_run_wait() -> None:
 def test_on_a_persons_hold_a_retry_waits_like_a_new_call() -> None:
     history = calling().fails(Diagnosis.CRASH)
     history.tell(CallsAllowed(allowed=False, held_by_person=True)).recorded()
-    assert isinstance(history.outcome, Later)
+    assert isinstance(history.end, Later)
     assert not history.later(3600).has(Start), "only health checks are allowed"
 
 
@@ -747,7 +747,7 @@ def test_without_supervision_the_fault_of_a_second_failure_is_the_jobs() -> None
     history = alone().request().sent().fails(Diagnosis.SERVER_ERROR).recorded()
     history.tell(TreeStopped(), Started(2)).sent().fails(Diagnosis.SERVER_ERROR).recorded()
     history.recorded()
-    assert history.outcome == Failed(blame=Blamed.JOB, self_test_passed=True)
+    assert history.end == Failed(blame=Blamed.JOB, self_test_passed=True)
     assert history.count(Start) == 1
 
 
@@ -760,7 +760,7 @@ def test_the_picture_for_advice_waits_until_a_restarted_webui_is_ready() -> None
     history.recorded().read().sent().fails(Diagnosis.OUT_OF_MEMORY).recorded().tell(
         FAILED
     ).recorded()
-    assert isinstance(history.outcome, Failed), "its last attempt, on a WebUI that is unhealthy"
+    assert isinstance(history.end, Failed), "its last attempt, on a WebUI that is unhealthy"
     history = crashed_once().fails(Diagnosis.OUT_OF_MEMORY).recorded().tell(FAILED).recorded()
     history.later(10).allowed().tell(Started(3), PASSED)
     assert history.one(RecordSelfTest).decision.ground is Ground.HEALTHY_WHEN_FRESH
@@ -773,7 +773,7 @@ def test_a_reply_that_comes_after_a_stall_counts_while_nothing_was_interrupted()
     history = calling().tell(Stalled(1, 1, "no progress"))
     stalled = history.one(ExplainFailure)
     history.replied().cleaned()
-    assert isinstance(history.outcome, Succeeded)
+    assert isinstance(history.end, Succeeded)
     history.tell(FailureExplained(1, stalled.error, explained(Diagnosis.STUCK)))
     assert history.effects == ()
     assert history.state.history.in_a_row == 0
@@ -803,7 +803,7 @@ def test_a_run_that_is_given_up_does_not_wait_for_evidence_forever() -> None:
     assert history.one(ExplainFailure).without_log
     history.later(EXPLAIN_WAIT)
     assert history.effects[0] == LetGo()
-    assert history.outcome == GivenUp()
+    assert history.end == GivenUp()
 
 
 def test_what_nobody_needs_any_more_keeps_the_helper_from_nothing() -> None:
@@ -819,7 +819,7 @@ def test_a_stop_ends_although_the_evidence_never_comes(stop_first: bool) -> None
     history = calling().fails_slowly()
     history.tell(*((Stop(), Cancelled(1)) if stop_first else (Cancelled(1), Stop())))
     history.later(EXPLAIN_WAIT).later(EXPLAIN_WAIT)
-    assert GivenUp() in [effect.outcome for effect in history.effects if isinstance(effect, Answer)]
+    assert GivenUp() in [effect.end for effect in history.effects if isinstance(effect, Answer)]
     history.tell(TreeStopped())
     assert history.state.life is State.STOPPED
 
@@ -831,7 +831,7 @@ def test_a_reply_that_was_complete_when_its_process_ended_gets_time_to_be_decode
     history = calling().tell(ReplyArrived(1, 1), ProcessExited(1, -9))
     assert history.later(READ_WAIT - 1).effects == ()
     history.replied()
-    assert isinstance(history.outcome, Succeeded)
+    assert isinstance(history.end, Succeeded)
     assert history.has(StopTree), "what the process left behind"
 
 
@@ -839,7 +839,7 @@ def test_a_reply_may_be_complete_a_moment_after_its_process_ended() -> None:
     history = calling().tell(ProcessExited(1, -9)).later(EXIT_WAIT / 2)
     history.tell(ReplyArrived(1, 1)).later(READ_WAIT - 1)
     assert history.effects == ()
-    assert isinstance(history.replied().outcome, Succeeded)
+    assert isinstance(history.replied().end, Succeeded)
 
 
 def test_a_reply_that_is_never_decoded_is_not_waited_for_forever() -> None:
@@ -925,7 +925,7 @@ def test_the_exit_that_explains_why_there_was_no_connection_is_in_the_history() 
 
 def test_a_run_that_is_given_up_while_its_post_has_no_connection_ends() -> None:
     history = calling().replied(WebUINotSentError("refused")).tell(Cancelled(1))
-    assert history.outcome == GivenUp()
+    assert history.end == GivenUp()
     assert history.state.life is State.COOLING_DOWN
 
 
@@ -937,7 +937,7 @@ def test_without_a_lane_a_post_without_a_connection_counts() -> None:
 
 def test_a_post_that_an_internal_error_keeps_back_ends_its_run_and_harms_nobody() -> None:
     history = ready().request().posted().tell(NotPosted(1, 1, "ValueError('a bug')"))
-    assert history.outcome == Broken(why="ValueError('a bug')")
+    assert history.end == Broken(why="ValueError('a bug')")
     assert history.state.life is State.READY
 
 

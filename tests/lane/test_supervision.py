@@ -431,7 +431,7 @@ def test_a_stop_ends_the_tree_and_nothing_else_follows() -> None:
     assert history.effects == (StopTree(),)
     history.tell(TreeStopped())
     assert history.state.life is State.STOPPED
-    assert history.request().outcome == GivenUp()
+    assert history.request().end == GivenUp()
     assert next_deadline(history.state, history.now) == NEVER
 
 
@@ -446,13 +446,13 @@ def test_a_stop_waits_for_the_call_under_way_and_gives_up_the_others() -> None:
     assert history.effects == ()
     history.replied().cleaned()
     assert history.has(StopTree)
-    ends = [effect.outcome for effect in history.effects if hasattr(effect, "outcome")]
+    ends = [effect.end for effect in history.effects if hasattr(effect, "end")]
     assert ends == [Succeeded((), "reply"), GivenUp()]
 
 
 def test_a_failure_during_a_stop_is_recorded_and_the_run_resumes_later() -> None:
     history = ready().request().sent().tell(Stop()).fails(Diagnosis.CRASH).recorded()
-    assert history.outcome == GivenUp()
+    assert history.end == GivenUp()
     assert history.count(Start) == 1, "nothing is started any more"
 
 

@@ -558,7 +558,7 @@ class World:
             self.put(Recorded(run.id, message.number))
 
     def run_is_answered(self, run: Run, message: Answer) -> None:
-        end = message.outcome
+        end = message.end
         assert not run.inbox, "something follows the answer"
         if isinstance(end, GivenUp):
             run.give_up()

@@ -18,7 +18,7 @@ import pytest
 from sdwatch.errors import RunStoppedError
 from sdwatch.monitor.once import Result
 from sdwatch.spool.run import JOURNAL, Run
-from sdwatch.stages.ending import Ending
+from sdwatch.stages.run_end import RunEnd
 from sdwatch.stages.runner import StageRunner
 from sdwatch.system.failpoints import Failpoint
 from tests.support.fakes import PlainClient, Workplace, envelope, picture, reply
@@ -149,13 +149,13 @@ def test_a_recorded_image_that_is_gone_fails_the_run_with_its_name(tmp_path: Pat
     place = Workplace(tmp_path)
     client = PlainClient(reply(picture(1)), stopped)
     run = place.claimed(job(n_iter=2))
-    assert place.runner(run, client).run_to_end(place.spool) is Ending.STOPPED
+    assert place.runner(run, client).run_to_end(place.spool) is RunEnd.STOPPED
     (image,) = (run.folder / "images").iterdir()
     image.unlink()
 
     client = PlainClient()
     runner = place.runner(place.resumed(), client)
-    assert runner.run_to_end(place.spool) is Ending.FAILED
+    assert runner.run_to_end(place.spool) is RunEnd.FAILED
     assert client.posts == []
     assert image.name in envelope(place.failed())["message"]
     assert image.name in (place.failed() / "WHY.txt").read_text()

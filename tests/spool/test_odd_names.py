@@ -21,7 +21,7 @@ from sdwatch.policy.job.job import Job
 from sdwatch.spool import archive, back_to_inbox, candidates, job_reader
 from sdwatch.spool.folders import Spool
 from sdwatch.spool.run import read_bounded
-from sdwatch.stages.ending import Ending
+from sdwatch.stages.run_end import RunEnd
 from tests.spool.spools import JOB, folder_job, inbox_of, settled
 from tests.support.fakes import PlainClient, Workplace
 from tests.support.helpers import FakeClock
@@ -202,7 +202,7 @@ def test_a_job_file_that_becomes_a_link_after_the_claim_is_not_followed(tmp_path
     run = place.claimed(JOB, {"a.png": b"never looked at"})
     (run.folder / "job" / "job.yaml").unlink()
     (run.folder / "job" / "job.yaml").symlink_to(tmp_path / "secret")
-    assert place.runner(run, client).run_to_end(place.spool) is Ending.FAILED
+    assert place.runner(run, client).run_to_end(place.spool) is RunEnd.FAILED
     assert client.posts == []
     assert SECRET.strip() not in texts_below(place.spool.root)
     assert "Fault:     the job" in (place.failed() / "WHY.txt").read_text()
@@ -359,7 +359,7 @@ def test_a_job_folder_whose_job_file_is_taken_away_after_the_claim_fails_as_the_
     place = Workplace(tmp_path)
     run = place.claimed(JOB, {"a.png": b"never looked at"})
     (run.folder / "job" / "job.yaml").unlink()
-    assert place.runner(run, PlainClient()).run_to_end(place.spool) is Ending.FAILED
+    assert place.runner(run, PlainClient()).run_to_end(place.spool) is RunEnd.FAILED
     assert "Fault:     the job" in (place.failed() / "WHY.txt").read_text()
 
 

@@ -42,7 +42,7 @@ from sdwatch.policy.failure.hold_reason import (
 )
 from sdwatch.policy.failure.lasting import LastingStates
 from sdwatch.policy.failure.matching import FailedStart, ends_start, why_not_started
-from sdwatch.policy.failure.recovery import SelfTestResult
+from sdwatch.policy.failure.recovery import BlameTest
 from sdwatch.policy.failure.reply_checks import Picture, ReplyContents
 from sdwatch.policy.lane.instant import Instant
 from sdwatch.policy.lane.lane_hold import HoldState
@@ -93,10 +93,8 @@ def _gate() -> Iterator[Any]:
 
 
 def _self_test() -> Iterator[Any]:
-    for result, first, excused, sent in itertools.product(
-        SelfTestResult, (True, False), (0, 1), (2, 5)
-    ):
-        unhealthy = "it ended" if result in (SelfTestResult.FAILED, SelfTestResult.HELD) else ""
+    for result, first, excused, sent in itertools.product(BlameTest, (True, False), (0, 1), (2, 5)):
+        unhealthy = "it ended" if result in (BlameTest.FAILED, BlameTest.HELD) else ""
         decision = recovery.after_self_test(
             result, unhealthy, first_call=first, excused=excused, sent=sent
         )

@@ -141,7 +141,7 @@ class ScriptedLane(CallLoop):
     def _to_run(self, effect: ToRun) -> None:
         if isinstance(effect, RecordFailure) and effect.attempt.crashed:
             self.heard.append(f"crashed: {effect.failure.explanation.diagnosis}")
-        if isinstance(effect, Answer) and isinstance(effect.outcome, Succeeded):
+        if isinstance(effect, Answer) and isinstance(effect.end, Succeeded):
             self.heard.append("succeeded")
         super()._to_run(effect)
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from sdwatch.policy.failure.lifecycle import Event, State
-from sdwatch.policy.failure.recovery import COUNTED_ATTEMPTS, SENT_AT_MOST, SelfTestResult
+from sdwatch.policy.failure.recovery import COUNTED_ATTEMPTS, SENT_AT_MOST, BlameTest
 from sdwatch.policy.lane.after_failure import decide_after_test, run_size_test_if_ready
 from sdwatch.policy.lane.attempts import announce, leave
 from sdwatch.policy.lane.crash_history import HistoryRecord
@@ -148,14 +148,14 @@ def _begin(turn: Turn, call: LaneCall) -> None:
     elif turn.state.setup.supervised:
         _test_for(turn, call)
     else:
-        decide_after_test(turn, call, SelfTestResult.PASSED)
+        decide_after_test(turn, call, BlameTest.PASSED)
 
 
 def _continue(turn: Turn, call: LaneCall) -> None:
     """Continue with a call whose failure is recorded."""
     state = turn.state
     if call.next is Next.SELF_TEST and not state.setup.supervised:
-        decide_after_test(turn, call, SelfTestResult.PASSED)
+        decide_after_test(turn, call, BlameTest.PASSED)
     elif call.next is Next.SIZE_TEST:
         run_size_test_if_ready(turn, call)
     elif _must_wait(state, call):

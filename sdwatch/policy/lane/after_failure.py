@@ -17,9 +17,9 @@ from sdwatch.policy.failure.hold_reason import found_by_call, hangs_elsewhere
 from sdwatch.policy.failure.lifecycle import State
 from sdwatch.policy.failure.recovery import (
     Action,
+    BlameTest,
     Decision,
     Ground,
-    SelfTestResult,
     after_self_test,
     bring_up,
     counts,
@@ -228,28 +228,22 @@ def on_tested(turn: Turn, call: LaneCall, event: SelfTestAnswered) -> None:
         decide_after_test(turn, call, _passed(turn, call.ledger.attempts[-1]))
     elif event.end is SelfTestEnd.FAILED:
         again = turn.state.may_test_again
-        result = SelfTestResult.FAILED if again else SelfTestResult.HELD
+        result = BlameTest.FAILED if again else BlameTest.HELD
         decide_after_test(turn, call, result, event.reason.cause)
     else:
         leave(turn, replace(call, end=Later()))
 
 
-def _passed(turn: Turn, last: Attempt) -> SelfTestResult:
+def _passed(turn: Turn, last: Attempt) -> BlameTest:
     """Return what a self-test that is passed shows of the last attempt. Each outage of an external
     WebUI may have been the end of a life that nobody saw, or of the network alone."""
     if last.incarnation != turn.state.incarnation:
-        return SelfTestResult.PASSED_AFTER_RESTART
+        return BlameTest.PASSED_AFTER_RESTART
     is_external = not turn.state.setup.managed
-    return (
-        SelfTestResult.PASSED_AFTER_OUTAGE
-        if is_external and last.crashed
-        else SelfTestResult.PASSED
-    )
+    return BlameTest.PASSED_AFTER_OUTAGE if is_external and last.crashed else BlameTest.PASSED
 
 
-def decide_after_test(
-    turn: Turn, call: LaneCall, result: SelfTestResult, unhealthy: str = ""
-) -> None:
+def decide_after_test(turn: Turn, call: LaneCall, result: BlameTest, unhealthy: str = "") -> None:
     """Decide whose fault it is by the result of a self-test. Without supervision nothing can be
     tested, and it counts as passed: the fault is the job's."""
     last = call.ledger.attempts[-1]
@@ -269,7 +263,7 @@ def decide_after_test(
         ledger=ledger,
         crash_count=crash_count,
         unhealthy=unhealthy,
-        passed_after_restart=result is SelfTestResult.PASSED_AFTER_RESTART,
+        passed_after_restart=result is BlameTest.PASSED_AFTER_RESTART,
     )
     turn.move(call, CallPhase.RECORDING_TEST)
     turn.do(RecordSelfTest(call.id, call.number, unhealthy, decision))

@@ -118,9 +118,9 @@ class Broken(CallEnd):
 
 @dataclass(frozen=True)
 class Answer(ToRun):
-    """The outcome of the call. Nothing more follows."""
+    """The end of the call. Nothing more follows."""
 
-    outcome: CallEnd
+    end: CallEnd
 
 
 # -- of a POST

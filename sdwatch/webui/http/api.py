@@ -281,7 +281,7 @@ class _RunsCall:
     # -- how it ends
 
     def _outcome(self, answer: Answer) -> Outcome:
-        end = answer.outcome
+        end = answer.end
         findings = end.findings if isinstance(end.findings, tuple) else ()
         if isinstance(end, GivenUp):
             self._give_up()
