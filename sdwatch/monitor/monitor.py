@@ -21,7 +21,7 @@ from sdwatch.monitor.late_outputs import LateOutputs, settings_of_runs
 from sdwatch.monitor.later_jobs import Schedule
 from sdwatch.monitor.loaded_checkpoints import Affinity
 from sdwatch.monitor.notifications import Notifications
-from sdwatch.monitor.once import Once, Result
+from sdwatch.monitor.once import MonitorEnd, Once
 from sdwatch.monitor.placement import Placement
 from sdwatch.monitor.reports import Reports
 from sdwatch.monitor.retention import Retention
@@ -94,7 +94,7 @@ class Monitor:
         self._began_at = self._clock.monotonic()
         self._called_at = self._began_at  # the last round in which calls were allowed
 
-    def run(self) -> Result:
+    def run(self) -> MonitorEnd:
         """Run the spool. Raises SpoolError, and AlreadyRunningError: another monitor runs on this
         spool, or started on it while this one was frozen."""
         self._state.hold()
@@ -114,14 +114,14 @@ class Monitor:
                 self._spool, self._config.min_free, lambda: self._runs.disk_refuses()
             )
             if not self._wait_for_spool():
-                return Result.HOLD if self._once else Result.STOPPED
+                return MonitorEnd.HOLD if self._once else MonitorEnd.STOPPED
             self._stop_file = StopFile(
                 self._spool, clock=self._clock, stop=self._stop.make, report=self._reports.line
             )
             try:
                 self._claim_spool()
             except RunStoppedError:
-                return Result.STOPPED
+                return MonitorEnd.STOPPED
             try:
                 self._open()
                 try:
@@ -272,14 +272,14 @@ class Monitor:
         for lane in self._lanes:
             lane.open(self._left_calls)
 
-    def _work(self) -> Result:
+    def _work(self) -> MonitorEnd:
         while not self._stop.made.is_set():
             self._wake.clear()
             self._tick()
             if self._once and (result := self._left.result(self._must_wait())) is not None:
                 return result
             wait(self._wake, self._pause())
-        return Result.STOPPED
+        return MonitorEnd.STOPPED
 
     def _close(self) -> None:
         """Stop the runs, which stay in working/ and resume at the next start, and the lanes."""

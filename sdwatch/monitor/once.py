@@ -7,7 +7,7 @@ from enum import StrEnum
 from sdwatch.monitor.work import Partner, Parts, Work
 
 
-class Result(StrEnum):
+class MonitorEnd(StrEnum):
     """Why the monitor ended."""
 
     STOPPED = "stopped"
@@ -25,7 +25,7 @@ class Once:
         self._work = work
         self._partner = partner
 
-    def result(self, must_wait: bool) -> Result | None:
+    def result(self, must_wait: bool) -> MonitorEnd | None:
         """Return a result if nothing is left to do with --once, or nothing can be done.
         `must_wait`: calls wait for a person, or for a disk that refuses for long."""
         if self._parts.intake.settling:
@@ -33,10 +33,10 @@ class Once:
         if self._parts.intake.ready or self._parts.runs or self._parts.suspended:
             if not (self._parts.runs or self.has_startable()):
                 self._report_times()
-                return Result.WAITING
-            return Result.HOLD if must_wait or not self._has_work() else None
+                return MonitorEnd.WAITING
+            return MonitorEnd.HOLD if must_wait or not self._has_work() else None
         # A job that was dropped since the last scan must not be missed with its event.
-        return Result.EMPTY if self._parts.intake.is_empty_now() else None
+        return MonitorEnd.EMPTY if self._parts.intake.is_empty_now() else None
 
     def has_startable(self) -> bool:
         """Return whether a job waits that need not wait for a time."""

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from sdwatch.errors import RunStoppedError
-from sdwatch.monitor.once import Result
+from sdwatch.monitor.once import MonitorEnd
 from sdwatch.spool.run import JOURNAL, Run
 from sdwatch.stages.run_end import RunEnd
 from sdwatch.stages.runner import StageRunner
@@ -131,7 +131,7 @@ def test_a_line_that_is_no_record_is_passed_over(night: Monitored, name: str) ->
 
 
 def test_the_start_continues_and_ends_when_nothing_is_left(night: Monitored) -> None:
-    assert night.result is Result.EMPTY, night.told
+    assert night.result is MonitorEnd.EMPTY, night.told
     assert night.working() == []
     sources = [json.loads((run / "run.json").read_text())["source"] for run in night.done()]
     assert "good.yaml" in sources
@@ -171,7 +171,7 @@ def test_a_run_that_is_removed_halfway_is_reported_and_the_next_job_runs(
         (run,) = spool.working()
         run.rename(tmp_path / "taken-away")
         spool.drop("tower.yaml", job())
-        assert spool.ended() is Result.EMPTY
+        assert spool.ended() is MonitorEnd.EMPTY
         assert f"{run.name}: somebody removed its folder in working/" in spool.told
         assert [journal(r, "claimed")[0]["source"] for r in spool.done()] == ["tower.yaml"]
         assert spool.working() + spool.failed() == []
@@ -263,7 +263,7 @@ def test_a_run_on_which_sdwatch_breaks_is_tried_once_more_and_then_fails(
         spool.drop("bad.yaml", job())
         spool.drop("good.yaml", job())
         spool.start(once=True)
-        assert spool.ended() is Result.EMPTY
+        assert spool.ended() is MonitorEnd.EMPTY
         (run,) = spool.failed()
         assert breaks == [run.name] * 2
         assert len(spool.done()) == 1

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from sdwatch.errors import JobError
-from sdwatch.monitor.once import Result
+from sdwatch.monitor.once import MonitorEnd
 from sdwatch.policy.job.job import Job
 from sdwatch.spool import archive, back_to_inbox, candidates, job_reader
 from sdwatch.spool.folders import Spool
@@ -77,7 +77,7 @@ def night(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Monitored]:
             (spool.inbox / name).write_text(job())
             (spool.inbox / "bad" / name).write_text("step: 2\n")
         spool.start(once=True)
-        assert spool.ended(90) is Result.EMPTY
+        assert spool.ended(90) is MonitorEnd.EMPTY
         yield spool
 
 
@@ -156,7 +156,7 @@ def test_with_pipes_in_the_inbox_a_monitor_does_the_others_and_ends(tmp_path: Pa
         os.mkfifo(spool.inbox / "folder" / "job.yaml")
         spool.drop("good.yaml", job())
         spool.start(once=True)
-        assert spool.ended() is Result.EMPTY
+        assert spool.ended() is MonitorEnd.EMPTY
         assert (len(spool.done()), spool.failed()) == (1, [])
         assert spool.waiting() == ["folder", "x.yaml"]
 
@@ -376,7 +376,7 @@ def test_one_job_file_that_cannot_be_read_does_not_keep_once_from_ending(
         spool.drop("shut.yaml", job())
         spool.drop("good.yaml", job())
         spool.start(once=True)
-        assert spool.ended() is Result.EMPTY
+        assert spool.ended() is MonitorEnd.EMPTY
         assert (len(spool.done()), spool.failed()) == (1, [])
         assert spool.waiting() == ["shut.yaml"]
         assert "shut.yaml: cannot be read yet: Permission denied" in spool.told
