@@ -193,10 +193,10 @@ def decide(
         return Decision(Action.RETRY, Ground.ENDED_BY_SOMEBODY)
     if diagnosis is Diagnosis.STUCK:
         return Decision(Action.INTERRUPT, Ground.NO_PROGRESS)
-    return bring_up(Ground.MAY_CURE, managed)
+    return restart_or_wait(Ground.MAY_CURE, managed)
 
 
-def bring_up(ground: Ground, managed: bool) -> Decision:
+def restart_or_wait(ground: Ground, managed: bool) -> Decision:
     """Return the decision to bring the WebUI up and retry: by a restart if it is managed, else by
     waiting for it."""
     if managed:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from sdwatch.policy.failure.lifecycle import Event, State
+from sdwatch.policy.failure.lifecycle import LifeEvent, State
 from sdwatch.policy.failure.recovery import COUNTED_ATTEMPTS, SENT_AT_MOST, BlameTest
 from sdwatch.policy.lane.after_failure import decide_after_test, run_size_test_if_ready
 from sdwatch.policy.lane.attempts import announce, leave
@@ -253,7 +253,7 @@ def _needs_start(state: LaneState) -> bool:
 
 def _start(turn: Turn) -> None:
     state = turn.state
-    turn.live(Event.START)
+    turn.change_life(LifeEvent.START)
     number = state.incarnation + 1 if state.setup.managed else 0
     turn.write((state.history, HistoryRecord("start", turn.now, {"incarnation": number})))
     turn.change(
@@ -289,7 +289,7 @@ def _come_up(turn: Turn) -> None:
 
 def _become_ready(turn: Turn) -> None:
     state = turn.state
-    turn.live(Event.READY)
+    turn.change_life(LifeEvent.READY)
     turn.change(up=Up.NO, adopted=False, unusable_starts=0, hold=state.hold.clear())
     turn.do(Notify(Ready(state.incarnation, state.adopted)))
     turn.check_in(AFTER_ANSWER)
@@ -302,7 +302,7 @@ def _recycle(turn: Turn) -> None:
     fields = {"incarnation": state.incarnation, "reason": state.use.due}
     turn.write((state.history, HistoryRecord("recycled", turn.now, fields)))
     turn.do(Notify(Recycled(state.use.due)))
-    turn.live(Event.RECYCLED)
+    turn.change_life(LifeEvent.RECYCLED)
     advance(turn)  # once more: it is stopped now
 
 
@@ -362,4 +362,4 @@ def _stop(turn: Turn) -> None:
         turn.change(busy=Busy.STOPPING, stopped_tree=True)
         turn.do(StopTree())
     else:
-        turn.live(Event.STOP)
+        turn.change_life(LifeEvent.STOP)

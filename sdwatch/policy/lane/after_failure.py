@@ -21,12 +21,12 @@ from sdwatch.policy.failure.recovery import (
     Decision,
     Ground,
     after_self_test,
-    bring_up,
     counts,
     decide,
     limit_in_words,
     may_still_generate,
     needs_restart,
+    restart_or_wait,
     time_limit,
 )
 from sdwatch.policy.lane.attempts import abandoned, leave
@@ -127,7 +127,7 @@ def on_interrupt_over(turn: Turn, call: LaneCall, event: LaneEvent) -> None:
 
 def _not_freed(turn: Turn, call: LaneCall) -> None:
     if turn.state.setup.managed or not call.in_flight:
-        _conclude(turn, call, bring_up(Ground.NOT_FREED, turn.state.setup.managed))
+        _conclude(turn, call, restart_or_wait(Ground.NOT_FREED, turn.state.setup.managed))
     else:
         _conclude(turn, call, Decision(Action.HOLD, Ground.NOT_FREED))
 

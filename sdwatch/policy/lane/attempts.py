@@ -77,7 +77,7 @@ def on_start_recorded(turn: Turn, call: LaneCall, event: LaneEvent) -> None:
     assert isinstance(event, Recorded)
     if event.number != call.number:
         return
-    accepted(turn, call)
+    _note_recorded(turn, call)
     state = turn.state
     if not state.may_send(turn.now) or call.incarnation != state.incarnation:
         turn.do(NotSent(call.id, call.number))
@@ -104,7 +104,7 @@ def on_late_record(turn: Turn, call: LaneCall, event: LaneEvent) -> None:
     """A record that was no longer waited for: its POST is not sent."""
     assert isinstance(event, Recorded)
     if call.id in turn.state.unrecorded:
-        accepted(turn, call)
+        _note_recorded(turn, call)
         turn.do(NotSent(call.id, event.number))
 
 
@@ -117,12 +117,13 @@ def on_overdue_start(turn: Turn, call: LaneCall, _: LaneEvent) -> None:
 def on_not_now(turn: Turn, call: LaneCall, event: LaneEvent) -> None:
     """The run may not start a call; CallsAllowed reports when it may."""
     assert isinstance(event, NotNow)
-    accepted(turn, call)
+    _note_recorded(turn, call)
     turn.change(no_call=True)
     turn.move(call, CallPhase.WAITING)
 
 
-def accepted(turn: Turn, call: LaneCall) -> None:
+def _note_recorded(turn: Turn, call: LaneCall) -> None:
+    """Note that no record of this call is overdue any more."""
     turn.change(unrecorded=turn.state.unrecorded - {call.id})
 
 

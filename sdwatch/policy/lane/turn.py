@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from sdwatch.policy.failure.lifecycle import Event, next_state
+from sdwatch.policy.failure.lifecycle import LifeEvent, next_state
 from sdwatch.policy.lane.crash_history import CrashHistory, HistoryRecord
 from sdwatch.policy.lane.effects import Answer, CallEnd, Effect, SaveCrashHistory
 from sdwatch.policy.lane.instant import Instant
@@ -87,7 +87,7 @@ class Turn:
             self.change(held_by_person=held_by_person)
             self.may_start = not held_by_person
 
-    def live(self, event: Event) -> None:
+    def change_life(self, event: LifeEvent) -> None:
         """Change the state of the WebUI. Raises LifecycleError if the table has no such row."""
         self.change(life=next_state(self.state.life, event))
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 from sdwatch.policy.failure.exits import exit_in_words
 from sdwatch.policy.failure.facts import Diagnosis
 from sdwatch.policy.failure.hold_reason import Cure, start_failed
-from sdwatch.policy.failure.lifecycle import Event, State
+from sdwatch.policy.failure.lifecycle import LifeEvent, State
 from sdwatch.policy.lane.events import (
     CallsAllowed,
     Health,
@@ -52,7 +52,7 @@ def on_started(turn: Turn, event: Started) -> None:
         unusable_starts=0,
     )
     if event.adopted:
-        turn.live(Event.START)
+        turn.change_life(LifeEvent.START)
 
 
 def on_start_failed(turn: Turn, event: StartFailed) -> None:
@@ -64,7 +64,7 @@ def on_start_failed(turn: Turn, event: StartFailed) -> None:
     )
     if turn.state.life is not State.STARTING:  # it was adopted
         if event.answers:
-            turn.live(Event.START)
+            turn.change_life(LifeEvent.START)
             start_found_unusable(turn, event.reason, answers=True)
     elif event.answers or event.reason.cure is Cure.PERSON:
         start_found_unusable(
@@ -83,7 +83,7 @@ def on_tree_stopped(turn: Turn, event: TreeStopped) -> None:
     turn.change(nothing_left=event.left is None, leftovers=False)
     a_start_follows = event.held_by_person is not None
     if event.left is not None and a_start_follows and not turn.state.stopping:
-        turn.live(Event.START)
+        turn.change_life(LifeEvent.START)
         after_failed_start(turn, event.left)
 
 
