@@ -157,7 +157,7 @@ class Lane:
             recorder,
             control=control,
             settings=self._call_settings,
-            port=self.loop,
+            loop=self.loop,
         )
 
     def start_stop(self) -> None:

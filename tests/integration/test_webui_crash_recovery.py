@@ -98,7 +98,7 @@ class Call:
             self.process,
             recorder or recorder_alone(),
             settings=self.lane.settings,
-            port=self.lane,
+            loop=self.lane,
         )
         return api.generate_images_with_recovery("txt2img", PAYLOAD, run_dir, "job-1")
 
