@@ -106,7 +106,7 @@ class Dispatcher:
             return
         self._end_refused()
         waits = any(not suspended.out_on for suspended in parts.suspended.due())
-        if not waits and parts.intake.first(parts.schedule.may_start) is None:
+        if not waits and parts.intake.first(parts.later_jobs.may_start) is None:
             return
         for lane in sorted(self._boxes.lanes or (), key=lambda lane: self._boxes.runs[lane.box]):
             self._note_loaded(lane)
@@ -166,7 +166,7 @@ class Dispatcher:
         parts, affinity = self._parts, self._parts.affinity
 
         def may_resume(waits: SuspendedRun) -> bool:
-            if waits.out_on or not parts.schedule.may_resume(waits):
+            if waits.out_on or not parts.later_jobs.may_resume(waits):
                 return False
             return waits.job is not None and parts.placement.can_do(lane, waits)
 

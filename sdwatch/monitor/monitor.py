@@ -11,6 +11,7 @@ from typing import Any
 from sdwatch.config import Config
 from sdwatch.errors import RunStoppedError
 from sdwatch.lane.lane import ACTIVE_RUNS, Lane
+from sdwatch.monitor.affinity import Affinity
 from sdwatch.monitor.call_gate import CallGate
 from sdwatch.monitor.config_edits import ConfigEdits
 from sdwatch.monitor.heartbeat_thread import HeartbeatWriter
@@ -18,8 +19,7 @@ from sdwatch.monitor.holds import Holds
 from sdwatch.monitor.intake import Intake
 from sdwatch.monitor.lanes import lanes_of, names_of
 from sdwatch.monitor.late_outputs import LateOutputs, settings_of_runs
-from sdwatch.monitor.later_jobs import Schedule
-from sdwatch.monitor.loaded_checkpoints import Affinity
+from sdwatch.monitor.later_jobs import LaterJobs
 from sdwatch.monitor.notifications import Notifications
 from sdwatch.monitor.once import MonitorEnd, Once
 from sdwatch.monitor.placement import Placement
@@ -209,7 +209,7 @@ class Monitor:
             runs=self._runs,
             without_lane=RunsWithoutLane(self._spool, suspended, self._reports, clock),
             reports=self._reports,
-            schedule=Schedule(clock),
+            later_jobs=LaterJobs(clock),
             placement=Placement(self._lanes, config.max_generation, config.rules),
             affinity=Affinity(clock, config.affinity_max_wait),
         )
@@ -300,7 +300,7 @@ class Monitor:
         self._report_ended()
 
     def _tick(self) -> None:
-        self._parts.schedule.look_at_clock()
+        self._parts.later_jobs.look_at_clock()
         self._no_call = self._gate.why_no_call()
         if self._no_call is None:
             self._called_at = self._clock.monotonic()
@@ -414,7 +414,7 @@ class Monitor:
             **status,
             "lanes": [lane.status() for lane in self._lanes],
             "next_because": next_status(self._lane_work.next),
-            "runs": run_status(parts.runs.under_way(), suspended, self._sizes, parts.schedule),
+            "runs": run_status(parts.runs.under_way(), suspended, self._sizes, parts.later_jobs),
             **({"cluster": self.partner.status()} if self.partner is not None else {}),
-            **parts.intake.status(len(suspended), parts.placement.waiting(), parts.schedule),
+            **parts.intake.status(len(suspended), parts.placement.waiting(), parts.later_jobs),
         }

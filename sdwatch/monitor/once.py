@@ -40,13 +40,13 @@ class Once:
 
     def has_startable(self) -> bool:
         """Return whether a job waits that need not wait for a time."""
-        if any(map(self._parts.schedule.may_resume, self._parts.suspended)):
+        if any(map(self._parts.later_jobs.may_resume, self._parts.suspended)):
             return True
-        return self._parts.intake.first(self._parts.schedule.may_start) is not None
+        return self._parts.intake.first(self._parts.later_jobs.may_start) is not None
 
     def _report_times(self) -> None:
         """Say what all that is left waits for."""
-        count, first = self._parts.schedule.first(self._work.times())
+        count, first = self._parts.later_jobs.first(self._work.times())
         one = "1 job is left, and" if count == 1 else f"{count} jobs are left; the first one"
         self._parts.reports.line(f"{one} {first}")
 
