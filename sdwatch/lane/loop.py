@@ -149,7 +149,7 @@ class LaneLoop(CallLoop):
     def open(self, left: Iterable[LeftCall] = ()) -> None:
         """Start the loop: it adopts or starts the process. `left`: the calls that a death left in
         flight, on all lanes."""
-        self.effects.left = [call for call in left if call.lane == self._context.config.name]
+        self.effects.left_calls = [call for call in left if call.lane == self._context.config.name]
         self.tell(DeadlinePassed())
         self.thread.start()
 

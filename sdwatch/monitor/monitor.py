@@ -214,7 +214,7 @@ class Monitor:
             affinity=Affinity(clock, config.affinity_max_wait),
         )
         self._lane_work = Work(parts, next((webui.url for webui in config.webuis), "URL"))
-        self._left = Once(parts, self._lane_work, self.partner)
+        self._left_to_do = Once(parts, self._lane_work, self.partner)
         self._rounds = self._started_rounds()
         intake.open()
         if self.partner is not None:
@@ -263,7 +263,7 @@ class Monitor:
         inbox is read before: if it all waits for its time, no WebUI is started only to be freed."""
         if self._lanes_open:
             return
-        needed = self._left.has_startable() and not self.why_no_call()
+        needed = self._left_to_do.has_startable() and not self.why_no_call()
         is_early = self._clock.monotonic() - self._began_at < _READS_FIRST
         if not needed and (self._once or (is_early and self._parts.intake.settling)):
             return
@@ -276,7 +276,7 @@ class Monitor:
         while not self._stop.made.is_set():
             self._wake.clear()
             self._tick()
-            if self._once and (result := self._left.result(self._must_wait())) is not None:
+            if self._once and (result := self._left_to_do.result(self._must_wait())) is not None:
                 return result
             wait(self._wake, self._pause())
         return MonitorEnd.STOPPED
