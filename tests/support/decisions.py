@@ -19,7 +19,7 @@ from sdwatch.lane.lane import Lane
 from sdwatch.monitor.holds import Holds
 from sdwatch.policy.failure import recovery, reply_checks
 from sdwatch.policy.failure.check_levels import LEVELS
-from sdwatch.policy.failure.diagnosis import diagnose, what_failed
+from sdwatch.policy.failure.diagnosis import diagnose, key_to_trace
 from sdwatch.policy.failure.facts import Diagnosis, FailureFacts
 from sdwatch.policy.failure.hold_reason import (
     Held,
@@ -125,7 +125,7 @@ def _diagnoses() -> Iterator[Any]:
     signatures = builtin_signatures()
     for facts in _failures():
         explanation = diagnose(facts, signatures)
-        key = what_failed(explanation, facts.error)
+        key = key_to_trace(explanation, facts.error)
         shared = key.shared(str).digest if key else ""
         found = (
             explanation.diagnosis,

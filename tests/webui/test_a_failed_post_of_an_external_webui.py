@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from sdwatch.errors import WebUIUnreachableError
-from sdwatch.policy.failure.diagnosis import Diagnosis, what_failed
+from sdwatch.policy.failure.diagnosis import Diagnosis, key_to_trace
 from sdwatch.policy.lane.effects import ExplainFailure
 from sdwatch.webui.http.call import CallHandle, PreparedCall
 from sdwatch.webui.http.checked_reply import ReplyChecks
@@ -30,4 +30,4 @@ def test_a_connection_that_breaks_while_it_lives_is_no_death_of_it() -> None:
     assert explanation.diagnosis is Diagnosis.CRASH
     assert explanation.cause == "the connection was reset"
     assert "no process was seen to end" in explanation.advice
-    assert what_failed(explanation, error) is None
+    assert key_to_trace(explanation, error) is None

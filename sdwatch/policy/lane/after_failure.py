@@ -86,7 +86,7 @@ def _gate(turn: Turn, call: LaneCall, failure: FailureExplained) -> tuple[Explan
     known = (
         not explanation.poisons
         and setup.supervised
-        and turn.state.knowledge.is_a_jobs_own(failure.key, call.request.wanted)
+        and turn.state.knowledge.is_a_jobs_own(failure.key_to_trace, call.request.wanted)
     )
     if known:
         explanation = as_traced_before(explanation)
@@ -318,7 +318,7 @@ def _forgive_webui(turn: Turn, call: LaneCall) -> None:
     state = turn.state
     turn.write(state.history.forgive(call.crash_count, turn.now))
     died = any(attempt.diagnosis is Diagnosis.CRASH for attempt in call.ledger.attempts)
-    key = call.failure.key if call.failure else None
+    key = call.failure.key_to_trace if call.failure else None
     traced = state.knowledge.trace(call.request.job, call.request.run, key, died)
     knowledge, runs = traced.take_repeated()
     turn.change(knowledge=knowledge)

@@ -175,13 +175,13 @@ class TracebackComplete(OfCall):
 
 @dataclass(frozen=True)
 class FailureExplained(OfCall):
-    """A failed POST, explained by what it left behind. `key`: identifies the failure, None where it
-    must not be attributed to a job. `unchanged`: an upscale that enlarged nothing. `evidence`: for
-    the run."""
+    """A failed POST, explained by what it left behind. `key_to_trace`: identifies the failure, None
+    where it must not be traced to a job. `unchanged`: an upscale that enlarged nothing. `evidence`:
+    for the run."""
 
     error: WebUIError
     explanation: Explanation
-    key: FailureKey | None = None
+    key_to_trace: FailureKey | None = None
     evidence: object = None
     unchanged: bool = False
 

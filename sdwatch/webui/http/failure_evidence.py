@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 from sdwatch.errors import WebUIError, WebUIReplyError, WebUIUnreachableError
 from sdwatch.known_signatures import builtin_signatures
-from sdwatch.policy.failure.diagnosis import FailureFacts, diagnose, what_failed
+from sdwatch.policy.failure.diagnosis import FailureFacts, diagnose, key_to_trace
 from sdwatch.policy.failure.expression import Expression
 from sdwatch.policy.failure.facts import checkpoint_named, names_checkpoint
 from sdwatch.policy.failure.matching import printed_once
@@ -84,7 +84,7 @@ class EvidenceSource:
         explanation = diagnose(facts, () if effect.lost else self._signatures)
         payload = handle.call.payload
         failpoint("FailureExplained", Path(handle.call.stage))
-        key = what_failed(explanation, error, checkpoint_named(payload))
+        key = key_to_trace(explanation, error, checkpoint_named(payload))
         return FailureExplained(
             effect.call,
             error,
