@@ -38,7 +38,7 @@ from sdwatch.policy.cluster import holding, names
 from sdwatch.policy.cluster.cards import BoxShown, LaneShown, card_of
 from sdwatch.policy.cluster.entries import (
     Accepted,
-    BoxOutcome,
+    BoxEnd,
     Ended,
     Entry,
     LinesStored,
@@ -215,7 +215,7 @@ class PretendBox:
             await self._append(held, action)
         elif isinstance(action, holding.Store):
             await self._store(held, action)
-        elif isinstance(action, holding.End):
+        elif isinstance(action, holding.StoreEnd):
             said = {"name": "gpu", "kind": "forge", "box": self.name}
             await self._append(held, Ended(action.epoch, action.outcome, action.lines, (), said))
             self._free_since = time.monotonic()
@@ -246,7 +246,7 @@ class PretendBox:
             await asyncio.sleep(self._pace.call * random.uniform(0.5, 1.5))
             self._write(held, self._finished(held.run))
         if held.local is not None:
-            held.local = replace(held.local, ended=BoxOutcome.DONE)
+            held.local = replace(held.local, ended=BoxEnd.DONE)
 
     def _write(self, held: HeldRun, line: dict[str, Any]) -> None:
         at = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -23,7 +23,7 @@ from sdwatch.config_file import parse_config
 from sdwatch.known_signatures import builtin_signatures
 from sdwatch.policy.privacy.log_for_others import log_for_others
 from sdwatch.spool.bundle import bundle, tails_for_others
-from sdwatch.stages.ending import Ending
+from sdwatch.stages.run_end import RunEnd
 from sdwatch.webui.http.reply import error_for
 from sdwatch.webui.process.host_snapshot import HostSnapshots
 from tests.support.fakes import FakeClient, FakeProcess, Workplace, picture
@@ -243,14 +243,14 @@ def failed_run(tmp_path: Path, answers: tuple[Any, ...]) -> tuple[Path, Path]:
     place = Workplace(tmp_path)
     place.spool = replace(place.spool, config=CONFIG_FILE)
     neighbour = place.claimed(f'prompt: "{NEIGHBOUR}"\nsteps: 1\n')
-    assert place.runner(neighbour, FakeClient()).run_to_end(place.spool) is Ending.DONE
+    assert place.runner(neighbour, FakeClient()).run_to_end(place.spool) is RunEnd.DONE
     job = json.dumps(JOB, ensure_ascii=False)
     run = place.claimed(job, name="lieselotte/wedding of Anna Mueller.yaml")
     printed = f"{LOG}{ECHOES}\n{DOORS}"
     process = FakeProcess(tail={"stdout": printed, "stderr": LOG + TRACEBACK + LOG})
     host_snapshots = HostSnapshots(place.clock, {"state": tmp_path})
     runner = place.recovering(run, FakeClient(*answers), process, host_snapshots=host_snapshots)
-    assert runner.run_to_end(place.spool) is Ending.FAILED
+    assert runner.run_to_end(place.spool) is RunEnd.FAILED
     log = tmp_path / "sdwatch.log"
     log.write_text(
         f"2026-11-23T06:52:43.123Z INFO sdwatch.monitor: {run.run_id}: failed: {LOG}\n{TRACEBACK}\n"
@@ -380,7 +380,7 @@ def test_a_job_that_cannot_be_read_is_in_no_member_either(
 ) -> None:
     place = Workplace(tmp_path)
     run = place.claimed(job)
-    assert place.runner(run, FakeClient()).run_to_end(place.spool) is Ending.FAILED
+    assert place.runner(run, FakeClient()).run_to_end(place.spool) is RunEnd.FAILED
     log = tmp_path / "sdwatch.log"
     said = [word for word in WORDS if word in job]
     log.write_text(f"2026-11-23T06:52:43.123Z {run.run_id}: {said}\n")

@@ -16,7 +16,7 @@ from urllib.parse import quote
 import pytest
 
 from sdwatch.cli.shared.log_files import set_up_logging
-from sdwatch.monitor.once import Result
+from sdwatch.monitor.once import MonitorEnd
 from sdwatch.simulator.echo import ECHOES
 from sdwatch.system.state_folder import json_log
 from tests.spool.spools import picture
@@ -105,7 +105,7 @@ def night(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Night]:
                 spool.drop(f"{name}.yaml", text.encode("utf-8", "surrogateescape"))
             spool.drop("warned.yaml", WARNED)
             spool.start(once=True)
-            assert spool.ended() is Result.EMPTY
+            assert spool.ended() is MonitorEnd.EMPTY
         finally:
             for handler in set(logger.handlers) - set(before):
                 logger.removeHandler(handler)
@@ -153,14 +153,14 @@ def test_a_webui_that_lives_on_has_the_prompts_of_before_in_its_log(tmp_path: Pa
     with monitored(tmp_path, faults=faults, webui={"leave_running": True}) as spool:
         spool.drop("first.yaml", job(TEXT))
         spool.start(once=True)
-        assert spool.ended() is Result.EMPTY
+        assert spool.ended() is MonitorEnd.EMPTY
         log = next((spool.state / "webui-sim").glob("*.stdout.log"))
         with log.open("a") as file:
             file.write(f"Prompt: {TEXT}\n")
         spool.write_webui(leave_running=False)
         spool.drop("second.yaml", job("a cursed castle"))
         spool.start(once=True)
-        assert spool.ended() is Result.EMPTY
+        assert spool.ended() is MonitorEnd.EMPTY
         (second,) = spool.spool.glob("failed/*-second-????")
         tail = (second / "webui_tail.log").read_text(encoding="utf-8")
         assert "Prompt: <text" in tail
@@ -185,7 +185,7 @@ def test_a_run_that_waits_to_resume_has_its_prompt_in_no_evidence_of_another(
             file.write(f"Prompt: {TEXT}\n")
         spool.write_webui(leave_running=False)
         spool.start(once=True)
-        assert spool.ended() is Result.EMPTY
+        assert spool.ended() is MonitorEnd.EMPTY
         (cursed,) = spool.failed()
         for path in cursed.rglob("*"):
             if path.is_file():
@@ -237,7 +237,7 @@ def echoing(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Night]:
                     spool.drop(f"job-{number}-{way}.yaml", job(f"q{way}q {prompt}"))
             with read_again(spool.spool / "status.json") as statuses:
                 spool.start(once=True)
-                assert spool.ended(timeout=300) is Result.EMPTY
+                assert spool.ended(timeout=300) is MonitorEnd.EMPTY
         finally:
             for handler in set(logger.handlers) - set(before):
                 logger.removeHandler(handler)
@@ -357,7 +357,7 @@ def pointed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Monitored]:
             else:
                 spool.drop(f"{name}.yaml", text)
         spool.start(once=True)
-        assert spool.ended(timeout=300) is Result.EMPTY
+        assert spool.ended(timeout=300) is MonitorEnd.EMPTY
         yield spool
 
 

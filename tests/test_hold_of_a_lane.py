@@ -11,13 +11,14 @@ from sdwatch.config import WebUIConfig
 from sdwatch.lane.context import LaneSettings
 from sdwatch.lane.hold_view import held_of
 from sdwatch.lane.lane import Lane
-from sdwatch.policy.failure.cooldown import Instant
 from sdwatch.policy.failure.facts import Diagnosis
-from sdwatch.policy.failure.hold_reason import Held, HoldCode, HoldKey, HoldReason, NoCall
-from sdwatch.policy.lane.lane_hold import CrashSeen, HoldState
+from sdwatch.policy.failure.hold_reason import Cure, Held, HoldCode, HoldKey, HoldReason, NoCall
+from sdwatch.policy.lane.instant import Instant
+from sdwatch.policy.lane.lane_hold import CrashSeen, HoldState, asked_again_after, is_waited_for
 from sdwatch.spool.hold_note import HoldNote
 from sdwatch.system.clock import SystemClock
 from tests.support.helpers import free_port, wait_until
+from tests.support.tables import table
 
 NOW = Instant(1_790_000_000.0, 1000.0, "boot")
 
@@ -110,3 +111,26 @@ def test_a_log_on_a_share_that_hangs_keeps_the_lane_from_nothing(
         answers.set()
         lane.start_stop()
         lane.finish_stop()
+
+
+@table(
+    ("cure", "crashes", "held_for", "waits"),
+    [
+        (Cure.RESTART, 1, 1e6, True),
+        (Cure.RESTART, 3, 0.0, True),  # the last entry of the list is still waited out
+        (Cure.RESTART, 4, 0.0, False),
+        (Cure.TIME, 9, 90.0, True),
+        (Cure.TIME, 0, 91.0, False),
+        (Cure.PERSON, 0, 0.0, False),
+    ],
+)
+def test_once_waits_for_what_a_restart_or_time_may_end(
+    cure: Cure, crashes: int, held_for: float, waits: bool
+) -> None:
+    assert is_waited_for(cure, crashes, held_for, [5, 10, 15]) is waits
+
+
+def test_what_is_not_usable_is_asked_again_at_a_pace_that_grows_and_stays_modest() -> None:
+    paces = [asked_again_after(number) for number in range(1, 100)]
+    assert paces == sorted(paces)
+    assert 2 <= paces[0] <= paces[-1] <= 30

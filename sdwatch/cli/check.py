@@ -26,7 +26,7 @@ from sdwatch.policy.job.stage.stage_kinds import STAGES
 from sdwatch.policy.job.when import waits_in_words
 from sdwatch.policy.page.times import duration
 from sdwatch.policy.privacy.printable import counted, printable_text
-from sdwatch.spool.call_history import read_call_times
+from sdwatch.spool.call_times import read_call_times
 from sdwatch.spool.job_file import is_job_name, job_file_in
 from sdwatch.spool.new_jobs import read_job_at, warnings_of
 from sdwatch.system.clock import SystemClock

@@ -16,7 +16,7 @@ from sdwatch.cli.shared.exit_codes import ExitCode
 from sdwatch.cli.shared.plain_lines import say
 from sdwatch.cli.shared.session import Session
 from sdwatch.config_file import load_config
-from sdwatch.monitor.once import Result
+from sdwatch.monitor.once import MonitorEnd
 from sdwatch.policy.privacy.printable import printable_text
 from sdwatch.policy.queue.run_names import IMAGES
 from sdwatch.spool.diagnostics import ENVELOPE, WHY
@@ -112,7 +112,7 @@ def main(args: argparse.Namespace) -> ExitCode:
         in_time = limit.is_alive()
         limit.cancel()
     outcome = _outcome(Spool(folder, ""), time.monotonic() - began)
-    if outcome is None and result is Result.STOPPED and in_time:
+    if outcome is None and result is MonitorEnd.STOPPED and in_time:
         say(f"The demo was stopped. Its files are in {folder}")
         return ExitCode.INTERRUPTED
     if outcome is None:

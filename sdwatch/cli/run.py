@@ -16,7 +16,7 @@ from sdwatch.cli.shared.exit_codes import ExitCode
 from sdwatch.cli.shared.plain_lines import say
 from sdwatch.cli.shared.session import Session, counted
 from sdwatch.errors import ConfigError, Problem
-from sdwatch.monitor.once import Result
+from sdwatch.monitor.once import MonitorEnd
 
 if TYPE_CHECKING:
     from sdwatch.monitor.work import Partner
@@ -82,9 +82,9 @@ def main(args: argparse.Namespace) -> ExitCode:
     result = session.run()
     spool = chosen.spool
     where = f"see {spool.done} and {spool.failed}"
-    if result is Result.HOLD:
+    if result is MonitorEnd.HOLD:
         where = f"see HOLD-<lane>.txt in {spool.root}"
-    if result is Result.WAITING:
+    if result is MonitorEnd.WAITING:
         where = "run it again then, or without --once"
     say(f"sdwatch ended ({result}): {counted(session.counts)}; {where}")
     return _CODES.get(result, ExitCode.OK)
@@ -101,7 +101,7 @@ def _partner(args: argparse.Namespace, state: Path) -> Partner:
     return partner_of(args.cluster, dispatch)
 
 
-_CODES = {Result.HOLD: ExitCode.HOLD, Result.WAITING: ExitCode.WAITING}
+_CODES = {MonitorEnd.HOLD: ExitCode.HOLD, MonitorEnd.WAITING: ExitCode.WAITING}
 
 
 def _not_real(chosen: ChosenConfig) -> str:

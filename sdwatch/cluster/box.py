@@ -30,7 +30,7 @@ from sdwatch.policy.cluster import holding, names
 from sdwatch.policy.cluster.entries import (
     MOST_INLINE,
     Accepted,
-    BoxOutcome,
+    BoxEnd,
     Ended,
     Entry,
     LinesStored,
@@ -295,7 +295,7 @@ class Box(Witness):
     def _look(self, held: _Held) -> LocalRun | None:
         local = held.copy.look()
         if local is not None and local.ended is None and held.run in self._given_back:
-            return replace(local, ended=BoxOutcome.GIVEN_BACK)
+            return replace(local, ended=BoxEnd.GIVEN_BACK)
         return local
 
     def _read_log(self, held: _Held) -> None:
@@ -318,7 +318,7 @@ class Box(Witness):
             self._append(held, action)
         elif isinstance(action, holding.Store):
             self._store(held, action)
-        elif isinstance(action, holding.End):
+        elif isinstance(action, holding.StoreEnd):
             self._end(held, action, folder)
         elif isinstance(action, holding.Acknowledge):
             self._broker.acknowledge(held.lease)
@@ -347,7 +347,7 @@ class Box(Witness):
             log.warning("%s: %s", held.run, error, extra=about(LogEvent.RUN_NOT_RESUMED))
             # What is gone or damaged is stored again for whoever gets the run next.
             gone = isinstance(error, MissingObjectError)
-            outcome = BoxOutcome.GIVEN_BACK if gone else BoxOutcome.REFUSED
+            outcome = BoxEnd.GIVEN_BACK if gone else BoxEnd.REFUSED
             self._append(held, Accepted(action.epoch))
             self._append(held, Ended(action.epoch, outcome, 0, (), {"box": self.name}))
             if disk.exists(temporary):
@@ -384,7 +384,7 @@ class Box(Witness):
             held, LinesStored(action.epoch, action.first, len(lines), digest, files, inline)
         )
 
-    def _end(self, held: _Held, action: holding.End, folder: Path | None) -> None:
+    def _end(self, held: _Held, action: holding.StoreEnd, folder: Path | None) -> None:
         files, webui = [], None
         if folder is not None:
             files = store_files(self._broker, held.run, folder, evidence_in(folder))

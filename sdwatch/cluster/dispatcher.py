@@ -106,7 +106,7 @@ class Dispatcher:
             return
         self._end_refused()
         waits = any(not suspended.out_on for suspended in parts.suspended.due())
-        if not waits and parts.intake.first(parts.schedule.may_start) is None:
+        if not waits and parts.intake.first(parts.later_jobs.may_start) is None:
             return
         for lane in sorted(self._boxes.lanes or (), key=lambda lane: self._boxes.runs[lane.box]):
             self._note_loaded(lane)
@@ -166,7 +166,7 @@ class Dispatcher:
         parts, affinity = self._parts, self._parts.affinity
 
         def may_resume(waits: SuspendedRun) -> bool:
-            if waits.out_on or not parts.schedule.may_resume(waits):
+            if waits.out_on or not parts.later_jobs.may_resume(waits):
                 return False
             return waits.job is not None and parts.placement.can_do(lane, waits)
 
@@ -195,8 +195,8 @@ class Dispatcher:
         for waits in parts.suspended.due():
             if waits.out_on or (refusal := parts.placement.refusal(waits)) is None:
                 continue
-            if (run := parts.ends.resume(waits)) is not None:
-                parts.ends.end(run, job_envelope(refusal))
+            if (run := parts.without_lane.resume(waits)) is not None:
+                parts.without_lane.end(run, job_envelope(refusal))
 
     def _start(self, chosen: SuspendedRun | Arrival, box: str) -> str | None:
         """Follow a run on a box; return its id, None where it cannot start now."""
@@ -205,7 +205,7 @@ class Dispatcher:
         if isinstance(chosen, Arrival):
             run = parts.intake.claim(chosen)
         else:
-            resumed, run = True, parts.ends.resume(chosen)
+            resumed, run = True, parts.without_lane.resume(chosen)
         if run is None:
             return None
         disk.touch(self._closing / run.run_id)

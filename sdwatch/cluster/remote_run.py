@@ -21,7 +21,7 @@ from sdwatch.monitor.placement import ANY_BOX
 from sdwatch.policy.cluster import dispatching, names
 from sdwatch.policy.cluster.dispatching import Wish, dispatcher_step
 from sdwatch.policy.cluster.entries import (
-    BoxOutcome,
+    BoxEnd,
     Closed,
     Ended,
     Granted,
@@ -40,8 +40,8 @@ from sdwatch.spool.folders import Spool
 from sdwatch.spool.patient_disk import PatientDisk
 from sdwatch.spool.recorder import Faults, RunRecorder
 from sdwatch.spool.run import JOB_FILE, JOURNAL, Run
-from sdwatch.stages.ending import CallFailedError, Ending, Place
 from sdwatch.stages.reading import JobReading
+from sdwatch.stages.run_end import CallFailedError, Place, RunEnd
 from sdwatch.stages.runner import StageRunner
 from sdwatch.stages.settings import RunSettings
 from sdwatch.system import disk
@@ -133,7 +133,7 @@ class RemoteRun:
         """Return whether the box has not taken it yet."""
         return self._run_log.phase is Phase.GRANTED
 
-    def run_to_end(self, spool: Spool) -> Ending:
+    def run_to_end(self, spool: Spool) -> RunEnd:
         """Follow the run until it has ended on the box, and publish it; STOPPED where it was taken
         back, or this monitor stops. Raises OSError where the disk refuses."""
         if not self._run.ledger.handed_over.is_out:
@@ -142,11 +142,11 @@ class RemoteRun:
             if why := why_not(self._run):
                 log.warning("%s: %s", self._run.run_id, why, extra=about(LogEvent.RUN_NOT_RESUMED))
                 self._with.refused(self._run.run_id, ANY_BOX, why)
-                return Ending.STOPPED
+                return RunEnd.STOPPED
         with self._control.while_calling(self.hint.set):
             return self._follow(spool)
 
-    def _follow(self, spool: Spool) -> Ending:
+    def _follow(self, spool: Spool) -> RunEnd:
         clock, expected_until = self._with.clock, 0.0
         while True:
             seq, pause = self._run_log.seq, _LOOK
@@ -156,7 +156,7 @@ class RemoteRun:
             try:
                 self._control.raise_if_given_up()
             except RunStoppedError:
-                return Ending.STOPPED
+                return RunEnd.STOPPED
             except RunCancelledError:
                 self._wanted_back = TakenFor.CANCELLED
             try:
@@ -225,7 +225,7 @@ class RemoteRun:
 
     # -- what is next
 
-    def _step(self, spool: Spool) -> Ending | None:
+    def _step(self, spool: Spool) -> RunEnd | None:
         journal = self._run.ledger.handed_over
         wish = Wish(self.box, self._wanted_back)
         action = dispatcher_step(self._run_log, journal, wish)
@@ -250,7 +250,7 @@ class RemoteRun:
         elif isinstance(action, dispatching.Finish):
             self._fetch(action.ended.files)
             ending = self._finish(spool, action.ended)
-            if ending not in (Ending.STOPPED, Ending.GONE):
+            if ending not in (RunEnd.STOPPED, RunEnd.GONE):
                 self._close_log()
             return ending
         elif self._wanted_back is not None and not journal.is_out:
@@ -268,7 +268,7 @@ class RemoteRun:
         event = about(LogEvent.RUN_HANDED_OVER, run=run_id, epoch=action.epoch)
         log.info("%s: handed over to %s, epoch %d", run_id, action.box, action.epoch, extra=event)
 
-    def _note_taken_back(self, spool: Spool, action: dispatching.NoteTakenBack) -> Ending:
+    def _note_taken_back(self, spool: Spool, action: dispatching.NoteTakenBack) -> RunEnd:
         run_id = self._run.run_id
         self._broker.withdraw_offer(self.box, run_id)
         self._run.record("taken_back", epoch=action.epoch, why=str(action.because))
@@ -287,11 +287,11 @@ class RemoteRun:
             return printable_text(f"{self.box}: {what}")[:_LONGEST_REFUSAL]
         return f"{self.box} refuses it"
 
-    def _stop_or_publish(self, spool: Spool) -> Ending:
+    def _stop_or_publish(self, spool: Spool) -> RunEnd:
         """Leave a run that came back to whoever has room for it; publish one that was cancelled."""
         if self._wanted_back is TakenFor.CANCELLED:
             return self._finish(spool, None)
-        return Ending.STOPPED
+        return RunEnd.STOPPED
 
     # -- the end
 
@@ -311,11 +311,11 @@ class RemoteRun:
         self._control.raise_if_given_up()
         raise NotDecidedError(f"a call of {stage} is not decided")
 
-    def _finish(self, spool: Spool, ended: Ended | None) -> Ending:
+    def _finish(self, spool: Spool, ended: Ended | None) -> RunEnd:
         """Resume the run here, which makes no call: all are decided."""
         self.publishing, self.doing = True, "is being published"
         self._webui = ended.webui or {} if ended else {}
-        if ended is not None and ended.outcome is BoxOutcome.CANCELLED:
+        if ended is not None and ended.outcome is BoxEnd.CANCELLED:
             self._control.cancel()
         clock, helpers = self._with.clock, self._with
         patient = PatientDisk(self._run, clock, self._control)
@@ -343,20 +343,20 @@ class RemoteRun:
             self._run_log, _ = with_entry(self._run_log, seq, closed)
             self._broker.say(names.look_subject(self.box))
 
-    def _end_undecided(self, spool: Spool, ended: Ended | None, why: NotDecidedError) -> Ending:
+    def _end_undecided(self, spool: Spool, ended: Ended | None, why: NotDecidedError) -> RunEnd:
         """End a run that failed on the box for a reason of its own, such as the job's `timeout`:
         with what the box says. One that the box calls done goes back."""
-        if ended is None or ended.outcome is not BoxOutcome.FAILED:
+        if ended is None or ended.outcome is not BoxEnd.FAILED:
             epoch = self._run.ledger.handed_over.epoch
             log.error("%s: %s", self._run.run_id, why, extra=about(LogEvent.RUN_TAKEN_BACK))
             if self._run_log.phase is Phase.ENDED:
                 taken = TakenBack(epoch, TakenFor.LOG_LOST)
                 self._broker.append(self._run.run_id, taken, self._run_log.seq)
             self._run.record("taken_back", epoch=epoch, why=str(TakenFor.LOG_LOST))
-            return Ending.STOPPED
+            return RunEnd.STOPPED
         self.why = f"it failed on {self.box}, see WHY.txt"
-        publish(self._run, spool, Ending.FAILED, None, self.about())
-        return Ending.FAILED
+        publish(self._run, spool, RunEnd.FAILED, None, self.about())
+        return RunEnd.FAILED
 
 
 def _may_be_written(name: str) -> bool:

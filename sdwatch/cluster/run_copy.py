@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from sdwatch.errors import JobUnfitError, JournalError
-from sdwatch.policy.cluster.entries import BoxOutcome
+from sdwatch.policy.cluster.entries import BoxEnd
 from sdwatch.policy.cluster.holding import LocalRun
 from sdwatch.policy.cluster.lines import FORWARDED
 from sdwatch.policy.failure.ledger import Ledger
@@ -88,13 +88,13 @@ class RunCopy:
         return list(self._kept)
 
 
-def _outcome(ledger: Ledger, folder: Path) -> BoxOutcome:
-    if ledger.ended == BoxOutcome.FAILED and _is_refused(ledger, folder):
-        return BoxOutcome.REFUSED
+def _outcome(ledger: Ledger, folder: Path) -> BoxEnd:
+    if ledger.ended == BoxEnd.FAILED and _is_refused(ledger, folder):
+        return BoxEnd.REFUSED
     try:
-        return BoxOutcome(ledger.ended)
+        return BoxEnd(ledger.ended)
     except ValueError:
-        return BoxOutcome.FAILED
+        return BoxEnd.FAILED
 
 
 def _is_refused(ledger: Ledger, folder: Path) -> bool:

@@ -13,6 +13,7 @@ import psutil
 
 from sdwatch.config import WebUIConfig, secrets_in
 from sdwatch.known_signatures import builtin_signatures
+from sdwatch.lane.crash_history_file import CrashHistoryFile
 from sdwatch.policy.failure.check_levels import LEVELS, Level
 from sdwatch.policy.failure.signatures import Signature
 from sdwatch.policy.privacy.config_secrets import Secret
@@ -23,7 +24,6 @@ from sdwatch.webui.http.health import ReadinessProbe, asks_for_api
 from sdwatch.webui.http.option_leaks import OptionLeaks
 from sdwatch.webui.http.remembered import Remembered
 from sdwatch.webui.log.log_reader import LogReader
-from sdwatch.webui.process.crash_history import CrashHistory
 from sdwatch.webui.process.host_snapshot import HostSnapshots
 
 
@@ -67,7 +67,7 @@ class LaneContext:
     clock: Clock
     client: FoundClient
     probe: FoundProbe
-    crash_history: CrashHistory
+    crash_history_file: CrashHistoryFile
     redactor: Redactor
     remembered: Remembered
     option_leaks: OptionLeaks
@@ -118,7 +118,7 @@ def context_of(
         clock=clock,
         client=client,
         probe=probe,
-        crash_history=CrashHistory(state_dir / "crashes.jsonl", settings.cooldown, clock),
+        crash_history_file=CrashHistoryFile(state_dir / "crashes.jsonl", settings.cooldown, clock),
         redactor=redactor,
         remembered=remembered,
         option_leaks=OptionLeaks(client, state_dir / "leaks.json"),

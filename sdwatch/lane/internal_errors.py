@@ -7,7 +7,6 @@ from collections.abc import Iterable
 from dataclasses import replace
 
 from sdwatch.errors import WebUIError
-from sdwatch.policy.failure.cooldown import Instant
 from sdwatch.policy.failure.diagnosis import FailureFacts, SizeTest, diagnose
 from sdwatch.policy.failure.hold_reason import internal_error
 from sdwatch.policy.failure.lifecycle import State
@@ -19,9 +18,9 @@ from sdwatch.policy.lane.effects import (
     BringBack,
     Broken,
     CallEnd,
-    CaptureTail,
     CleanUp,
     Effect,
+    ExplainFailure,
     FreeGpu,
     GivenUp,
     Probe,
@@ -34,6 +33,7 @@ from sdwatch.policy.lane.effects import (
 from sdwatch.policy.lane.events import (
     CheckpointBack,
     CleanedUp,
+    FailureExplained,
     Freeing,
     GpuFreed,
     Health,
@@ -45,12 +45,12 @@ from sdwatch.policy.lane.events import (
     SelfTestEnd,
     SizeTestAnswered,
     StartFailed,
-    TailCaptured,
     TracebackComplete,
     TreeStopped,
 )
+from sdwatch.policy.lane.instant import Instant
 from sdwatch.policy.lane.state import CallPhase, LaneCall, LaneState, Up
-from sdwatch.webui.http.call import Captured
+from sdwatch.webui.http.failure_evidence import FailureEvidence
 
 
 def answer_after_error(effect: Effect, error: Exception, incarnation: int) -> LaneEvent:
@@ -58,10 +58,10 @@ def answer_after_error(effect: Effect, error: Exception, incarnation: int) -> La
     done, nor that a person permits a start."""
     if isinstance(effect, AwaitTraceback):
         return TracebackComplete(effect.call)
-    if isinstance(effect, CaptureTail):
+    if isinstance(effect, ExplainFailure):
         facts = FailureFacts(WebUIError(f"{effect.error} (and an internal error: {error!r})"))
-        captured = Captured(facts, {}, {}, None)
-        return TailCaptured(effect.call, effect.error, diagnose(facts), None, captured)
+        evidence = FailureEvidence(facts, {}, {}, None)
+        return FailureExplained(effect.call, effect.error, diagnose(facts), None, evidence)
     reason = internal_error(repr(error))
     answers: dict[type[Effect], LaneEvent] = {
         Adopt: StartFailed(reason, incarnation),

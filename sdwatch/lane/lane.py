@@ -12,7 +12,6 @@ from sdwatch.config import WebUIConfig
 from sdwatch.lane.context import LaneContext, LaneSettings, context_of
 from sdwatch.lane.hold_view import held_of
 from sdwatch.lane.loop import LaneLoop
-from sdwatch.policy.failure.cooldown import Instant, is_waited_for
 from sdwatch.policy.failure.hold_reason import Held, NoCall
 from sdwatch.policy.failure.ledger import LeftCall
 from sdwatch.policy.failure.lifecycle import State
@@ -20,6 +19,8 @@ from sdwatch.policy.job.calls.catalogue import Catalogue
 from sdwatch.policy.kinds.unknown import UNKNOWN
 from sdwatch.policy.lane.events import CallsAllowed, Released
 from sdwatch.policy.lane.freeing import waits_for_gpu
+from sdwatch.policy.lane.instant import Instant
+from sdwatch.policy.lane.lane_hold import is_waited_for
 from sdwatch.policy.lane.state import CallPhase, RecycleLimits, Setup
 from sdwatch.policy.lane.turn import INTERRUPT_WAIT, stop_limit
 from sdwatch.spool.recorder import Faults
@@ -156,7 +157,7 @@ class Lane:
             recorder,
             control=control,
             settings=self._call_settings,
-            port=self.loop,
+            loop=self.loop,
         )
 
     def start_stop(self) -> None:
@@ -167,7 +168,7 @@ class Lane:
     def finish_stop(self) -> None:
         """Stop the WebUI, or leave it to be adopted, after all runs have ended."""
         join(self.loop.thread)
-        self._context.crash_history.flush()
+        self._context.crash_history_file.flush()
         if self._context.config.leave_running:
             self.process.close()
         else:
@@ -210,7 +211,7 @@ class Lane:
             "cooldown_left": round(state.history.remaining(now), 1),
             "last_crash": state.history.crashes[-1].kind if state.history.crashes else "",
             "last_failure": self.process.last_failure,
-            "restarts": dict(self._context.crash_history.restarts),
+            "restarts": dict(self._context.crash_history_file.restarts),
             "gpu": state.freed.value or (_NOT_STARTED if waits_for_gpu(state) else ""),
             "rss": state.use.rss,
             "warnings": self.loop.warnings.count,

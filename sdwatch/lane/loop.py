@@ -44,10 +44,10 @@ from sdwatch.policy.lane.effects import (
     AwaitTraceback,
     BeforePost,
     BringBack,
-    CaptureTail,
     CleanUp,
     CutShort,
     Effect,
+    ExplainFailure,
     FreeGpu,
     GivenUp,
     GpuGiven,
@@ -101,7 +101,7 @@ class LaneLoop(CallLoop):
         process: LaneProcess,
         settings: CallSettings,
     ) -> None:
-        state = new_lane(settings.setup, context.crash_history.value)
+        state = new_lane(settings.setup, context.crash_history_file.value)
         self._printed = PrintedLines(context, process)
         super().__init__(context.client, process, settings, context.clock, state, self._printed)
         self.signals = Signals(threading.Event(), threading.Event(), context.settings.hurry)
@@ -140,7 +140,7 @@ class LaneLoop(CallLoop):
             CutShort: lambda _: self.signals.cut.set(),
             LetGo: self._let_go,
             NoteCannot: self._note_cannot,
-            SaveCrashHistory: lambda effect: self._context.crash_history.save(effect.record),
+            SaveCrashHistory: lambda effect: self._context.crash_history_file.save(effect.record),
             Notify: self._notify,
         }
 
@@ -149,7 +149,7 @@ class LaneLoop(CallLoop):
     def open(self, left: Iterable[LeftCall] = ()) -> None:
         """Start the loop: it adopts or starts the process. `left`: the calls that a death left in
         flight, on all lanes."""
-        self.effects.left = [call for call in left if call.lane == self._context.config.name]
+        self.effects.left_calls = [call for call in left if call.lane == self._context.config.name]
         self.tell(DeadlinePassed())
         self.thread.start()
 
@@ -275,10 +275,10 @@ class LaneLoop(CallLoop):
         handle = self._handles.get(effect.call)
         super()._to_run(effect)
         if isinstance(effect, Answer) and handle is not None:
-            found = effect.outcome.findings
+            found = effect.end.findings
             warnings = found if isinstance(found, tuple) else ()
-            if isinstance(effect.outcome, Succeeded) and isinstance(effect.outcome.reply, tuple):
-                warnings = (*effect.outcome.reply[1], *warnings)
+            if isinstance(effect.end, Succeeded) and isinstance(effect.end.reply, tuple):
+                warnings = (*effect.end.reply[1], *warnings)
             self.warn(handle.call.job_id or "a call", warnings)
 
     # -- slow effects
@@ -323,9 +323,9 @@ class LaneLoop(CallLoop):
 
         self._slow(wait, effect)
 
-    def _capture(self, effect: CaptureTail) -> None:
+    def _explain(self, effect: ExplainFailure) -> None:
         handle = self._handles[effect.call]
-        self._slow(lambda effect: self._tails.capture(effect, handle), effect)
+        self._slow(lambda effect: self._evidence.explain(effect, handle), effect)
 
     def _interrupt(self, effect: Interrupt) -> None:
         if effect.but_queued and self._context.client.dialect is Dialect.PROMPTS:

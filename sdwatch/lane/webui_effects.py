@@ -95,7 +95,7 @@ class WebUIEffects:
         warn: Callable[[str, tuple[Finding, ...]], None],
     ) -> None:
         self.inventory = Inventory(context, signals.stopping, self._may_try)
-        self.left: Collection[LeftCall] = ()
+        self.left_calls: Collection[LeftCall] = ()
         """The calls that an earlier monitor has left in flight on this lane."""
         self._context = context
         self._config = context.config
@@ -105,7 +105,7 @@ class WebUIEffects:
         self._warn = warn
         self._not_ready = LastingStates()
         self._next_rss = 0.0
-        self._left: tuple[str, ...] = ()  # settings that an earlier call left
+        self._left_settings: tuple[str, ...] = ()  # by an earlier call
         self._unloaded = context.settings.state_dir / _UNLOADED
         self._self_test = SelfTest(
             Canary(
@@ -166,7 +166,7 @@ class WebUIEffects:
     def _seems_sound(self) -> bool:
         """Return whether the log of the call that the earlier monitor left in flight says nothing
         else: nobody was there to read it, and a WebUI that cannot generate still answers."""
-        for left in self.left:
+        for left in self.left_calls:
             if left.incarnation == self._process.incarnation:
                 log = self._printed.new_log(left.log_offset)
                 if log.says_that_worker_ended() or poisons(log.lines(), self._context.signatures):
@@ -285,13 +285,13 @@ class WebUIEffects:
             undone = self._context.option_leaks.before_call(
                 handle.call.payload, self._process.incarnation
             )
-            self._left = tuple(undone[1])
+            self._left_settings = tuple(undone[1])
 
     def clean_up(self) -> CleanedUp:
         """Undo what the WebUI kept of the last call."""
         undone, left = self._context.option_leaks.undo(self._process.incarnation)
         found = leaks_found(undone, left, managed=self._context.managed)
-        all_left, self._left = (*self._left, *left), ()
+        all_left, self._left_settings = (*self._left_settings, *left), ()
         return CleanedUp(all_left, self._rss_if_due(), found)
 
     def _rss_if_due(self) -> int:

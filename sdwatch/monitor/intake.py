@@ -11,7 +11,7 @@ from typing import Any
 
 from sdwatch.config import Config
 from sdwatch.errors import JobError
-from sdwatch.monitor.later_jobs import Schedule
+from sdwatch.monitor.later_jobs import LaterJobs
 from sdwatch.monitor.suspended import REFUSAL_PASSES, REFUSED_FOR
 from sdwatch.policy.failure.lasting import LastingStates, key_of
 from sdwatch.policy.job.calls.call_sizes import KnownSizes, listed_sizes
@@ -288,20 +288,20 @@ class Intake:
         self._report_unreadable()
 
     def status(
-        self, suspended: int, unfit: Mapping[str, str], schedule: Schedule
+        self, suspended: int, unfit: Mapping[str, str], later_jobs: LaterJobs
     ) -> dict[str, Any]:
         """Return what waits, and why, for the heartbeat. `suspended`: runs that wait in working/;
         `unfit`: sources that no lane can serve yet, with the reason."""
         until = [
             (waits.until, i, a)
             for i, a in enumerate(self._inbox.ready)
-            if (waits := schedule.waits(a.when)) is not None
+            if (waits := later_jobs.waits(a.when)) is not None
         ]
         for_time = [a for _, _, a in nsmallest(_SHOWN, until)]
-        timed = {a.source: schedule.why(a.when) for a in for_time}
+        timed = {a.source: later_jobs.why(a.when) for a in for_time}
         others = {source: why for source, why in unfit.items() if source not in timed}
         waiting = islice(chain(timed.items(), others.items(), self._inbox.reasons()), 50)
-        may_start = (a for a in self._inbox.ready if a.needs_webui and schedule.may_start(a))
+        may_start = (a for a in self._inbox.ready if a.needs_webui and later_jobs.may_start(a))
         soon = list(islice(may_start, _SHOWN))
         first = [*soon, *for_time][:_SHOWN]
         queued = len(self._inbox.ready) - len(self._without_webui()) + self._inbox.unread
@@ -309,7 +309,7 @@ class Intake:
         return {
             "queued": queued + suspended,
             "next": [arrival.source for arrival in soon[:20]],
-            "queue": [{**_queued(a, self._sizes), **schedule.status(a.when)} for a in first],
+            "queue": [{**_queued(a, self._sizes), **later_jobs.status(a.when)} for a in first],
             "waiting": dict(waiting),
             "waiting_count": len(until) + len(others) + self._inbox.waiting_count,
             "waiting_for_time": len(until),

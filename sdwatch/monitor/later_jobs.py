@@ -11,7 +11,7 @@ from sdwatch.spool.arrival import Arrival
 from sdwatch.system.clock import Clock
 
 
-class Schedule:
+class LaterJobs:
     """Says for each job whether it may start. Used by the main thread."""
 
     def __init__(self, clock: Clock) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 from sdwatch.config import Config
 from sdwatch.errors import RunStoppedError
 from sdwatch.lane.lane import ACTIVE_RUNS, Lane
+from sdwatch.monitor.affinity import Affinity
 from sdwatch.monitor.call_gate import CallGate
 from sdwatch.monitor.config_edits import ConfigEdits
 from sdwatch.monitor.heartbeat_thread import HeartbeatWriter
@@ -18,17 +19,16 @@ from sdwatch.monitor.holds import Holds
 from sdwatch.monitor.intake import Intake
 from sdwatch.monitor.lanes import lanes_of, names_of
 from sdwatch.monitor.late_outputs import LateOutputs, settings_of_runs
-from sdwatch.monitor.later_jobs import Schedule
-from sdwatch.monitor.loaded_checkpoints import Affinity
+from sdwatch.monitor.later_jobs import LaterJobs
 from sdwatch.monitor.notifications import Notifications
-from sdwatch.monitor.once import Once, Result
+from sdwatch.monitor.once import MonitorEnd, Once
 from sdwatch.monitor.placement import Placement
 from sdwatch.monitor.reports import Reports
 from sdwatch.monitor.retention import Retention
 from sdwatch.monitor.rounds import Rounds
-from sdwatch.monitor.run_ends import RunEnds
 from sdwatch.monitor.run_status import NO_RUNS, next_status, run_status
 from sdwatch.monitor.runs import ActiveRuns
+from sdwatch.monitor.runs_without_lane import RunsWithoutLane
 from sdwatch.monitor.status_page import StatusPage
 from sdwatch.monitor.stop_request import StopFile, StopRequest, longest_stop
 from sdwatch.monitor.suspended import REFUSAL_PASSES, SuspendedRuns
@@ -42,7 +42,7 @@ from sdwatch.spool import after_death, takeover
 from sdwatch.spool.earlier_texts import earlier_texts
 from sdwatch.spool.folders import Spool
 from sdwatch.spool.heartbeat import INTERVAL, STARTING, Heartbeat, give_way
-from sdwatch.stages.ending import Ending
+from sdwatch.stages.run_end import RunEnd
 from sdwatch.system.clock import Clock, SystemClock, iso, wait
 from sdwatch.system.state_folder import StateFolder
 
@@ -94,7 +94,7 @@ class Monitor:
         self._began_at = self._clock.monotonic()
         self._called_at = self._began_at  # the last round in which calls were allowed
 
-    def run(self) -> Result:
+    def run(self) -> MonitorEnd:
         """Run the spool. Raises SpoolError, and AlreadyRunningError: another monitor runs on this
         spool, or started on it while this one was frozen."""
         self._state.hold()
@@ -114,14 +114,14 @@ class Monitor:
                 self._spool, self._config.min_free, lambda: self._runs.disk_refuses()
             )
             if not self._wait_for_spool():
-                return Result.HOLD if self._once else Result.STOPPED
+                return MonitorEnd.HOLD if self._once else MonitorEnd.STOPPED
             self._stop_file = StopFile(
                 self._spool, clock=self._clock, stop=self._stop.make, report=self._reports.line
             )
             try:
                 self._claim_spool()
             except RunStoppedError:
-                return Result.STOPPED
+                return MonitorEnd.STOPPED
             try:
                 self._open()
                 try:
@@ -207,14 +207,14 @@ class Monitor:
             intake=intake,
             suspended=suspended,
             runs=self._runs,
-            ends=RunEnds(self._spool, suspended, self._reports, clock),
+            without_lane=RunsWithoutLane(self._spool, suspended, self._reports, clock),
             reports=self._reports,
-            schedule=Schedule(clock),
+            later_jobs=LaterJobs(clock),
             placement=Placement(self._lanes, config.max_generation, config.rules),
             affinity=Affinity(clock, config.affinity_max_wait),
         )
         self._lane_work = Work(parts, next((webui.url for webui in config.webuis), "URL"))
-        self._left = Once(parts, self._lane_work, self.partner)
+        self._left_to_do = Once(parts, self._lane_work, self.partner)
         self._rounds = self._started_rounds()
         intake.open()
         if self.partner is not None:
@@ -263,7 +263,7 @@ class Monitor:
         inbox is read before: if it all waits for its time, no WebUI is started only to be freed."""
         if self._lanes_open:
             return
-        needed = self._left.has_startable() and not self.why_no_call()
+        needed = self._left_to_do.has_startable() and not self.why_no_call()
         is_early = self._clock.monotonic() - self._began_at < _READS_FIRST
         if not needed and (self._once or (is_early and self._parts.intake.settling)):
             return
@@ -272,14 +272,14 @@ class Monitor:
         for lane in self._lanes:
             lane.open(self._left_calls)
 
-    def _work(self) -> Result:
+    def _work(self) -> MonitorEnd:
         while not self._stop.made.is_set():
             self._wake.clear()
             self._tick()
-            if self._once and (result := self._left.result(self._must_wait())) is not None:
+            if self._once and (result := self._left_to_do.result(self._must_wait())) is not None:
                 return result
             wait(self._wake, self._pause())
-        return Result.STOPPED
+        return MonitorEnd.STOPPED
 
     def _close(self) -> None:
         """Stop the runs, which stay in working/ and resume at the next start, and the lanes."""
@@ -297,10 +297,10 @@ class Monitor:
         for lane in self._lanes:
             lane.finish_stop()
         self._holds.finish(self._lanes, keep=self._once and not self._stop.made.is_set())
-        self._reap()
+        self._report_ended()
 
     def _tick(self) -> None:
-        self._parts.schedule.look_at_clock()
+        self._parts.later_jobs.look_at_clock()
         self._no_call = self._gate.why_no_call()
         if self._no_call is None:
             self._called_at = self._clock.monotonic()
@@ -308,7 +308,7 @@ class Monitor:
         if self._stop_file is not None:
             self._stop_file.check()
         self._check_config_edits()
-        self._reap()
+        self._report_ended()
         self._parts.affinity.look(self._runs.ids, self._parts.intake.sources)
         self._parts.intake.scan()
         self._runs.cancel_where_asked()
@@ -326,7 +326,7 @@ class Monitor:
         else:
             self._give_partner(0, may_call=False)
         self._lane_work.look_ahead()
-        self._parts.ends.fail_after_hold_max(self._config.hold_max, self._lanes)
+        self._parts.without_lane.fail_after_hold_max(self._config.hold_max, self._lanes)
         self._holds.report(self._lanes, self.why_no_call(), self._edited)
         self._reports.work_left(self._has_jobs())
         quiet = self._is_quiet()
@@ -385,11 +385,11 @@ class Monitor:
         if line := self._stop.line(left):
             self._reports.line(line)
 
-    def _reap(self) -> None:
-        for active in self._runs.reap():
-            if active.ending is Ending.GONE:
+    def _report_ended(self) -> None:
+        for active in self._runs.take_ended():
+            if active.ending is RunEnd.GONE:
                 self._reports.gone(active.run.run_id)
-            elif active.ending is Ending.STOPPED:
+            elif active.ending is RunEnd.STOPPED:
                 self._reports.suspended(active.run.run_id, active.refused)
             else:
                 self._reports.ended(active.run, active.ending, active.runner.why, self._spool)
@@ -414,7 +414,7 @@ class Monitor:
             **status,
             "lanes": [lane.status() for lane in self._lanes],
             "next_because": next_status(self._lane_work.next),
-            "runs": run_status(parts.runs.under_way(), suspended, self._sizes, parts.schedule),
+            "runs": run_status(parts.runs.under_way(), suspended, self._sizes, parts.later_jobs),
             **({"cluster": self.partner.status()} if self.partner is not None else {}),
-            **parts.intake.status(len(suspended), parts.placement.waiting(), parts.schedule),
+            **parts.intake.status(len(suspended), parts.placement.waiting(), parts.later_jobs),
         }

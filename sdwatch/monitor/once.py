@@ -7,7 +7,7 @@ from enum import StrEnum
 from sdwatch.monitor.work import Partner, Parts, Work
 
 
-class Result(StrEnum):
+class MonitorEnd(StrEnum):
     """Why the monitor ended."""
 
     STOPPED = "stopped"
@@ -25,7 +25,7 @@ class Once:
         self._work = work
         self._partner = partner
 
-    def result(self, must_wait: bool) -> Result | None:
+    def result(self, must_wait: bool) -> MonitorEnd | None:
         """Return a result if nothing is left to do with --once, or nothing can be done.
         `must_wait`: calls wait for a person, or for a disk that refuses for long."""
         if self._parts.intake.settling:
@@ -33,20 +33,20 @@ class Once:
         if self._parts.intake.ready or self._parts.runs or self._parts.suspended:
             if not (self._parts.runs or self.has_startable()):
                 self._report_times()
-                return Result.WAITING
-            return Result.HOLD if must_wait or not self._has_work() else None
+                return MonitorEnd.WAITING
+            return MonitorEnd.HOLD if must_wait or not self._has_work() else None
         # A job that was dropped since the last scan must not be missed with its event.
-        return Result.EMPTY if self._parts.intake.is_empty_now() else None
+        return MonitorEnd.EMPTY if self._parts.intake.is_empty_now() else None
 
     def has_startable(self) -> bool:
         """Return whether a job waits that need not wait for a time."""
-        if any(map(self._parts.schedule.may_resume, self._parts.suspended)):
+        if any(map(self._parts.later_jobs.may_resume, self._parts.suspended)):
             return True
-        return self._parts.intake.first(self._parts.schedule.may_start) is not None
+        return self._parts.intake.first(self._parts.later_jobs.may_start) is not None
 
     def _report_times(self) -> None:
         """Say what all that is left waits for."""
-        count, first = self._parts.schedule.first(self._work.times())
+        count, first = self._parts.later_jobs.first(self._work.times())
         one = "1 job is left, and" if count == 1 else f"{count} jobs are left; the first one"
         self._parts.reports.line(f"{one} {first}")
 

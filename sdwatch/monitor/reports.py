@@ -13,16 +13,16 @@ from sdwatch.policy.privacy.printable import printable, printable_text
 from sdwatch.policy.report.notice import Notice, Topic
 from sdwatch.spool.folders import Spool
 from sdwatch.spool.run import Run
-from sdwatch.stages.ending import Ending
+from sdwatch.stages.run_end import RunEnd
 from sdwatch.system.clock import Clock
 from sdwatch.system.log_events import LogEvent, about, bound
 
 log = logging.getLogger("sdwatch.monitor")
 
 _TOPICS = {
-    Ending.DONE: Topic.DONE,
-    Ending.FAILED: Topic.FAILED,
-    Ending.CANCELLED: Topic.CANCELLED,
+    RunEnd.DONE: Topic.DONE,
+    RunEnd.FAILED: Topic.FAILED,
+    RunEnd.CANCELLED: Topic.CANCELLED,
 }
 _EVENTS = {
     Topic.DONE: LogEvent.RUN_DONE,
@@ -44,7 +44,7 @@ class Reports:
         messages: Callable[[Notice], None],
         clock: Clock,
     ) -> None:
-        self.counts = {Ending.DONE: 0, Ending.FAILED: 0, Ending.CANCELLED: 0}
+        self.counts = {RunEnd.DONE: 0, RunEnd.FAILED: 0, RunEnd.CANCELLED: 0}
         self._notify = notify
         self._messages = messages
         self._work_left = True
@@ -98,7 +98,7 @@ class Reports:
         line = f"{run_id}: somebody removed its folder in working/"
         self._of_run(line, run_id, LogEvent.RUN_GONE)
 
-    def ended(self, run: Run, ending: Ending, why: str, spool: Spool) -> None:
+    def ended(self, run: Run, ending: RunEnd, why: str, spool: Spool) -> None:
         """Count a run that has ended, and report it."""
         self.counts[ending] += 1
         if lasted := self._refused.is_over(run.run_id, self._clock.monotonic()):
@@ -110,7 +110,7 @@ class Reports:
             )
         because = f" ({why.splitlines()[0]})" if why else ""
         text = f"{run.run_id}: {ending}: {printable(run.source)}{because}"
-        folder = spool.done if ending is Ending.DONE else spool.failed
+        folder = spool.done if ending is RunEnd.DONE else spool.failed
         place = printable(str(folder / run.run_id))
         with bound(run=run.run_id):
             self.notice(Notice(text, _TOPICS[ending], run.run_id, place))

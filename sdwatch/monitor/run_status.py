@@ -6,8 +6,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from typing import Any
 
-from sdwatch.monitor.later_jobs import Schedule
-from sdwatch.monitor.loaded_checkpoints import Chosen
+from sdwatch.monitor.affinity import Chosen
+from sdwatch.monitor.later_jobs import LaterJobs
 from sdwatch.monitor.runs import ActiveRun
 from sdwatch.monitor.suspended import SuspendedRun
 from sdwatch.policy.job.calls.call_sizes import KnownSizes, listed_sizes
@@ -34,13 +34,13 @@ def run_status(
     active: Iterable[ActiveRun],
     suspended: Iterable[SuspendedRun],
     known: KnownSizes,
-    schedule: Schedule,
+    later_jobs: LaterJobs,
 ) -> list[dict[str, Any]]:
     """Return the runs that have a thread, and then those that wait in working/. `known`: remembers
     how large their calls are."""
     return [
         *(_active_status(run, known) for run in active),
-        *(_suspended_status(run, known, schedule) for run in suspended),
+        *(_suspended_status(run, known, later_jobs) for run in suspended),
     ]
 
 
@@ -68,20 +68,20 @@ def next_status(chosen: Mapping[str, Chosen]) -> dict[str, Any]:
 
 
 def _suspended_status(
-    suspended: SuspendedRun, known: KnownSizes, schedule: Schedule
+    suspended: SuspendedRun, known: KnownSizes, later_jobs: LaterJobs
 ) -> dict[str, Any]:
     folder, job = suspended.folder, suspended.read_before
     when = job.conduct.when if job else When()
     return {
         "run_id": folder.name,
         "lane": "",
-        "doing": schedule.why(when) or suspended.why,
+        "doing": later_jobs.why(when) or suspended.why,
         "source": suspended.came_from,
         "calling": False,
         "place": {},
         "sizes": _sizes(job, known),
         "progress": {},
-        **schedule.status(when),
+        **later_jobs.status(when),
     }
 
 

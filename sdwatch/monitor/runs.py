@@ -17,7 +17,7 @@ from sdwatch.spool.folders import Spool
 from sdwatch.spool.patient_disk import PatientDisk
 from sdwatch.spool.recorder import RunRecorder, Witness
 from sdwatch.spool.run import Run
-from sdwatch.stages.ending import Ending, Place
+from sdwatch.stages.run_end import Place, RunEnd
 from sdwatch.stages.runner import StageRunner
 from sdwatch.stages.settings import RunSettings
 from sdwatch.system import disk
@@ -62,7 +62,7 @@ class Runner(Protocol):
     def points_failed(self) -> int: ...
     @property
     def place(self) -> Place | None: ...
-    def run_to_end(self, spool: Spool) -> Ending: ...
+    def run_to_end(self, spool: Spool) -> RunEnd: ...
 
 
 @dataclass
@@ -74,7 +74,7 @@ class ActiveRun:
     control: RunControl
     runner: Runner
     thread: threading.Thread = field(init=False)
-    ending: Ending = Ending.STOPPED
+    ending: RunEnd = RunEnd.STOPPED
     refused: Exception | None = None  # what stopped it, if nobody asked it to stop
 
     @property
@@ -205,14 +205,14 @@ class ActiveRuns:
         """Return the sources of all runs, as suspended ones."""
         return {active.source for active in self._active}
 
-    def reap(self) -> list[ActiveRun]:
-        """Return the runs whose thread has ended since the last call. The stopped ones are
-        suspended."""
+    def take_ended(self) -> list[ActiveRun]:
+        """Return the runs whose thread has ended since the last call, which are forgotten here. The
+        stopped ones are suspended."""
         ended = [active for active in self._active if not active.thread.is_alive()]
         for active in ended:
             active.thread.join()
             self._active.remove(active)
-            if active.ending is Ending.STOPPED:
+            if active.ending is RunEnd.STOPPED:
                 if active.refused is not None:
                     why = in_words(active.refused)
                     self._suspended.add(active.run.folder, REFUSED_FOR, f"waits: {why}")
@@ -263,9 +263,9 @@ class ActiveRuns:
                 active.ending = active.runner.run_to_end(self._spool)
             except OSError as error:
                 # The disk refused a write: nothing is lost, the run resumes from working/. Who
-                # reaps the run reports it.
+                # takes the ended run reports it.
                 active.refused = error
-                active.ending = Ending.GONE if run.is_gone else Ending.STOPPED
+                active.ending = RunEnd.GONE if run.is_gone else RunEnd.STOPPED
             except Exception as error:
                 # The thread's outer edge. The run is retried once; after a second error it fails.
                 event = about(LogEvent.INTERNAL_ERROR)
@@ -276,18 +276,18 @@ class ActiveRuns:
                 run.close()
                 self._wake()
 
-    def _end_broken(self, active: ActiveRun, why: str) -> Ending:
+    def _end_broken(self, active: ActiveRun, why: str) -> RunEnd:
         run = active.run
         first = run.run_id not in self._broken
         self._broken.add(run.run_id)
         try:
             if first:
                 run.give_up_calls(why)
-                return Ending.STOPPED
-            publish(run, self._spool, Ending.FAILED, broken_envelope(why), active.lane.about())
+                return RunEnd.STOPPED
+            publish(run, self._spool, RunEnd.FAILED, broken_envelope(why), active.lane.about())
         except Exception:
             log.exception(
                 "%s: the run stays in working/", run.run_id, extra=about(LogEvent.INTERNAL_ERROR)
             )
-            return Ending.STOPPED
-        return Ending.FAILED
+            return RunEnd.STOPPED
+        return RunEnd.FAILED

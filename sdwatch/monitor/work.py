@@ -8,14 +8,14 @@ from itertools import islice
 from typing import Any, Protocol
 
 from sdwatch.lane.lane import Lane
+from sdwatch.monitor.affinity import Affinity, Chosen
 from sdwatch.monitor.call_gate import CallGate
 from sdwatch.monitor.intake import Intake
-from sdwatch.monitor.later_jobs import Schedule
-from sdwatch.monitor.loaded_checkpoints import Affinity, Chosen
+from sdwatch.monitor.later_jobs import LaterJobs
 from sdwatch.monitor.placement import Placement, RemoteLane
 from sdwatch.monitor.reports import Reports
-from sdwatch.monitor.run_ends import RunEnds
 from sdwatch.monitor.runs import ActiveRun, ActiveRuns, was_changed
+from sdwatch.monitor.runs_without_lane import RunsWithoutLane
 from sdwatch.monitor.suspended import SuspendedRun, SuspendedRuns
 from sdwatch.policy.failure.hold_reason import NoCall
 from sdwatch.policy.job.job import Job
@@ -45,9 +45,9 @@ class Parts:
     intake: Intake
     suspended: SuspendedRuns
     runs: ActiveRuns
-    ends: RunEnds
+    without_lane: RunsWithoutLane
     reports: Reports
-    schedule: Schedule
+    later_jobs: LaterJobs
     placement: Placement
     affinity: Affinity
 
@@ -91,14 +91,14 @@ class Work:
             sources = intake.sources, self._parts.suspended.sources, self._parts.runs.sources
             placement.keep_only(*sources)
         for run, error in intake.claim_without_lane(placement.refusal, again=placement.has_news()):
-            self._parts.ends.end(
+            self._parts.without_lane.end(
                 run, job_envelope(error, self._url) if error else cancelled_envelope()
             )
         for suspended in self._parts.suspended.due():
             if suspended.out_on or not is_cancelled(suspended.folder):
                 continue
-            if (waiting := self._parts.ends.resume(suspended)) is not None:
-                self._parts.ends.end(waiting, cancelled_envelope())
+            if (waiting := self._parts.without_lane.resume(suspended)) is not None:
+                self._parts.without_lane.end(waiting, cancelled_envelope())
 
     def give(self, lane: Lane, most: int) -> None:
         """Give a lane its runs, until it has `most`: suspended ones first, then the inbox in its
@@ -135,7 +135,7 @@ class Work:
 
             def can_move(active: ActiveRun, idle: list[Lane] = idle) -> bool:
                 job = active.job
-                if job is None or parts.schedule.waits(job.conduct.when) is not None:
+                if job is None or parts.later_jobs.waits(job.conduct.when) is not None:
                     return False
                 return any(parts.placement.can_do(other, active) for other in idle)
 
@@ -171,7 +171,7 @@ class Work:
         """Return whether a window has closed on the last run of this lane, or on a job that
         waits."""
         whens = (self._served.get(lane.name, ANY_TIME), *self.times())
-        waits = map(self._parts.schedule.waits, whens)
+        waits = map(self._parts.later_jobs.waits, whens)
         return any(each is not None and each.field is TimeField.ONLY for each in waits)
 
     def times(self) -> Iterator[When]:
@@ -182,20 +182,21 @@ class Work:
     def waits_for(self, lanes: Sequence[Lane | RemoteLane]) -> Arrival | None:
         """Return the first job of the inbox that may start now, and that one of these lanes may be
         able to do."""
-        may_start, is_refused = self._parts.schedule.may_start, self._parts.placement.is_refused_by
-        return self._parts.intake.first(lambda a: may_start(a) and not is_refused(lanes, a))
+        parts = self._parts
+        may_start, is_refused = parts.later_jobs.may_start, parts.placement.is_refused_by
+        return parts.intake.first(lambda a: may_start(a) and not is_refused(lanes, a))
 
     def refuses_next(self) -> bool:
         """Return whether the next round ends a job that no lane can do: the last list that was
         read again may have come after this round looked."""
-        may_start, refusal = self._parts.schedule.may_start, self._parts.placement.refusal
+        may_start, refusal = self._parts.later_jobs.may_start, self._parts.placement.refusal
         refused = self._parts.intake.first(lambda a: may_start(a) and refusal(a) is not None)
         return refused is not None
 
     def may_resume_on(self, lane: Lane, suspended: SuspendedRun) -> bool:
         """Return whether a run may resume on this lane: its time has come, and this lane can do the
         job. If no lane can, any may resume it: the run then fails, and says why."""
-        if suspended.out_on or not self._parts.schedule.may_resume(suspended):
+        if suspended.out_on or not self._parts.later_jobs.may_resume(suspended):
             return False
         if suspended.job is None or self._parts.placement.can_do(lane, suspended):
             return True
@@ -205,7 +206,7 @@ class Work:
 
     def will_resume_on(self, lane: Lane, suspended: SuspendedRun) -> bool:
         """Return whether a run may resume on this lane now, or once its lists are read."""
-        if suspended.out_on or not self._parts.schedule.may_resume(suspended):
+        if suspended.out_on or not self._parts.later_jobs.may_resume(suspended):
             return False
         if suspended.job is None or not self._parts.placement.is_refused_by([lane], suspended):
             return True
@@ -220,7 +221,7 @@ class Work:
 
     def next_for(self, lane: Lane | RemoteLane) -> Chosen | None:
         """Return the job of the inbox that this lane gets next."""
-        may_start, can_do = self._parts.schedule.may_start, self._parts.placement.can_do
+        may_start, can_do = self._parts.later_jobs.may_start, self._parts.placement.can_do
         others: list[tuple[Lane | RemoteLane, bool]] = []
 
         def that_can_do(arrival: Arrival) -> list[tuple[Lane | RemoteLane, bool]]:
@@ -243,7 +244,7 @@ class Work:
         from another machine is refused whatever it has finished: others may be able to do it."""
         if isinstance(chosen, Arrival):
             return self._parts.intake.claim(chosen)
-        run = self._parts.ends.resume(chosen)
+        run = self._parts.without_lane.resume(chosen)
         if run is not None and (not run.ledger.calls or run.ledger.handed_over.received):
             return self._unless_refused(run, chosen)
         return run
@@ -255,11 +256,11 @@ class Work:
         try:
             changed = was_changed(run)
         except OSError as error:
-            self._parts.ends.suspend_refused(run.folder, error)
+            self._parts.without_lane.suspend_refused(run.folder, error)
             return None
         if changed or (refusal := self._parts.placement.refusal(suspended)) is None:
             return run
-        self._parts.ends.end(run, job_envelope(refusal, self._url))
+        self._parts.without_lane.end(run, job_envelope(refusal, self._url))
         return None
 
 

@@ -19,7 +19,7 @@ _LONGEST_STOP_S = 3600.0  # one that takes longer hangs
 _NUMBER = re.compile(r"[0-9]{1,15}")
 
 
-class ServiceEnding(Enum):
+class ServiceEnd(Enum):
     """What the end of a monitor means for its service."""
 
     STOPPED = "it was asked to end, or had nothing more to do"
@@ -27,11 +27,11 @@ class ServiceEnding(Enum):
     FAILED = "the service ends without having reported it, so that Windows restarts it"
 
 
-def ending_of(code: int, *, asked: bool, not_restarted: Sequence[int]) -> ServiceEnding:
+def ending_of(code: int, *, asked: bool, not_restarted: Sequence[int]) -> ServiceEnd:
     """Return what an exit code means. `asked`: a stop was requested, by whatever means."""
     if asked or code == 0:
-        return ServiceEnding.STOPPED
-    return ServiceEnding.NEEDS_A_PERSON if code in not_restarted else ServiceEnding.FAILED
+        return ServiceEnd.STOPPED
+    return ServiceEnd.NEEDS_A_PERSON if code in not_restarted else ServiceEnd.FAILED
 
 
 @dataclass(frozen=True)

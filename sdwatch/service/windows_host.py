@@ -21,7 +21,7 @@ from typing import Any
 
 from sdwatch import system
 from sdwatch.service.manager import ServiceState
-from sdwatch.service.supervision import Reported, ServiceEnding, Supervision, ending_of, reported
+from sdwatch.service.supervision import Reported, ServiceEnd, Supervision, ending_of, reported
 from sdwatch.service.windows_plan import HostSettings, in_words
 from sdwatch.system.clock import SystemClock
 from sdwatch.system.service_notifier import ADDRESS
@@ -96,11 +96,11 @@ class ServiceHost(win32serviceutil.ServiceFramework):
             os._exit(1)
         stops = self._state == win32service.SERVICE_STOP_PENDING  # also by a file in the spool
         ending = ending_of(code, asked=stops, not_restarted=self.settings.not_restarted)
-        if ending is ServiceEnding.STOPPED:
+        if ending is ServiceEnd.STOPPED:
             self._note(servicemanager.LogInfoMsg, f"stopped ({in_words(code)})")
             self._report(win32service.SERVICE_STOP_PENDING)
             return
-        if ending is ServiceEnding.NEEDS_A_PERSON:
+        if ending is ServiceEnd.NEEDS_A_PERSON:
             words = f"the monitor ended with {in_words(code)}: a restart cannot help"
             self._note(servicemanager.LogErrorMsg, words)
             self._report(win32service.SERVICE_STOPPED, code=code)

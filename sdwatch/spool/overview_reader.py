@@ -36,7 +36,7 @@ from sdwatch.policy.page.overview import (
     Totals,
 )
 from sdwatch.policy.page.times import wall_of
-from sdwatch.spool.call_history import MOST_RUNS
+from sdwatch.spool.call_times import MOST_RUNS
 from sdwatch.spool.candidates import candidates
 from sdwatch.spool.folders import Spool, runs_in
 from sdwatch.spool.heartbeat import (

@@ -17,7 +17,7 @@ from sdwatch.policy.page.night import HOURS, EndedRun, Loss, losses_in
 from sdwatch.policy.page.overview import EndedCard, Thumbnail
 from sdwatch.policy.page.times import wall_of
 from sdwatch.policy.queue.run_names import FILES, IMAGES
-from sdwatch.spool.call_history import MOST_CALLS, timed_calls
+from sdwatch.spool.call_times import MOST_CALLS, timed_calls
 from sdwatch.spool.diagnostics import ENVELOPE, WHY
 from sdwatch.spool.failed_points import envelope_of, failed_points_in, first_line
 from sdwatch.spool.journal import record_in

@@ -18,7 +18,7 @@ from sdwatch.policy.job.calls.catalogue import Catalogue
 from sdwatch.policy.job.calls.oom_ladder import Rung, known_parts, ladder, parts_of
 from sdwatch.policy.job.calls.payload import Call
 from sdwatch.spool.run import Run
-from sdwatch.stages.ending import CallFailedError
+from sdwatch.stages.run_end import CallFailedError
 from sdwatch.system.log_events import LogEvent, about
 
 log = logging.getLogger("sdwatch.run")

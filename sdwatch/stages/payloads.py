@@ -23,7 +23,7 @@ from sdwatch.policy.report.envelope import (
 )
 from sdwatch.spool.inside import MAX_PICTURE_BYTES
 from sdwatch.spool.run import JOB_FILE, Run
-from sdwatch.stages.ending import CallFailedError
+from sdwatch.stages.run_end import CallFailedError
 
 if TYPE_CHECKING:
     from sdwatch.policy.job.workflow_stage import StageWorkflow

@@ -13,7 +13,7 @@ from sdwatch.policy.privacy.printable import printable
 from sdwatch.policy.report.envelope import unreadable_envelope
 from sdwatch.spool.patient_disk import STORAGE_PAUSE
 from sdwatch.spool.run import Run
-from sdwatch.stages.ending import CallFailedError
+from sdwatch.stages.run_end import CallFailedError
 from sdwatch.stages.settings import RunSettings
 from sdwatch.system import disk
 from sdwatch.system.clock import Clock

@@ -49,17 +49,17 @@ from sdwatch.spool.folders import Spool
 from sdwatch.spool.recorder import RunRecorder
 from sdwatch.spool.run import Run
 from sdwatch.stages.conduct import RunConduct
-from sdwatch.stages.ending import (
-    CallFailedError,
-    Ending,
-    JobChangedError,
-    Place,
-    call_failed,
-)
 from sdwatch.stages.ladder import changed_facts, climb, may_climb, other_files_of, rungs_of
 from sdwatch.stages.payloads import Payloads, names_of
 from sdwatch.stages.reading import JobReading
 from sdwatch.stages.results import Results, finish_result
+from sdwatch.stages.run_end import (
+    CallFailedError,
+    JobChangedError,
+    Place,
+    RunEnd,
+    call_failed,
+)
 from sdwatch.stages.settings import RunSettings
 from sdwatch.system.clock import Clock
 from sdwatch.system.log_events import LogEvent, about
@@ -176,12 +176,12 @@ class StageRunner:
         """Return whether it waits between two calls, as its job says."""
         return self._conduct.pausing
 
-    def run_to_end(self, spool: Spool) -> Ending:
+    def run_to_end(self, spool: Spool) -> RunEnd:
         """Run the stages, and publish to done/ or failed/. Raises OSError where the disk refuses
         even the explanation; then the run stays in working/."""
         try:
             ending, envelope = self._outcome_of_stages()
-            if ending is not Ending.STOPPED:
+            if ending is not RunEnd.STOPPED:
                 self.why = envelope.message if envelope else ""
                 self.publishing, self._doing = True, "is being published"
                 about = self._webui.about()
@@ -189,30 +189,30 @@ class StageRunner:
                 finish_result(self._run, spool, self._results, self._outputs, self.control, insist)
                 insist(lambda: publish(self._run, spool, ending, envelope, about))
         except RunGoneError:
-            ending = Ending.GONE
+            ending = RunEnd.GONE
         except (RunStoppedError, RunCancelledError):  # given up while the disk refused to publish
-            ending = Ending.STOPPED
+            ending = RunEnd.STOPPED
         self._run.close()
         return ending
 
-    def _outcome_of_stages(self) -> tuple[Ending, ErrorEnvelope | None]:
+    def _outcome_of_stages(self) -> tuple[RunEnd, ErrorEnvelope | None]:
         """Run the stages, and return how they ended."""
         try:
             self.run_stages()
         except RunStoppedError:
-            return Ending.STOPPED, None
+            return RunEnd.STOPPED, None
         except RunTimedOutError:
             limit = self._run.job.conduct.timeout if self._run.job else None
-            return Ending.FAILED, cut_short(timed_out_envelope(limit or 0.0), self._failed_points)
+            return RunEnd.FAILED, cut_short(timed_out_envelope(limit or 0.0), self._failed_points)
         except RunCancelledError:
-            return Ending.CANCELLED, cut_short(cancelled_envelope(), self._failed_points)
+            return RunEnd.CANCELLED, cut_short(cancelled_envelope(), self._failed_points)
         except CallFailedError as error:
-            return Ending.FAILED, error.envelope
+            return RunEnd.FAILED, error.envelope
         except FileProblems as error:
-            return Ending.FAILED, job_envelope(error)
+            return RunEnd.FAILED, job_envelope(error)
         except JournalError as error:
-            return Ending.FAILED, broken_envelope(str(error))
-        return Ending.DONE, None
+            return RunEnd.FAILED, broken_envelope(str(error))
+        return RunEnd.DONE, None
 
     def run_stages(self) -> list[Image]:
         """Make all calls that are not finished, in order, and return the images of the last stage.

@@ -2,7 +2,7 @@
 
 On disk all come from `disk.py`; besides there are the spawn of the WebUI, signals to it, the start
 and the end of each POST, and each message between a run and its lane around a record (BeforePost,
-Recorded, TailCaptured, …). In a running sdwatch nobody listens. Tests do: they
+Recorded, FailureExplained, …). In a running sdwatch nobody listens. Tests do: they
 number the effects, and make the n-th one fail, or be the last.
 """
 

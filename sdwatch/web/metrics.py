@@ -17,7 +17,7 @@ from sdwatch import __version__
 from sdwatch.policy.failure.facts import Diagnosis
 from sdwatch.policy.failure.lasting import LastingStates, key_of
 from sdwatch.policy.failure.lifecycle import State
-from sdwatch.policy.lane.crashes import IdleFailure
+from sdwatch.policy.lane.crash_history import IdleFailure
 from sdwatch.policy.page.overview import BoxCard, LaneCard, Overview, Presence
 from sdwatch.policy.page.times import wall_of
 from sdwatch.spool.folders import Spool

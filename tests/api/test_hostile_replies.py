@@ -27,7 +27,7 @@ from sdwatch.errors import (
     WebUIUnreachableError,
 )
 from sdwatch.policy.failure.recovery import SENT_AT_MOST
-from sdwatch.stages.ending import Ending
+from sdwatch.stages.run_end import RunEnd
 from sdwatch.webui.http.canary import PROMPT as CANARY
 from sdwatch.webui.http.client import SDWebUIClient
 from sdwatch.webui.http.connections import Request
@@ -322,14 +322,14 @@ def test_an_impossible_index_of_the_first_image_hides_no_image(first: Any) -> No
 LONE = "\\ud800"
 
 
-def outcome_of(root: Path, script: Script) -> tuple[Ending, Path, ScriptedServer]:
+def outcome_of(root: Path, script: Script) -> tuple[RunEnd, Path, ScriptedServer]:
     """A run of one call against this server."""
     place = Workplace(root)
     with serving(script) as server:
         run = place.claimed(job(PROMPT))
         runner = place.recovering(run, SDWebUIClient(server.url), FakeProcess())
         ending = runner.run_to_end(place.spool)
-    return ending, (place.done() if ending is Ending.DONE else place.failed()), server
+    return ending, (place.done() if ending is RunEnd.DONE else place.failed()), server
 
 
 def assert_readable(run: Path) -> None:
@@ -353,7 +353,7 @@ def test_half_a_character_in_a_message_leaves_a_failed_run_that_can_be_read(
     tmp_path: Path, body: str
 ) -> None:
     ending, run, server = outcome_of(tmp_path, status(422, body.encode()))
-    assert ending is Ending.FAILED
+    assert ending is RunEnd.FAILED
     assert_readable(run)
     assert envelope(run)["diagnosis"] == "bad request"
     assert len(server.posts) == 1
@@ -365,7 +365,7 @@ def test_half_a_character_in_the_version_leaves_a_done_run_that_can_be_read(
     info = f'{{"version": "f2{LONE}", "sd_model_name": "{LONE}"}}'
     body = {"images": [ENCODED], "info": info}
     ending, run, server = outcome_of(tmp_path, status(200, body))
-    assert ending is Ending.DONE
+    assert ending is RunEnd.DONE
     assert_readable(run)
     (finished,) = journal(run, "call_finished")
     assert finished["webui_version"] == "f2\\ud800"
@@ -377,7 +377,7 @@ def test_the_reported_settings_of_a_webui_are_bounded_and_valid_json(tmp_path: P
         f'{{"version": "{"v" * 1_000_000}", "sd_model_name": {{"a": NaN}}, "sd_model_hash": NaN}}'
     )
     ending, run, _ = outcome_of(tmp_path, status(200, {"images": [ENCODED], "info": info}))
-    assert ending is Ending.DONE
+    assert ending is RunEnd.DONE
     (finished,) = journal(run, "call_finished")
     assert finished["webui_version"] == "v" * 200
     assert not {"model", "model_hash"} & finished.keys()
@@ -387,7 +387,7 @@ def test_the_reported_settings_of_a_webui_are_bounded_and_valid_json(tmp_path: P
 def test_no_terminal_control_is_in_the_message_of_a_webui(tmp_path: Path) -> None:
     body = json.dumps({"detail": "bad \ud800 thing \x1b[2J \r\x9b \u202e, böse 悪い　もの"})
     ending, run, _ = outcome_of(tmp_path, status(422, body.encode()))
-    assert ending is Ending.FAILED
+    assert ending is RunEnd.FAILED
     why = (run / "WHY.txt").read_text(encoding="utf-8")
     assert "bad \\ud800 thing \\x1b[2J \\r\\x9b \\u202e, böse 悪い　もの" in why
 

@@ -13,7 +13,7 @@ from sdwatch.policy.cluster.dispatching import (
 )
 from sdwatch.policy.cluster.entries import (
     Accepted,
-    BoxOutcome,
+    BoxEnd,
     Closed,
     Ended,
     Entry,
@@ -42,7 +42,7 @@ FILE = StoredFile("images/ärger_1.png", DIGEST, 12, 5)
         Granted(3, "box-1", DIGEST),
         Accepted(1),
         LinesStored(2, 0, 4, DIGEST, (FILE,)),
-        Ended(2, BoxOutcome.FAILED, 4, (FILE,), {"name": "forge"}),
+        Ended(2, BoxEnd.FAILED, 4, (FILE,), {"name": "forge"}),
         TakenBack(2, TakenFor.CANCELLED),
         Closed(9),
     ],

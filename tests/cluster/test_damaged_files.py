@@ -12,7 +12,7 @@ import pytest
 from sdwatch.cluster.broker import Broker
 from sdwatch.cluster.objects import MissingObjectError
 from sdwatch.cluster.run_files import write_file
-from sdwatch.policy.cluster.entries import BoxOutcome, Ended, Granted, StoredFile, files_to_bytes
+from sdwatch.policy.cluster.entries import BoxEnd, Ended, Granted, StoredFile, files_to_bytes
 from sdwatch.policy.cluster.names import FILES, Times, object_subject, objects_of
 from tests.cluster.machines import Cluster, cluster, shown
 from tests.cluster.test_cluster import FIVE, check_once, first_image
@@ -70,13 +70,13 @@ def test_an_image_of_the_same_name_and_size_is_replaced(broker: Broker, tmp_path
 @pytest.mark.parametrize(
     ("name", "outcome"),
     [
-        ("job.yaml", BoxOutcome.GIVEN_BACK),
-        ("../../outside.txt", BoxOutcome.REFUSED),
-        ("/tmp/outside.txt", BoxOutcome.REFUSED),
+        ("job.yaml", BoxEnd.GIVEN_BACK),
+        ("../../outside.txt", BoxEnd.REFUSED),
+        ("/tmp/outside.txt", BoxEnd.REFUSED),
     ],
 )
 def test_a_box_gives_back_what_it_cannot_fetch(
-    cluster: Cluster, broker: Broker, name: str, outcome: BoxOutcome
+    cluster: Cluster, broker: Broker, name: str, outcome: BoxEnd
 ) -> None:
     with shown(cluster):
         box = cluster.machine("a", "box")

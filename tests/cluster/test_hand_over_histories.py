@@ -13,7 +13,7 @@ from sdwatch.policy.cluster import holding as on_box
 from sdwatch.policy.cluster.dispatching import Wish, dispatcher_step
 from sdwatch.policy.cluster.entries import (
     Accepted,
-    BoxOutcome,
+    BoxEnd,
     Closed,
     Ended,
     Entry,
@@ -161,7 +161,7 @@ class Box:
             self.attempts += 1
             self.own.append(line(left[0], self.name, self.attempts))
         else:
-            ended = BoxOutcome.DONE
+            ended = BoxEnd.DONE
         self.local = LocalRun(self.local.epoch, len(self.own), ended)
 
     def step(self) -> None:
@@ -181,7 +181,7 @@ class Box:
             name = f"lines of {self.name} {action.epoch} {action.first} {len(new)} {new}"
             objects[name] = new
             append(LinesStored(action.epoch, action.first, len(new), name), seq)
-        elif isinstance(action, on_box.End):
+        elif isinstance(action, on_box.StoreEnd):
             append(Ended(action.epoch, action.outcome, action.lines), seq)
         elif isinstance(action, on_box.Withdraw):
             self.local = None
@@ -301,7 +301,7 @@ def log_of(*entries: Entry) -> RunLog:
 def test_an_entry_of_an_older_epoch_does_not_count() -> None:
     taken = (Granted(1, "a", DIGEST), Accepted(1), TakenBack(1, TakenFor.LEASE_LOST))
     log = log_of(*taken, Granted(2, "b", DIGEST), Accepted(2))
-    for late in (LinesStored(1, 0, 1, DIGEST), Ended(1, BoxOutcome.DONE, 0), Accepted(1)):
+    for late in (LinesStored(1, 0, 1, DIGEST), Ended(1, BoxEnd.DONE, 0), Accepted(1)):
         after, counts = with_entry(log, 6, late)
         assert not counts
         assert (after.epoch, after.lines, after.phase) == (2, 0, log.phase)
@@ -319,13 +319,13 @@ def test_lines_with_a_gap_before_them_do_not_count() -> None:
 
 def test_an_end_that_leaves_lines_out_does_not_count() -> None:
     log = log_of(Granted(1, "a", DIGEST), Accepted(1), LinesStored(1, 0, 2, DIGEST))
-    _, counts = with_entry(log, 4, Ended(1, BoxOutcome.DONE, 1))
+    _, counts = with_entry(log, 4, Ended(1, BoxEnd.DONE, 1))
     assert not counts
 
 
 def test_a_box_that_lost_its_lease_withdraws_and_never_acknowledges() -> None:
     log = log_of(Granted(1, "a", DIGEST), Accepted(1), TakenBack(1, TakenFor.LEASE_LOST))
-    done = LocalRun(1, 4, BoxOutcome.DONE)
+    done = LocalRun(1, 4, BoxEnd.DONE)
     assert box_step("a", log, done) == on_box.Withdraw()
     log = log_of(Granted(1, "a", DIGEST), Accepted(1), Granted(2, "b", DIGEST))
     assert log.epoch == 1, "an epoch that is held is not granted over"
@@ -335,13 +335,13 @@ def test_a_box_that_was_away_until_its_run_was_closed_removes_its_copy() -> None
     held = log_of(Granted(1, "a", DIGEST), Accepted(1))
     for epoch in (1, 4):
         log = with_entry_for_box(held, 9, Closed(epoch))
-        assert box_step("a", log, LocalRun(1, 4, BoxOutcome.DONE)) == on_box.Withdraw()
+        assert box_step("a", log, LocalRun(1, 4, BoxEnd.DONE)) == on_box.Withdraw()
     newer = log_of(Granted(4, "a", DIGEST), Accepted(4))
     assert with_entry_for_box(newer, 9, Closed(3)).is_held
 
 
 def test_a_box_whose_broker_is_gone_keeps_what_it_has() -> None:
-    assert box_step("a", RunLog(), LocalRun(1, 4, BoxOutcome.DONE)) == on_box.Ignore()
+    assert box_step("a", RunLog(), LocalRun(1, 4, BoxEnd.DONE)) == on_box.Ignore()
 
 
 def test_a_box_removes_its_copy_of_a_published_run_whose_log_was_lost() -> None:
@@ -349,5 +349,5 @@ def test_a_box_removes_its_copy_of_a_published_run_whose_log_was_lost() -> None:
     assert dispatcher_step(RunLog(), HandedOver(3), published) == Closed(3)
     log = log_of(Closed(3))
     assert dispatcher_step(log, HandedOver(3), published) == to_do.Forget()
-    for local in (LocalRun(3, 4, BoxOutcome.DONE), LocalRun(3, 4), LocalRun(2, 4)):
+    for local in (LocalRun(3, 4, BoxEnd.DONE), LocalRun(3, 4), LocalRun(2, 4)):
         assert box_step("a", log, local) == on_box.Withdraw()

@@ -14,7 +14,7 @@ from sdwatch.cluster.broker import Broker
 from sdwatch.policy.cluster.cards import BoxShown, LaneShown
 from sdwatch.policy.cluster.entries import (
     Accepted,
-    BoxOutcome,
+    BoxEnd,
     Ended,
     Entry,
     Granted,
@@ -108,7 +108,7 @@ class HostileBox:
         return StoredFile(name, self._broker.objects.store(self.run, data), len(data))
 
     def end(self, lines: int, **more: Any) -> None:
-        self.append(Ended(self.epoch, BoxOutcome.DONE, lines, **more))
+        self.append(Ended(self.epoch, BoxEnd.DONE, lines, **more))
 
     def taken_back(self) -> None:
         def is_so() -> bool:
@@ -154,7 +154,7 @@ def working(dispatcher: Any, run: str) -> Any:
 
 def lines_of_others(broker: Broker) -> None:
     """Results of runs that nobody has handed over, and what is no entry."""
-    for data in (to_bytes(Ended(1, BoxOutcome.DONE, 0)), b"x" * (4 << 20), b"[" * 100_000):
+    for data in (to_bytes(Ended(1, BoxEnd.DONE, 0)), b"x" * (4 << 20), b"[" * 100_000):
         for run in (OTHER, "outside"):
             subject = run_subject(run)
             broker.ask(lambda js, s=subject, d=data: js.publish(s, d, stream=RUNS))  # type: ignore[misc]

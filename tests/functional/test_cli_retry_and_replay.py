@@ -21,7 +21,7 @@ import pytest
 from sdwatch.cli import main
 from sdwatch.cli.shared.exit_codes import ExitCode
 from sdwatch.spool.bundle import name_for_others
-from sdwatch.stages.ending import Ending
+from sdwatch.stages.run_end import RunEnd
 from sdwatch.webui.http.client import Reply
 from tests.api.scripted_server import images, serving, status
 from tests.support.fakes import PlainClient, Workplace, picture, reply, server_error
@@ -55,7 +55,7 @@ def failed(place: Workplace, job: str = TWO, *answers: object) -> Path:
     given = answers or (reply(picture(1)), reply(picture(2)), server_error())
     run = place.claimed(job)
     runner = place.runner(run, PlainClient(*given))  # type: ignore[arg-type]
-    assert runner.run_to_end(place.spool) is Ending.FAILED
+    assert runner.run_to_end(place.spool) is RunEnd.FAILED
     (new,) = (path for path in place.spool.failed.iterdir() if path.name not in known)
     return new
 
@@ -487,7 +487,7 @@ def test_a_run_that_is_cut_short_lists_what_failed_and_all_that_is_missing_is_re
 
     run = place.claimed(FOUR)
     webui = PlainClient(reply(picture(1)), server_error(), cancelling)
-    assert place.runner(run, webui).run_to_end(place.spool) is Ending.CANCELLED
+    assert place.runner(run, webui).run_to_end(place.spool) is RunEnd.CANCELLED
     (folder,) = place.spool.failed.iterdir()
     why = (folder / "WHY.txt").read_text()
     assert "point 2 (x = " in why

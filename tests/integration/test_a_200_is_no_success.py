@@ -10,7 +10,7 @@ import pytest
 import requests
 
 from sdwatch.errors import WebUIReplyError
-from sdwatch.webui.http.capture import NothingPrinted
+from sdwatch.webui.http.failure_evidence import NothingPrinted
 from tests.support.fakes import FakeClient, FakeProcess, Workplace, picture, reply
 from tests.support.helpers import wait_until
 from tests.support.monitored import Monitored, job, journal, monitored

@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 
 from sdwatch.lane.context import LaneSettings
+from sdwatch.lane.crash_history_file import CrashHistoryFile
 from sdwatch.lane.lane import Lane
 from sdwatch.lane.loop import LaneLoop
 from sdwatch.lane.worker import Worker
-from sdwatch.policy.lane.crashes import Record
+from sdwatch.policy.lane.crash_history import HistoryRecord
 from sdwatch.system.clock import SystemClock
-from sdwatch.webui.process.crash_history import CrashHistory
 from tests.support.helpers import wait_until
 from tests.support.lanes import simulator
 from tests.support.monitored import job, monitored
@@ -61,7 +61,7 @@ def test_an_internal_error_at_each_failure_of_a_call_ends_the_run_and_not_the_la
     def broken(*_: object) -> None:
         raise KeyError("a bug")
 
-    monkeypatch.setattr(LaneLoop, "_capture", broken)
+    monkeypatch.setattr(LaneLoop, "_explain", broken)
     plan = "- fault: opaque-500\n  when: {prompt: cursed}\n  times: always\n"
     with monitored(tmp_path, faults=plan) as spool:
         spool.start()
@@ -77,15 +77,15 @@ def test_an_internal_error_at_each_failure_of_a_call_ends_the_run_and_not_the_la
 def test_an_internal_error_of_a_start_does_not_leave_it_starting_forever(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    save, broke = CrashHistory.save, threading.Event()
+    save, broke = CrashHistoryFile.save, threading.Event()
 
-    def broken(self: CrashHistory, record: Record) -> None:
+    def broken(self: CrashHistoryFile, record: HistoryRecord) -> None:
         if not broke.is_set():
             broke.set()
             raise KeyError("a bug")
         save(self, record)
 
-    monkeypatch.setattr(CrashHistory, "save", broken)
+    monkeypatch.setattr(CrashHistoryFile, "save", broken)
     with monitored(tmp_path) as spool:
         spool.start()
         spool.drop("castle.yaml", job())

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from sdwatch.monitor.once import Result
+from sdwatch.monitor.once import MonitorEnd
 from tests.support.monitored import job, monitored
 
 FOREVER = r"^(.|..|...)+\d$"
@@ -36,7 +36,7 @@ def test_an_expression_that_never_ends_costs_a_second_and_not_the_night(
         spool.drop("a.yaml", job("a cursed castle"))
         spool.drop("b.yaml", job("a castle"))
         spool.start(once=True)
-        assert spool.ended() is Result.EMPTY
+        assert spool.ended() is MonitorEnd.EMPTY
         assert len(spool.failed()) == len(spool.done()) == 1
     told = [r.getMessage() for r in caplog.records if r.name == "sdwatch.config"]
     assert len(told) == 1, "it is given up at the first search"

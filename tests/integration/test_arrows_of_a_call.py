@@ -55,7 +55,7 @@ class RefusesAStart(Arrow):
 ARROWS = [
     *(("BeforePost", number) for number in (1, 2, 3)),
     *(("Recorded", number) for number in (1, 2, 3, 4)),
-    ("TailCaptured", 1),
+    ("FailureExplained", 1),
     ("RecordFailure", 1),
 ]
 """Of a night with three calls; the second one crashes the WebUI once."""
@@ -78,7 +78,7 @@ def test_what_a_webui_printed_of_a_call_that_was_cut_off_is_read_when_it_is_adop
     """Its GPU was lost in that call. It still answers, so without its log it would be sent the next
     call, which would fail for nothing."""
     faults = "- {fault: device-suspended, when: {prompt: castle}, times: once}"
-    arrow = Arrow("TailCaptured", 1)
+    arrow = Arrow("FailureExplained", 1)
     with monitored(tmp_path, faults=faults, settings={"settle": 0, "cooldown": [0.05]}) as spool:
         spool.drop("castle.yaml", job("a castle"))
         with listening(arrow):

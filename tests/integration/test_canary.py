@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 
+from sdwatch.lane.crash_history_file import CrashHistoryFile
 from sdwatch.policy.failure.recovery import TRACED_TO_OTHERS
 from sdwatch.policy.report.envelope import CANARY_HEALTHY
 from sdwatch.spool import back_to_inbox
 from sdwatch.system.clock import SystemClock
-from sdwatch.webui.process.crash_history import CrashHistory
 from tests.support.helpers import wait_until
 from tests.support.monitored import EXTERNAL, Monitored, job, journal, monitored
 from tests.webui.sim import launch
@@ -39,7 +39,7 @@ def sent(run: Path) -> int:
 
 def crashes_in_a_row(spool: Monitored) -> int:
     path = spool.state / "webui-sim" / "crashes.jsonl"
-    return CrashHistory(path, [0.1], SystemClock()).value.in_a_row
+    return CrashHistoryFile(path, [0.1], SystemClock()).value.in_a_row
 
 
 # -- (a) the job's

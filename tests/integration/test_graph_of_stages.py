@@ -8,7 +8,7 @@ from typing import Any
 
 from PIL import Image
 
-from sdwatch.monitor.once import Result
+from sdwatch.monitor.once import MonitorEnd
 from sdwatch.policy.job.outputs.picture import settings_in
 from tests.support.fakes import picture
 from tests.support.helpers import wait_until
@@ -45,7 +45,7 @@ def test_each_point_of_a_matrix_goes_through_the_graph_and_has_its_outputs(tmp_p
     with monitored(tmp_path, flags=("--kind", "a1111")) as spool:
         drop(tmp_path, spool.inbox, JOB)
         spool.start(once=True)
-        assert spool.ended(180) is Result.EMPTY
+        assert spool.ended(180) is MonitorEnd.EMPTY
         (run,) = spool.done()
     finished = [record["call"] for record in journal(run, "call_finished")]
     assert finished[:5] == ["p1.1.1", "p1.1.2", "p1.2.1", "p1.3.1", "p1.3.2"]

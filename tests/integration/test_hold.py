@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from sdwatch.monitor.once import Result
+from sdwatch.monitor.once import MonitorEnd
 from tests.support.helpers import PATIENCE, wait_until
 from tests.support.monitored import EXTERNAL, Monitored, has, job, journal, monitored
 from tests.webui.sim import running
@@ -214,7 +214,7 @@ def test_once_on_hold_still_fails_what_cannot_be_parsed(tmp_path: Path) -> None:
         spool.drop("wrong.yaml", "[x")
         spool.drop("castle.yaml", job())
         spool.start(once=True)
-        assert spool.ended() is Result.HOLD
+        assert spool.ended() is MonitorEnd.HOLD
         assert spool.waiting() == ["castle.yaml"]
         assert len(spool.failed()) == 1
 
@@ -232,7 +232,7 @@ def test_once_ends_on_hold_leaves_the_jobs_and_starts_no_webui(tmp_path: Path) -
         (spool.spool / "hold").touch()
         spool.drop("castle.yaml", job())
         spool.start(once=True)
-        assert spool.ended() is Result.HOLD
+        assert spool.ended() is MonitorEnd.HOLD
         assert spool.waiting() == ["castle.yaml"]
         assert_never_started(spool)
 
@@ -241,7 +241,7 @@ def test_once_starts_no_webui_for_an_empty_inbox(tmp_path: Path) -> None:
     with monitored(tmp_path) as spool:
         (spool.inbox / "README.md").write_text("no job")
         spool.start(once=True)
-        assert spool.ended() is Result.EMPTY
+        assert spool.ended() is MonitorEnd.EMPTY
         assert_never_started(spool)
 
 
@@ -249,7 +249,7 @@ def test_once_starts_no_webui_for_a_job_file_that_is_wrong(tmp_path: Path) -> No
     with monitored(tmp_path) as spool:
         spool.drop("mistake.yaml", job(stepz=3))
         spool.start(once=True)
-        assert spool.ended() is Result.EMPTY
+        assert spool.ended() is MonitorEnd.EMPTY
         assert len(spool.failed()) == 1
         assert_never_started(spool)
 
@@ -258,7 +258,7 @@ def test_once_ends_on_a_webui_that_cannot_be_used_and_leaves_the_jobs(tmp_path: 
     with monitored(tmp_path, flags=["--no-model"]) as spool:
         spool.drop("castle.yaml", job())
         spool.start(once=True)
-        assert spool.ended() is Result.HOLD
+        assert spool.ended() is MonitorEnd.HOLD
         assert spool.waiting() == ["castle.yaml"]
         note = spool.spool / "HOLD-sim.txt"
         text = note.read_text(encoding="utf-8")
@@ -268,7 +268,7 @@ def test_once_ends_on_a_webui_that_cannot_be_used_and_leaves_the_jobs(tmp_path: 
         spool.flags = ()
         spool.write_config()
         spool.start(once=True)
-        assert spool.ended() is Result.EMPTY
+        assert spool.ended() is MonitorEnd.EMPTY
         assert not note.exists()
         assert len(spool.done()) == 1
 
@@ -278,6 +278,6 @@ def test_once_ends_when_the_inbox_is_empty(tmp_path: Path) -> None:
         for number in range(3):
             spool.drop(f"castle-{number}.yaml", job())
         spool.start(once=True)
-        assert spool.ended() is Result.EMPTY
+        assert spool.ended() is MonitorEnd.EMPTY
         assert len(spool.done()) == 3
         assert not spool.processes()

@@ -9,7 +9,7 @@ from typing import Any
 from PIL import Image
 
 from sdwatch.cli.shared.exit_codes import ExitCode
-from sdwatch.monitor.once import Result
+from sdwatch.monitor.once import MonitorEnd
 from tests.functional.cli import sdwatch
 from tests.support.fakes import picture
 from tests.support.helpers import wait_until
@@ -50,7 +50,7 @@ def test_points_that_fail_are_listed_and_made_again_alone_with_the_same_seed(
     with monitored(tmp_path, faults=CURSED, settings=QUICK) as spool:
         spool.drop("grid.yaml", GRID)
         spool.start(once=True)
-        assert spool.ended(120) is Result.EMPTY
+        assert spool.ended(120) is MonitorEnd.EMPTY
         (failed,) = spool.failed()
         assert images(failed) == [f"p000{n}_1-txt2img_001-01.png" for n in (1, 2)]
         why = (failed / "WHY.txt").read_text(encoding="utf-8")
@@ -70,7 +70,7 @@ def test_points_that_fail_are_listed_and_made_again_alone_with_the_same_seed(
         assert again.returncode == ExitCode.OK, again.stderr
         assert "2 points queued again" in again.stdout
         spool.start(once=True)
-        assert spool.ended(120) is Result.EMPTY
+        assert spool.ended(120) is MonitorEnd.EMPTY
         (done,) = spool.done()
     assert images(done) == [f"p000{n}_1-txt2img_001-01.png" for n in (3, 4)]
     assert manifest(done)["job"]["random_seed"] == manifest(failed)["job"]["random_seed"]
@@ -82,7 +82,7 @@ def test_with_on_failure_stop_the_points_after_the_first_that_fails_are_not_made
     with monitored(tmp_path, faults=CURSED, settings=QUICK) as spool:
         spool.drop("grid.yaml", GRID.replace("[cat, owl]", "[owl, cat]") + "on_failure: stop\n")
         spool.start(once=True)
-        assert spool.ended(120) is Result.EMPTY
+        assert spool.ended(120) is MonitorEnd.EMPTY
         (failed,) = spool.failed()
         assert not list(failed.glob("images/*"))
         assert len(journal(failed, "call_started")) == 2
@@ -98,7 +98,7 @@ def test_a_run_that_is_stopped_resumes_at_its_first_unfinished_point(tmp_path: P
         finished = {record["call"] for record in journal(run, "call_finished")}
         assert 0 < len(finished) < 4
         spool.start(once=True)
-        assert spool.ended(120) is Result.EMPTY
+        assert spool.ended(120) is MonitorEnd.EMPTY
         (done,) = spool.done()
     calls = [record["call"] for record in journal(done, "call_finished")]
     assert calls == ["p1.1.1", "p2.1.1", "p3.1.1", "p4.1.1"]
@@ -115,7 +115,7 @@ def test_a_folder_of_images_makes_a_point_for_each(tmp_path: Path) -> None:
         (folder / "job.yaml").write_text(job, encoding="utf-8")
         folder.rename(spool.spool / "inbox" / "poses")
         spool.start(once=True)
-        assert spool.ended(120) is Result.EMPTY
+        assert spool.ended(120) is MonitorEnd.EMPTY
         (done,) = spool.done()
     values = [call["values"] for call in manifest(done)["calls"]]
     assert [each["image"] for each in values] == ["in/1.png", "in/2.png", "in/10.png"]
@@ -163,7 +163,7 @@ def test_a_run_that_was_killed_picks_the_same_whatever_changed_outside(tmp_path:
         before = prompts(run)
         changed(folder, spool.inbox)
         spool.start(once=True)
-        assert spool.ended(180) is Result.EMPTY
+        assert spool.ended(180) is MonitorEnd.EMPTY
         (done,) = spool.done()
         assert spool.waiting() == ["_defaults.yaml"]
     made = prompts(done)
@@ -184,7 +184,7 @@ def test_points_that_are_retried_pick_the_same_whatever_changed_outside(tmp_path
         (spool.inbox / "_defaults.yaml").write_text("steps: 2\nwidth: 64\nheight: 64\n")
         spool.drop("animals.yaml", PICKED + "random_seed: 4\n")
         spool.start(once=True)
-        assert spool.ended(180) is Result.EMPTY
+        assert spool.ended(180) is MonitorEnd.EMPTY
         (failed,) = spool.failed()
         missing = {f"{n:04d}" for n in range(1, 13)} - prompts(failed).keys()
         assert 0 < len(missing) < 12
@@ -197,7 +197,7 @@ def test_points_that_are_retried_pick_the_same_whatever_changed_outside(tmp_path
         assert again.returncode == ExitCode.OK, again.stderr
         assert spool.waiting() == ["_defaults.yaml", "animals"]
         spool.start(once=True)
-        assert spool.ended(180) is Result.EMPTY
+        assert spool.ended(180) is MonitorEnd.EMPTY
         (done,) = spool.done()
     assert prompts(done) == dict.fromkeys(missing, "a owl by __painter__")
     assert {call["used"]["steps"] for call in manifest(done)["calls"]} == {2}

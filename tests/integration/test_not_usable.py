@@ -182,7 +182,7 @@ def test_a_webui_that_ends_because_of_its_setup_is_retried_with_growing_pauses(
 
 
 def test_a_release_has_it_tried_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sdwatch.policy.failure.cooldown._ASKED_AGAIN", (600.0,))
+    monkeypatch.setattr("sdwatch.policy.lane.lane_hold._ASKED_AGAIN", (600.0,))
     folder = tmp_path / "webui"
     with held(
         tmp_path,

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from sdwatch.monitor.monitor import Monitor
-from sdwatch.monitor.once import Result
+from sdwatch.monitor.once import MonitorEnd
 from sdwatch.policy.report.notice import Notice
 from sdwatch.system.failpoints import Failpoint
 from tests.integration.test_canary import error
@@ -29,7 +29,7 @@ def test_a_suspended_gpu_costs_only_the_jobs_that_suspend_it(tmp_path: Path, opa
             spool.drop(f"bad-{number}.yaml", job(f"a cursed castle {number}"))
             spool.drop(f"good-{number}.yaml", job(f"a tower {number}"))
         spool.start(once=True)
-        assert spool.ended(180) is Result.EMPTY
+        assert spool.ended(180) is MonitorEnd.EMPTY
         assert (len(spool.done()), len(spool.failed())) == (5, 5)
         assert {error(run)["diagnosis"] for run in spool.failed()} == {"poisoned"}
         assert {error(run)["blame"] for run in spool.failed()} == {"job"}
@@ -42,7 +42,7 @@ def test_a_gpu_that_fails_its_canaries_is_waited_for_until_a_restart_has_cured_i
     with monitored(tmp_path, faults=plan, settings={"cooldown": [0.1] * 5}) as spool:
         spool.drop("castle.yaml", job())
         spool.start(once=True)
-        assert spool.ended() is Result.EMPTY
+        assert spool.ended() is MonitorEnd.EMPTY
         assert len(spool.done()) == 1
         assert any("on hold" in line for line in spool.told)
 
@@ -52,7 +52,7 @@ def test_it_ends_once_the_cool_down_list_is_exhausted(tmp_path: Path) -> None:
     with monitored(tmp_path, flags=["--crash-on-start", "3"], settings=settings) as spool:
         spool.drop("castle.yaml", job())
         spool.start(once=True)
-        assert spool.ended() is Result.HOLD
+        assert spool.ended() is MonitorEnd.HOLD
         assert [crash["cooldown"] for crash in spool.events("crash")] == [0.1, 0.2, 0.2]
         assert spool.waiting() == ["castle.yaml"]
         note = (spool.spool / "HOLD-sim.txt").read_text(encoding="utf-8")
@@ -64,7 +64,7 @@ def test_a_start_that_fails_once_is_waited_for(tmp_path: Path) -> None:
     with monitored(tmp_path, faults=plan) as spool:
         spool.drop("castle.yaml", job())
         spool.start(once=True)
-        assert spool.ended() is Result.EMPTY
+        assert spool.ended() is MonitorEnd.EMPTY
         assert len(spool.done()) == 1
 
 
@@ -73,7 +73,7 @@ def test_it_ends_at_once_where_a_person_is_needed(tmp_path: Path) -> None:
     with monitored(tmp_path, flags=["--no-model"], settings=settings) as spool:
         spool.drop("castle.yaml", job())
         spool.start(once=True)
-        assert spool.ended() is Result.HOLD
+        assert spool.ended() is MonitorEnd.HOLD
         assert spool.stats()["starts"] == 1
         assert spool.events("crash") == []
 
@@ -92,7 +92,7 @@ def test_a_job_that_is_dropped_just_before_the_end_is_not_left_behind(
             if ": done: castle.yaml" in str(notice) and not dropped:
                 dropped.append(spool.drop(name, job() if name == "late.yaml" else "[x"))
 
-        assert Monitor(spool.config, once=True, notify=drop_at_the_end).run() is Result.EMPTY
+        assert Monitor(spool.config, once=True, notify=drop_at_the_end).run() is MonitorEnd.EMPTY
         assert dropped
         assert spool.waiting() == []
         assert len(spool.done() + spool.failed()) == 2
@@ -105,7 +105,7 @@ def test_with_a_persons_hold_it_ends_and_says_so(tmp_path: Path) -> None:
         spool.start(once=True)
         wait_until(lambda: spool.events("crash"), 60, "the lane is on hold")
         (spool.spool / "hold").touch()
-        assert spool.ended() is Result.HOLD
+        assert spool.ended() is MonitorEnd.HOLD
         assert "everything: on hold: paused by the file hold in the spool" in spool.told
 
 
@@ -127,7 +127,7 @@ def test_what_a_disk_refuses_for_a_moment_is_tried_again_before_the_end(
         monkeypatch.setattr("sdwatch.system.failpoints.before", refuse)
         spool.drop("castle.yaml", job())
         spool.start(once=True)
-        assert spool.ended() is Result.EMPTY
+        assert spool.ended() is MonitorEnd.EMPTY
         assert left == [0]
         assert len(spool.done()) == 1
 
@@ -150,5 +150,5 @@ def test_what_a_disk_refuses_for_good_ends_it(
         spool.drop("castle.yaml", job())
         spool.start(once=True)
         result = spool.ended()
-        assert result is (Result.HOLD if refused == "an image" else Result.EMPTY)
+        assert result is (MonitorEnd.HOLD if refused == "an image" else MonitorEnd.EMPTY)
         assert spool.done() == spool.failed() == []

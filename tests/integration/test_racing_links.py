@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from sdwatch.errors import SdwatchError
-from sdwatch.monitor.once import Result
+from sdwatch.monitor.once import MonitorEnd
 from sdwatch.spool import back_to_inbox, commands
 from sdwatch.spool.folders import Spool
 from tests.spool.swaps import seen_in
@@ -130,7 +130,7 @@ def test_runs_are_published_whole_and_once_past_a_racing_link(
         # Of a claim that lost the race an empty run may be left, which the next start takes away.
         assert spool.signal(signal.SIGTERM) == 0
         spool.start(once=True)
-        assert spool.ended() is Result.EMPTY
+        assert spool.ended() is MonitorEnd.EMPTY
         assert spool.working() == []
         assert len(spool.done()) + len(spool.failed()) == len(jobs)
 

@@ -12,7 +12,7 @@ import pytest
 
 from sdwatch import system
 from sdwatch.config import RetentionConfig, RunsKept
-from sdwatch.monitor.once import Result
+from sdwatch.monitor.once import MonitorEnd
 from sdwatch.monitor.retention import Retention
 from sdwatch.spool.folders import Spool
 from sdwatch.spool.heartbeat import Heartbeat
@@ -224,7 +224,7 @@ def test_a_monitor_removes_old_runs(tmp_path: Path) -> None:
         spool.drop("castle.yaml", job())
         spool.drop("tower.yaml", job("a tower"))
         spool.start(once=True)
-        assert spool.ended() is Result.EMPTY
+        assert spool.ended() is MonitorEnd.EMPTY
         old, kept = spool.done()
         touch(old, 3)
         spool.write_config(retention={"done": {"age": "2 days"}})

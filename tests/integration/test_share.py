@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from sdwatch.monitor.once import Result
+from sdwatch.monitor.once import MonitorEnd
 from tests.support.helpers import wait_until
 from tests.support.monitored import Monitored, job, journal, monitored
 from tests.support.mounts import Share, needs_share, share
@@ -106,11 +106,11 @@ def test_started_before_its_share_is_mounted_it_waits_and_with_once_it_ends_on_h
 ) -> None:
     with on_share(tmp_path) as (spool, mounted):
         spool.start(once=True)
-        assert spool.ended() is Result.EMPTY
+        assert spool.ended() is MonitorEnd.EMPTY
         mounted.unmount()
         drop(spool, "castle.yaml", job())
         spool.start(once=True)
-        assert spool.ended() is Result.HOLD
+        assert spool.ended() is MonitorEnd.HOLD
         assert list(mounted.folder.iterdir()) == []
 
         spool.start()
@@ -129,5 +129,5 @@ def test_the_clock_of_the_share_is_of_no_effect(tmp_path: Path) -> None:
             os.utime(path, (moment, moment))
             path.rename(spool.inbox / path.name)
         spool.start(once=True)
-        assert spool.ended() is Result.EMPTY
+        assert spool.ended() is MonitorEnd.EMPTY
         assert len(spool.done()) == 2

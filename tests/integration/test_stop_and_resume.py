@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from sdwatch.monitor.once import Result
+from sdwatch.monitor.once import MonitorEnd
 from tests.support.helpers import wait_until
 from tests.support.monitored import Monitored, has, job, journal, monitored
 
@@ -137,7 +137,7 @@ def test_a_second_request_gives_the_call_up_without_the_grace_time(tmp_path: Pat
         assert spool.monitor is not None
         spool.monitor.stop()
         spool.monitor.stop()
-        assert spool.ended() is Result.STOPPED
+        assert spool.ended() is MonitorEnd.STOPPED
         assert has(spool.working, "call_given_up")()
         assert not spool.processes()
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from sdwatch.cli.shared.exit_codes import ExitCode
-from sdwatch.monitor.once import Result
+from sdwatch.monitor.once import MonitorEnd
 from sdwatch.policy.queue.control import is_stop
 from tests.functional.cli import sdwatch
 from tests.integration.test_share import on_share
@@ -84,7 +84,7 @@ def test_an_old_one_that_is_removed_and_made_again_stops(tmp_path: Path) -> None
         stop.unlink()
         wait_until(lambda: ignored(spool) == [], 30, "it is forgotten")
         stop.write_text("now")
-        assert spool.ended() is Result.STOPPED
+        assert spool.ended() is MonitorEnd.STOPPED
 
 
 def test_what_is_in_it_does_not_matter_and_an_old_one_may_be_of_any_age(tmp_path: Path) -> None:
@@ -98,7 +98,7 @@ def test_what_is_in_it_does_not_matter_and_an_old_one_may_be_of_any_age(tmp_path
         with new.open("wb") as file:
             file.truncate(1 << 40)  # as large as a disk, and never read
         os.utime(new, (0, 0))
-        assert spool.ended() is Result.STOPPED
+        assert spool.ended() is MonitorEnd.STOPPED
 
 
 @pytest.mark.posix_only("Windows needs a privilege to make a symbolic link")
@@ -132,4 +132,4 @@ def test_it_works_from_the_other_side_of_a_share(tmp_path: Path) -> None:
         wait_until(lambda: "everything: resumes" in spool.told, 60, "it is back, with the old file")
         spool.two_more_beats()
         (spool.spool / "stop.txt").touch()
-        assert spool.ended() is Result.STOPPED
+        assert spool.ended() is MonitorEnd.STOPPED

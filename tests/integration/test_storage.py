@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from sdwatch.monitor.monitor import Monitor
-from sdwatch.monitor.once import Result
+from sdwatch.monitor.once import MonitorEnd
 from sdwatch.policy.queue.run_names import image_prefix
 from sdwatch.policy.report.notice import Notice
 from sdwatch.system import disk
@@ -42,7 +42,7 @@ def test_once_ends_on_hold_and_leaves_the_jobs(tmp_path: Path) -> None:
     with monitored(tmp_path, settings={"min_free": "900 TB"}) as spool:
         spool.drop("castle.yaml", job())
         spool.start(once=True)
-        assert spool.ended() is Result.HOLD
+        assert spool.ended() is MonitorEnd.HOLD
         assert spool.waiting() == ["castle.yaml"]
         assert any("MB free on the spool's disk" in line for line in spool.told)
 
@@ -119,7 +119,7 @@ def test_a_journal_that_is_refused_suspends_its_run_and_says_so_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level("INFO", logger="sdwatch")
-    monkeypatch.setattr("sdwatch.monitor.run_ends.REFUSED_FOR", 0.05)
+    monkeypatch.setattr("sdwatch.monitor.runs_without_lane.REFUSED_FOR", 0.05)
     monkeypatch.setattr("sdwatch.monitor.runs.REFUSED_FOR", 0.05)
     refused: list[Path] = []
     read_only = tmp_path / "journal-is-read-only"
@@ -250,7 +250,7 @@ def test_a_file_half_written_at_a_kill_is_not_published(tmp_path: Path) -> None:
         half.write_bytes(b"half an image")
         (run / ".stage_failure_payload.9.json.tmp").write_bytes(b"{")
         spool.start(once=True)
-        assert spool.ended() is Result.EMPTY
+        assert spool.ended() is MonitorEnd.EMPTY
         (done,) = spool.done()
         left = [path.name for path in done.rglob("*") if path.name.endswith(".tmp")]
         assert left == []
@@ -276,13 +276,13 @@ def test_once_ends_on_hold_when_the_disk_refuses_an_image(tmp_path: Path, full: 
     with monitored(tmp_path, settings={"stop_grace": 3600}) as spool:
         spool.drop("castle.yaml", job())
         spool.start(once=True)
-        assert spool.ended() is Result.HOLD
+        assert spool.ended() is MonitorEnd.HOLD
         assert has(spool.working, "call_given_up")()
         assert not spool.processes()
 
         full.unlink()
         spool.start(once=True)
-        assert spool.ended() is Result.EMPTY
+        assert spool.ended() is MonitorEnd.EMPTY
         assert len(spool.done()) == 1
         assert spool.stats()["posts"] == 2
 
@@ -297,7 +297,7 @@ def test_a_stop_while_the_disk_refuses_an_image_does_not_take_the_grace_time(
         wait_for_refusal(spool)
         assert spool.monitor is not None
         spool.monitor.stop()
-        assert spool.ended() is Result.STOPPED
+        assert spool.ended() is MonitorEnd.STOPPED
         assert len(spool.working()) == 1
         assert not spool.processes()
 
@@ -314,11 +314,11 @@ def test_a_run_that_has_ended_is_moved_once_its_folder_can_be_and_never_starts_a
             raise OSError(errno.EBUSY, os.strerror(errno.EBUSY), str(effect.path))
 
     monkeypatch.setattr("sdwatch.system.failpoints.before", refuse)
-    monkeypatch.setattr("sdwatch.monitor.run_ends.REFUSED_FOR", 0.1)
+    monkeypatch.setattr("sdwatch.monitor.runs_without_lane.REFUSED_FOR", 0.1)
     with monitored(tmp_path) as spool:
         spool.drop("bad.yaml", job(sampler_name="Eulr"))
         spool.start(once=True)
-        assert spool.ended() is Result.EMPTY, spool.told
+        assert spool.ended() is MonitorEnd.EMPTY, spool.told
         (run,) = spool.failed()
         assert len(refused) == 2
         assert spool.stats()["posts"] == 0
@@ -332,5 +332,5 @@ def test_a_terminal_behind_which_the_disk_is_full_stops_nothing(tmp_path: Path) 
     with monitored(tmp_path) as spool:
         spool.drop("castle.yaml", job())
         result = Monitor(spool.config, once=True, notify=tell).run()
-        assert result is Result.EMPTY
+        assert result is MonitorEnd.EMPTY
         assert len(spool.done()) == 1

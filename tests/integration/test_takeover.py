@@ -167,7 +167,7 @@ def test_a_monitor_whose_main_thread_is_busy_for_long_is_not_taken_over(
         really_publish(*given)
 
     really_publish = archive.publish
-    monkeypatch.setattr("sdwatch.monitor.run_ends.archive.publish", publish)
+    monkeypatch.setattr("sdwatch.monitor.runs_without_lane.archive.publish", publish)
     with two_machines(tmp_path) as (first, second):
         first.start()
         first.drop("bad.yaml", "stepz: 3\n")

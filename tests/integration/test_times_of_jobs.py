@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from sdwatch.cli.shared.exit_codes import ExitCode
-from sdwatch.monitor.once import Result
+from sdwatch.monitor.once import MonitorEnd
 from sdwatch.policy.job.stage.confinement import JobRules
 from sdwatch.spool.commands import failed_points_of
 from sdwatch.system.clock import SystemClock
@@ -107,7 +107,7 @@ def test_once_ends_where_only_a_time_is_waited_for(tmp_path: Path) -> None:
         spool.drop("night.yaml", job(only="22:00-07:00"))
         spool.drop("day.yaml", job())
         spool.start(once=True, clock=clock)
-        assert spool.ended() is Result.WAITING
+        assert spool.ended() is MonitorEnd.WAITING
         assert "1 job is left, and waits until 22:00: only" in "\n".join(spool.told)
         assert spool.waiting() == ["night.yaml"]
         spool.wait_for(done=1)

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from sdwatch.monitor.once import Result
+from sdwatch.monitor.once import MonitorEnd
 from tests.support.helpers import free_port, wait_until
 from tests.support.monitored import FAST, MARK, journal, monitored
 from tests.support.monitored import job as small_job
@@ -49,7 +49,7 @@ def test_when_one_dies_for_good_the_other_does_all_jobs(
         for number in range(6):
             spool.drop(f"castle-{number}.yaml", job(number))
         spool.start(once=True)
-        assert spool.ended() is Result.EMPTY, spool.told
+        assert spool.ended() is MonitorEnd.EMPTY, spool.told
         assert len(spool.done()) == 6
         assert not spool.failed() + spool.working()
         assert spool.stats()["posts"] == 1, "the first took none, or went on"

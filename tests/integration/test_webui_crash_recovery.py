@@ -35,7 +35,7 @@ from sdwatch.policy.failure.facts import FailureKey
 from sdwatch.policy.failure.recovery import TRACED_TO_OTHERS
 from sdwatch.policy.lane.events import ProcessExited, Stalled
 from sdwatch.spool.recorder import RunRecorder
-from sdwatch.stages.ending import Ending
+from sdwatch.stages.run_end import RunEnd
 from sdwatch.stages.runner import StageRunner
 from sdwatch.webui.http.api import WebUIAPI
 from sdwatch.webui.http.call import Outcome
@@ -98,7 +98,7 @@ class Call:
             self.process,
             recorder or recorder_alone(),
             settings=self.lane.settings,
-            port=self.lane,
+            loop=self.lane,
         )
         return api.generate_images_with_recovery("txt2img", PAYLOAD, run_dir, "job-1")
 
@@ -454,7 +454,7 @@ def place(tmp_path: Path) -> Workplace:
 def test_a_run_with_a_500_on_its_way_is_done_with_both_evidence_files(place: Workplace) -> None:
     run, process = place.claimed(JOB), FakeProcess()
     client = FakeClient(server_error(ECHO), reply())
-    assert place.recovering(run, client, process).run_to_end(place.spool) is Ending.DONE
+    assert place.recovering(run, client, process).run_to_end(place.spool) is RunEnd.DONE
     folder = place.done()
     assert process.restarts == 1
     assert {*BOTH, "images", "run.json", "job.yaml"} <= set(names(folder))
@@ -470,7 +470,7 @@ def test_a_run_with_a_500_on_its_way_is_done_with_both_evidence_files(place: Wor
 def test_a_run_that_fails_again_is_failed_and_explains_itself(place: Workplace) -> None:
     run, process = place.claimed(JOB), FakeProcess(tail={"stdout": ECHO, "stderr": ECHO})
     client = FakeClient(server_error(ECHO))
-    assert place.recovering(run, client, process).run_to_end(place.spool) is Ending.FAILED
+    assert place.recovering(run, client, process).run_to_end(place.spool) is RunEnd.FAILED
     folder = place.failed()
     assert process.restarts == 1
     assert len(client.posts) == 2
@@ -492,7 +492,7 @@ def test_a_run_whose_webui_does_not_come_back_resumes_with_its_ledger(place: Wor
     """Without a lane there is nobody to wait for: it is tried again, and no third time."""
     run, client = place.claimed(JOB), FakeClient(server_error())
     runner = place.recovering(run, client, FakeProcess(restarts_well=False))
-    assert runner.run_to_end(place.spool) is Ending.FAILED
+    assert runner.run_to_end(place.spool) is RunEnd.FAILED
     assert len(client.posts) == 2
     assert [a["counted"] for a in envelope(place.failed())["attempts"]] == [True, True]
 
@@ -509,11 +509,11 @@ def test_the_ledger_outlives_the_monitor_so_that_a_call_is_not_tried_a_third_tim
         raise server_error()
 
     first = FakeClient(server_error(), stops)
-    assert place.recovering(run, first, process).run_to_end(place.spool) is Ending.STOPPED
+    assert place.recovering(run, first, process).run_to_end(place.spool) is RunEnd.STOPPED
     place.control = RunControl()
     resumed, second = place.resumed(), FakeClient(server_error())
     ending = place.recovering(resumed, second, process).run_to_end(place.spool)
-    assert ending is Ending.FAILED
+    assert ending is RunEnd.FAILED
     assert len(second.posts) == 1
     counted = [r["counted"] for r in journal(place.failed()) if r["event"] == "call_failed"]
     assert counted == [True, True]
@@ -539,7 +539,7 @@ class Real:
         lines = (self.state_dir / "crashes.jsonl").read_text(encoding="utf-8").splitlines()
         return [json.loads(line) for line in lines]
 
-    def run(self, place: Workplace, job: str) -> Ending:
+    def run(self, place: Workplace, job: str) -> RunEnd:
         run = place.claimed(job)
         recorder = place.recorder(run)
         return StageRunner(
@@ -566,7 +566,7 @@ def test_a_real_webui_killed_during_a_reply_is_restarted_once_and_the_run_is_don
 ) -> None:
     plan = "- {fault: sigkill-mid-reply, when: {generation: 1}}"
     with real_lane(tmp_path, plan) as real:
-        assert real.run(place, JOB.replace("      alwayson", "      #")) is Ending.DONE
+        assert real.run(place, JOB.replace("      alwayson", "      #")) is RunEnd.DONE
         assert real.stats()["posts"] == 2
         assert real.stats()["starts"] == 2
     folder = place.done()
@@ -588,7 +588,7 @@ def test_a_real_webui_killed_in_each_reply_fails_the_run_after_two_posts(
 ) -> None:
     plan = "- {fault: sigkill-mid-reply, when: {stage: txt2img}, times: always}"
     with real_lane(tmp_path, plan) as real:
-        assert real.run(place, JOB.replace("      alwayson", "      #")) is Ending.FAILED
+        assert real.run(place, JOB.replace("      alwayson", "      #")) is RunEnd.FAILED
         wait_until(lambda: real.lane.ready, why="its lane brings it up again")
         assert real.stats()["posts"] == 2
     folder = place.failed()

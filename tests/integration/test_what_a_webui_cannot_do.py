@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from sdwatch.monitor.once import Result
+from sdwatch.monitor.once import MonitorEnd
 from sdwatch.spool.run import Run
 from tests.support.fakes import envelope, picture
 from tests.support.helpers import free_port, wait_until
@@ -27,7 +27,7 @@ def test_a_wrong_name_fails_without_a_call_and_the_rest_continues(tmp_path: Path
         spool.drop("checkpoint.yaml", with_checkpoint("simulated-z"))
         spool.drop("good.yaml", small_job(sampler_name="DPM++ 2M Karras"))
         spool.start(once=True)
-        assert spool.ended() is Result.EMPTY, spool.told
+        assert spool.ended() is MonitorEnd.EMPTY, spool.told
         assert [len(spool.done()), len(spool.failed())] == [1, 2]
         assert spool.stats()["posts"] == 1
         assert not spool.events("crash")
@@ -54,7 +54,7 @@ def test_a_job_that_is_too_large_fails_by_the_bound_of_the_config(tmp_path: Path
     with monitored(tmp_path, settings={"max_generation": "0.1 MP"}) as spool:
         spool.drop("large.yaml", small_job(width=512, height=512))
         spool.start(once=True)
-        assert spool.ended() is Result.EMPTY
+        assert spool.ended() is MonitorEnd.EMPTY
         (run,) = spool.failed()
         assert "0.2621 megapixels; max_generation" in envelope(run)["message"]
         assert spool.stats()["posts"] == 0
@@ -71,7 +71,7 @@ def test_the_images_that_lie_beside_a_job_are_known_by_their_sizes(tmp_path: Pat
             (folder / "job.yaml").write_text(upscale.format(times))
             folder.rename(spool.inbox / name)
         spool.start(once=True)
-        assert spool.ended() is Result.EMPTY, spool.told
+        assert spool.ended() is MonitorEnd.EMPTY, spool.told
         assert [len(spool.done()), len(spool.failed())] == [1, 1]
         assert "25600x25600 has 655.4 megapixels" in envelope(spool.failed()[0])["message"]
         assert spool.stats()["posts"] == 1
@@ -90,7 +90,7 @@ def test_a_job_goes_to_the_lane_that_has_its_checkpoint(tmp_path: Path) -> None:
                 spool.drop(f"other-{number}.yaml", with_checkpoint("other"))
             spool.drop("none.yaml", with_checkpoint("nobody's"))
             spool.start(once=True)
-            assert spool.ended() is Result.EMPTY, spool.told
+            assert spool.ended() is MonitorEnd.EMPTY, spool.told
             assert [len(spool.done()), len(spool.failed())] == [3, 1]
             assert spool.stats()["posts"] == 0
             message = envelope(spool.failed()[0])["message"]
@@ -128,7 +128,7 @@ def test_a_refused_job_that_is_still_being_written_is_read_again_and_holds_up_no
         spool.drop("bad.yaml", small_job(sampler_name="Eulr"))
         spool.drop("good.yaml", small_job())
         spool.start(once=True)
-        assert spool.ended() is Result.EMPTY, spool.told
+        assert spool.ended() is MonitorEnd.EMPTY, spool.told
         assert len(spool.done() + spool.failed()) == 2
 
 
@@ -166,7 +166,7 @@ def test_once_ends_when_only_a_lane_on_hold_could_do_the_rest(tmp_path: Path) ->
         with monitored(tmp_path, others={"other": {"url": other.url}}) as spool:
             spool.drop("other.yaml", with_checkpoint("other"))
             spool.start(once=True)
-            assert spool.ended() is Result.HOLD, spool.told
+            assert spool.ended() is MonitorEnd.HOLD, spool.told
             assert spool.waiting() == ["other.yaml"]
             assert not spool.done() + spool.failed()
 
@@ -179,7 +179,7 @@ def test_a_server_with_few_routes_does_what_it_can(tmp_path: Path) -> None:
             spool.drop("upscaled.yaml", stages + "  - upscale\n")
             spool.drop("good.yaml", small_job(sampler_name="euler_a"))
             spool.start(once=True)
-            assert spool.ended() is Result.EMPTY, spool.told
+            assert spool.ended() is MonitorEnd.EMPTY, spool.told
             message = envelope(spool.failed()[0])["message"]
             assert message.endswith(
                 "3:5: this WebUI (stable-diffusion.cpp) has no extra-single-image"

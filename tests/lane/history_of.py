@@ -6,21 +6,20 @@ from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
 from sdwatch.errors import WebUIError, WebUIServerError
-from sdwatch.policy.failure.cooldown import Instant
 from sdwatch.policy.failure.diagnosis import Explanation
 from sdwatch.policy.failure.facts import Blamed, Diagnosis, FailureKey
 from sdwatch.policy.failure.hold_reason import Cure, HoldCode, HoldKey, HoldReason
 from sdwatch.policy.lane.advance import next_deadline
-from sdwatch.policy.lane.crashes import History
+from sdwatch.policy.lane.crash_history import CrashHistory
 from sdwatch.policy.lane.effects import (
     Adopt,
     Answer,
     AskForHold,
     BeforePost,
     CallEnd,
-    CaptureTail,
     CleanUp,
     Effect,
+    ExplainFailure,
     Post,
     ReadLists,
     RecordFailure,
@@ -33,6 +32,7 @@ from sdwatch.policy.lane.events import (
     CallRequested,
     CleanedUp,
     DeadlinePassed,
+    FailureExplained,
     HoldChecked,
     LaneEvent,
     ListsRead,
@@ -42,9 +42,9 @@ from sdwatch.policy.lane.events import (
     Replied,
     Started,
     StartFailed,
-    TailCaptured,
     TreeStopped,
 )
+from sdwatch.policy.lane.instant import Instant
 from sdwatch.policy.lane.knowledge import Plain, Size, Wanted
 from sdwatch.policy.lane.machine import step
 from sdwatch.policy.lane.state import LaneState, Setup, new_call_alone, new_lane
@@ -72,7 +72,7 @@ def because(cause: str, cure: Cure = Cure.RESTART) -> HoldReason:
 class Told:
     """`state` after the events so far; `effects`: of the last one; `all`: of all."""
 
-    state: LaneState = field(default_factory=lambda: new_lane(SETUP, History(COOLDOWN)))
+    state: LaneState = field(default_factory=lambda: new_lane(SETUP, CrashHistory(COOLDOWN)))
     at: float = 1000.0
     effects: tuple[Effect, ...] = ()
     all: list[Effect] = field(default_factory=list)
@@ -107,8 +107,8 @@ class Told:
         return sum(isinstance(effect, kind) for effect in self.all)
 
     @property
-    def outcome(self) -> CallEnd:
-        return self.one(Answer).outcome
+    def end(self) -> CallEnd:
+        return self.one(Answer).end
 
     # -- usual parts of histories
 
@@ -173,20 +173,20 @@ class Told:
         assert served is not None
         return self.tell(Replied(served.id, served.number, error, "reply"))
 
-    def captured(self, diagnosis: Diagnosis, **more: Any) -> Told:
-        capture = self.one(CaptureTail)
+    def explained_as(self, diagnosis: Diagnosis, **more: Any) -> Told:
+        explain = self.one(ExplainFailure)
         explanation = explained(diagnosis, **more)
         key = FailureKey(diagnosis)
-        return self.tell(TailCaptured(capture.call, capture.error, explanation, key))
+        return self.tell(FailureExplained(explain.call, explain.error, explanation, key))
 
     def fails(self, diagnosis: Diagnosis = Diagnosis.CRASH, **more: Any) -> Told:
         """The POST in flight fails at once, with this diagnosis."""
         self.replied(plain_error())
-        return self.captured(diagnosis, **more)
+        return self.explained_as(diagnosis, **more)
 
     def fails_slowly(self) -> Told:
         """The POST in flight fails, and its evidence does not come."""
-        self.replied(plain_error()).one(CaptureTail)
+        self.replied(plain_error()).one(ExplainFailure)
         return self
 
     def recorded(self) -> Told:
@@ -235,4 +235,4 @@ def alone() -> Told:
 def ready(**setup: Any) -> Told:
     """A lane whose WebUI is ready."""
     cooldown = setup.pop("cooldown", COOLDOWN)
-    return Told(new_lane(replace(SETUP, **setup), History(cooldown))).ready()
+    return Told(new_lane(replace(SETUP, **setup), CrashHistory(cooldown))).ready()

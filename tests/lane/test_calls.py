@@ -12,7 +12,7 @@ from sdwatch.policy.failure.facts import Blamed, Diagnosis
 from sdwatch.policy.failure.hold_reason import Cure
 from sdwatch.policy.failure.lifecycle import State
 from sdwatch.policy.failure.recovery import Action, Ground
-from sdwatch.policy.lane.crashes import History
+from sdwatch.policy.lane.crash_history import CrashHistory
 from sdwatch.policy.lane.effects import (
     Abandon,
     Answer,
@@ -20,9 +20,9 @@ from sdwatch.policy.lane.effects import (
     AwaitTraceback,
     BeforePost,
     Broken,
-    CaptureTail,
     CleanUp,
     CutShort,
+    ExplainFailure,
     Failed,
     GivenUp,
     Interrupt,
@@ -47,6 +47,7 @@ from sdwatch.policy.lane.events import (
     CallLedgerView,
     CallsAllowed,
     Cancelled,
+    FailureExplained,
     Health,
     InterruptRefused,
     LaneEvent,
@@ -66,13 +67,12 @@ from sdwatch.policy.lane.events import (
     Started,
     StartFailed,
     Stop,
-    TailCaptured,
     TracebackComplete,
     TreeStopped,
 )
 from sdwatch.policy.lane.lane_hold import UNTIL_IDLE
 from sdwatch.policy.lane.state import new_lane
-from sdwatch.policy.lane.turn import CAPTURE_WAIT, CONNECT_WAIT, EXIT_WAIT, READ_WAIT
+from sdwatch.policy.lane.turn import CONNECT_WAIT, EXIT_WAIT, EXPLAIN_WAIT, READ_WAIT
 from tests.lane.history_of import (
     COOLDOWN,
     SETUP,
@@ -114,7 +114,7 @@ def test_a_success_is_answered_once_the_webui_is_clean() -> None:
     history = calling().replied()
     assert history.effects == (CleanUp(),)
     history.cleaned(findings=("left",))
-    assert history.outcome == Succeeded(("left",), "reply")
+    assert history.end == Succeeded(("left",), "reply")
 
 
 def test_two_runs_take_turns_and_the_retry_goes_first() -> None:
@@ -158,9 +158,9 @@ def test_nothing_starts_before_the_old_process_is_reaped() -> None:
 
 def test_what_a_process_left_behind_is_stopped_once_the_evidence_is_collected() -> None:
     history = calling().tell(ProcessExited(1, -9)).replied(plain_error())
-    assert history.has(CaptureTail)
+    assert history.has(ExplainFailure)
     assert not history.has(StopTree)
-    history.captured(Diagnosis.CRASH)
+    history.explained_as(Diagnosis.CRASH)
     order = [type(effect) for effect in history.effects]
     assert order.index(RecordFailure) < order.index(StopTree)
     assert history.one(StopTree) == StopTree()
@@ -170,8 +170,8 @@ def test_what_a_process_left_behind_is_stopped_once_the_evidence_is_collected() 
 
 @pytest.mark.parametrize("cooldown", [(0.0,), COOLDOWN], ids=["no cool-down", "cool-down"])
 def test_a_record_that_takes_long_spares_no_leftovers(cooldown: tuple[float, ...]) -> None:
-    history = Told(new_lane(SETUP, History(cooldown))).ready().request().sent()
-    history.tell(ProcessExited(1, -9)).replied(plain_error()).captured(Diagnosis.CRASH)
+    history = Told(new_lane(SETUP, CrashHistory(cooldown))).ready().request().sent()
+    history.tell(ProcessExited(1, -9)).replied(plain_error()).explained_as(Diagnosis.CRASH)
     assert history.one(StopTree) == StopTree()
     assert not history.has(Start)
     history.tell(TreeStopped())
@@ -189,7 +189,7 @@ def test_a_500_waits_a_second_for_its_traceback() -> None:
     history.later(0.9)
     assert history.effects == ()
     history.later(0.1)
-    assert history.has(CaptureTail)
+    assert history.has(ExplainFailure)
 
 
 @pytest.mark.parametrize(
@@ -198,13 +198,13 @@ def test_a_500_waits_a_second_for_its_traceback() -> None:
 def test_the_wait_for_a_traceback_ends_early(early: object) -> None:
     history = calling().replied(server_error())
     history.tell(early)  # type: ignore[arg-type]
-    assert history.has(CaptureTail)
+    assert history.has(ExplainFailure)
 
 
 def test_an_exit_that_follows_a_500_is_part_of_the_failure() -> None:
     history = calling().replied(server_error()).tell(ProcessExited(1, 1))
-    capture = history.one(CaptureTail)
-    assert (capture.exited, capture.code) == (True, 1)
+    explain = history.one(ExplainFailure)
+    assert (explain.exited, explain.code) == (True, 1)
 
 
 def test_the_exit_of_an_earlier_incarnation_is_no_part_of_it() -> None:
@@ -216,28 +216,28 @@ def test_a_broken_connection_waits_for_the_exit_that_explains_it() -> None:
     history = calling().replied(WebUIUnreachableError("reset"))
     assert history.effects == ()
     history.tell(ProcessExited(1, -9))
-    assert history.one(CaptureTail).code == -9
+    assert history.one(ExplainFailure).code == -9
 
 
 def test_a_reply_that_was_complete_before_the_exit_counts() -> None:
     history = calling().tell(ProcessExited(1, -9))
     assert history.effects == ()
     history.replied()
-    assert isinstance(history.outcome, Succeeded)
+    assert isinstance(history.end, Succeeded)
     assert history.state.life is State.COOLING_DOWN, "and the WebUI is restarted"
 
 
 def test_an_exit_without_a_reply_is_a_crash_after_a_second() -> None:
     history = calling().tell(ProcessExited(1, -9)).later(1)
     assert history.effects == (Abandon(1),)
-    capture = history.replied(plain_error()).one(CaptureTail)
-    assert isinstance(capture.error, WebUIUnreachableError)
-    assert capture.exited
+    explain = history.replied(plain_error()).one(ExplainFailure)
+    assert isinstance(explain.error, WebUIUnreachableError)
+    assert explain.exited
 
 
 def test_an_error_after_the_exit_is_the_exit() -> None:
     history = calling().tell(ProcessExited(1, -9)).replied(WebUIUnreachableError("reset"))
-    assert history.one(CaptureTail).exited
+    assert history.one(ExplainFailure).exited
 
 
 # -- the recovery gate
@@ -247,7 +247,7 @@ def test_a_bad_request_fails_at_once() -> None:
     history = calling().fails(Diagnosis.BAD_REQUEST)
     assert history.one(RecordFailure).decision.action is Action.FAIL
     history.recorded().cleaned()
-    assert history.outcome == Failed()
+    assert history.end == Failed()
     assert history.state.life is State.READY
 
 
@@ -258,7 +258,7 @@ def test_a_bad_request_that_is_the_webuis_limit_is_noted() -> None:
 
 def test_with_recovery_off_it_fails_at_once_and_the_webui_comes_back_alone() -> None:
     history = calling(recovery=False).fails(Diagnosis.CRASH).recorded()
-    assert history.outcome == Failed()
+    assert history.end == Failed()
     assert history.later(5).allowed().has(Start)
 
 
@@ -266,7 +266,7 @@ def test_somebody_who_interrupts_costs_no_restart() -> None:
     history = calling().fails(Diagnosis.INTERRUPTED).recorded()
     assert history.one(BeforePost).number == 2
     history.sent().fails(Diagnosis.INTERRUPTED).recorded().cleaned()
-    assert isinstance(history.outcome, Failed)
+    assert isinstance(history.end, Failed)
     assert history.state.history.in_a_row == 0
 
 
@@ -276,7 +276,7 @@ def test_a_busy_webui_holds_the_lane_and_costs_no_attempt() -> None:
     assert history.state.life is State.NOT_USABLE
     assert not history.one(RecordFailure).attempt.crashed
     history.recorded()
-    assert isinstance(history.outcome, Later)
+    assert isinstance(history.end, Later)
     served = history.state.served
     assert served is None
 
@@ -286,11 +286,11 @@ def test_two_504_after_the_same_time_fail_the_run_and_hold_the_lane_until_it_is_
     error.after = 60.0
     before = Attempt(Diagnosis.BUSY, 504, 60.2)
     history = ready().request(ledger=CallLedgerView(sent=1, attempts=(before,))).sent()
-    history.replied(error).captured(Diagnosis.BUSY)
+    history.replied(error).explained_as(Diagnosis.BUSY)
     assert history.one(RecordFailure).decision.ground is Ground.TIME_LIMIT
     assert history.state.hold.still_counts_for == history.state.setup.stall
     history.recorded()
-    assert isinstance(history.outcome, Failed)
+    assert isinstance(history.end, Failed)
 
 
 def test_a_failure_that_leaves_the_webui_unusable_costs_its_restart() -> None:
@@ -304,7 +304,7 @@ def test_a_failure_that_leaves_the_webui_unusable_costs_its_restart() -> None:
 def stuck(history: Told) -> Told:
     served = history.state.served
     assert served is not None
-    return history.tell(Stalled(1, served.number, "no progress")).captured(Diagnosis.STUCK)
+    return history.tell(Stalled(1, served.number, "no progress")).explained_as(Diagnosis.STUCK)
 
 
 def test_a_stuck_call_that_an_interrupt_frees_is_retried_without_a_restart() -> None:
@@ -346,9 +346,9 @@ def test_the_second_time_it_is_not_interrupted_but_restarted_and_tested() -> Non
 def test_an_external_webui_is_never_interrupted_and_waited_for_until_idle() -> None:
     history = calling(managed=False)
     history.tell(Stalled(1, 1, "no progress"))
-    capture = history.one(CaptureTail)
-    assert capture.lost
-    history.captured(Diagnosis.BUSY)
+    explain = history.one(ExplainFailure)
+    assert explain.lost
+    history.explained_as(Diagnosis.BUSY)
     assert not history.count(Interrupt)
     assert history.state.hold.still_counts_for == UNTIL_IDLE
     assert history.state.calls[0].lost
@@ -357,7 +357,7 @@ def test_an_external_webui_is_never_interrupted_and_waited_for_until_idle() -> N
 def test_an_external_webui_that_hangs_in_our_own_prompt_is_interrupted_and_then_held() -> None:
     """Nobody else's generation is hit, and an attempt that hangs counts."""
     history = calling(managed=False)
-    history.tell(Stalled(1, 1, "no progress", ours=True)).captured(Diagnosis.STUCK)
+    history.tell(Stalled(1, 1, "no progress", ours=True)).explained_as(Diagnosis.STUCK)
     assert history.has(Interrupt)
     history.later(1000)
     assert history.state.hold.still_counts_for == UNTIL_IDLE
@@ -368,9 +368,9 @@ def test_an_external_webui_that_hangs_in_our_own_prompt_is_interrupted_and_then_
 
 def test_a_managed_webui_that_runs_somebodys_prompt_is_busy_and_not_restarted() -> None:
     history = calling().tell(Stalled(1, 1, "no progress", others=True))
-    assert isinstance(history.one(CaptureTail).error, WebUIBusyError)
-    history.captured(Diagnosis.BUSY).recorded()
-    assert isinstance(history.finish().outcome, Later)
+    assert isinstance(history.one(ExplainFailure).error, WebUIBusyError)
+    history.explained_as(Diagnosis.BUSY).recorded()
+    assert isinstance(history.finish().end, Later)
     assert not history.count(Interrupt)
     assert not history.count(StopTree)
     hold = history.state.hold
@@ -397,14 +397,14 @@ def test_an_external_webui_with_such_a_generation_is_waited_for() -> None:
 
 def test_a_call_without_a_lane_ends_there() -> None:
     history = alone().request().posted().tell(PostStarted(1, 1), NotPosted(1, 1, occupied=True))
-    assert isinstance(history.outcome, Broken)
+    assert isinstance(history.end, Broken)
 
 
 def test_a_stall_of_an_earlier_post_or_of_a_reply_that_is_here_changes_nothing() -> None:
     history = calling().tell(Stalled(1, 7, "no progress"))
     assert history.effects == ()
     history.tell(ReplyArrived(1, 1)).tell(Stalled(1, 1, "it is decoded"))
-    assert not history.count(CaptureTail)
+    assert not history.count(ExplainFailure)
 
 
 # -- whose fault it was
@@ -417,7 +417,7 @@ def test_after_a_second_failure_a_healthy_webui_shows_that_it_is_the_job() -> No
     decision = history.one(RecordSelfTest).decision
     assert (decision.action, decision.ground) == (Action.FAIL, Ground.HEALTHY)
     history.recorded().cleaned()
-    assert history.outcome == Failed(blame=Blamed.JOB, self_test_passed=True)
+    assert history.end == Failed(blame=Blamed.JOB, self_test_passed=True)
     assert history.state.history.in_a_row == 0, "its crash is forgiven"
 
 
@@ -466,7 +466,7 @@ def test_if_it_fails_on_the_fresh_one_the_lane_is_on_hold_and_the_run_waits() ->
     assert history.state.hold.reason is not None
     assert history.state.history.failed_fresh == 2
     history.recorded()
-    assert isinstance(history.outcome, Later)
+    assert isinstance(history.end, Later)
 
 
 def test_the_last_attempt_is_the_last() -> None:
@@ -474,8 +474,8 @@ def test_the_last_attempt_is_the_last() -> None:
     history.fails(Diagnosis.SERVER_ERROR).recorded().tell(FAILED)
     assert history.one(RecordSelfTest).decision.ground is Ground.LAST_AND_UNHEALTHY
     history.recorded()
-    assert isinstance(history.outcome, Failed)
-    assert history.outcome.self_test_passed is False
+    assert isinstance(history.end, Failed)
+    assert history.end.self_test_passed is False
 
 
 def test_an_external_webui_that_fails_the_self_test_is_on_hold_at_once() -> None:
@@ -512,7 +512,7 @@ def test_a_third_outage_between_two_self_tests_that_it_passes_is_the_jobs() -> N
 def test_an_inconclusive_self_test_costs_nothing(end: SelfTestEnd) -> None:
     history = second_on_a_used_webui().tell(SelfTestAnswered(end, because("busy", Cure.TIME)))
     history.finish()
-    assert isinstance(history.outcome, Later)
+    assert isinstance(history.end, Later)
     assert history.state.history.in_a_row == 0
     on_hold = history.state.life is State.NOT_USABLE
     assert on_hold is (end is SelfTestEnd.INCONCLUSIVE)
@@ -543,7 +543,7 @@ as versions sent it that did not ask before."""
 def test_a_call_that_was_sent_five_times_is_not_sent_again(ledger: CallLedgerView) -> None:
     history = ready().request(ledger=ledger)
     assert not history.has(BeforePost)
-    assert history.outcome == Failed(sent_too_often=True)
+    assert history.end == Failed(sent_too_often=True)
 
 
 def test_a_call_that_was_sent_four_times_is_sent_once_more() -> None:
@@ -565,8 +565,8 @@ def test_the_advice_for_memory_comes_from_a_plain_picture() -> None:
     history = crashed_once().fails(Diagnosis.OUT_OF_MEMORY).recorded().tell(PASSED).recorded()
     history.one(RunSizeTest)
     history.tell(SizeTestAnswered(SizeTest.FAILED)).cleaned()
-    assert isinstance(history.outcome, Failed)
-    assert history.outcome.size_test is SizeTest.FAILED
+    assert isinstance(history.end, Failed)
+    assert history.end.size_test is SizeTest.FAILED
 
 
 def test_a_webui_that_was_unusable_is_recycled_after_a_picture_that_fails() -> None:
@@ -664,7 +664,7 @@ def test_a_record_that_comes_too_late_for_the_webui_is_not_sent(what: str) -> No
         history.tell(CallsAllowed(allowed=False, held_by_person=True))
     elif what == "stop":
         history.tell(Stop())
-        assert isinstance(history.outcome, GivenUp)
+        assert isinstance(history.end, GivenUp)
     else:
         history.died().later(5).started()
     history.tell(Recorded(1, 1))
@@ -684,7 +684,7 @@ def test_a_run_that_may_not_start_waits_until_calls_are_allowed() -> None:
 def test_a_cancelled_call_is_interrupted_and_not_waited_for() -> None:
     history = calling().tell(Cancelled(1))
     assert history.effects[:2] == (Interrupt(1), Abandon(1))
-    assert history.outcome == GivenUp()
+    assert history.end == GivenUp()
     assert history.tell(Replied(1, 1)).effects == (), "a late reply"
 
 
@@ -701,20 +701,20 @@ def test_the_next_call_waits_until_a_call_that_was_given_up_is_cleaned_up() -> N
 
 def test_a_call_that_waits_out_a_cool_down_can_be_cancelled() -> None:
     history = calling().fails(Diagnosis.CRASH).recorded().tell(Cancelled(1))
-    assert history.outcome == GivenUp()
+    assert history.end == GivenUp()
 
 
 def test_a_cancel_before_the_failure_is_recorded_waits_for_that() -> None:
     history = calling().fails(Diagnosis.CRASH).tell(Cancelled(1))
     assert not history.has(Answer)
-    assert history.recorded().outcome == GivenUp()
+    assert history.recorded().end == GivenUp()
 
 
 def test_a_cancel_cuts_the_self_test_short_and_it_shows_nothing() -> None:
     history = second_on_a_used_webui().tell(Cancelled(1))
     assert history.effects == (CutShort(),)
     history.tell(FAILED)
-    assert history.outcome == GivenUp()
+    assert history.end == GivenUp()
     assert history.state.history.in_a_row == 0
 
 
@@ -728,7 +728,7 @@ def test_a_restart_that_fails_makes_its_run_wait() -> None:
     history = calling().fails(Diagnosis.CRASH).recorded().later(5).allowed()
     history.one(Start)
     history.tell(StartFailed(because("exit code 1"), 2))
-    assert isinstance(history.outcome, Later)
+    assert isinstance(history.end, Later)
     assert history.state.hold.reason is not None
     assert history.state.history.in_a_row == 2
 
@@ -736,7 +736,7 @@ def test_a_restart_that_fails_makes_its_run_wait() -> None:
 def test_on_a_persons_hold_a_retry_waits_like_a_new_call() -> None:
     history = calling().fails(Diagnosis.CRASH)
     history.tell(CallsAllowed(allowed=False, held_by_person=True)).recorded()
-    assert isinstance(history.outcome, Later)
+    assert isinstance(history.end, Later)
     assert not history.later(3600).has(Start), "only health checks are allowed"
 
 
@@ -747,7 +747,7 @@ def test_without_supervision_the_fault_of_a_second_failure_is_the_jobs() -> None
     history = alone().request().sent().fails(Diagnosis.SERVER_ERROR).recorded()
     history.tell(TreeStopped(), Started(2)).sent().fails(Diagnosis.SERVER_ERROR).recorded()
     history.recorded()
-    assert history.outcome == Failed(blame=Blamed.JOB, self_test_passed=True)
+    assert history.end == Failed(blame=Blamed.JOB, self_test_passed=True)
     assert history.count(Start) == 1
 
 
@@ -760,7 +760,7 @@ def test_the_picture_for_advice_waits_until_a_restarted_webui_is_ready() -> None
     history.recorded().read().sent().fails(Diagnosis.OUT_OF_MEMORY).recorded().tell(
         FAILED
     ).recorded()
-    assert isinstance(history.outcome, Failed), "its last attempt, on a WebUI that is unhealthy"
+    assert isinstance(history.end, Failed), "its last attempt, on a WebUI that is unhealthy"
     history = crashed_once().fails(Diagnosis.OUT_OF_MEMORY).recorded().tell(FAILED).recorded()
     history.later(10).allowed().tell(Started(3), PASSED)
     assert history.one(RecordSelfTest).decision.ground is Ground.HEALTHY_WHEN_FRESH
@@ -771,39 +771,39 @@ def test_the_picture_for_advice_waits_until_a_restarted_webui_is_ready() -> None
 
 def test_a_reply_that_comes_after_a_stall_counts_while_nothing_was_interrupted() -> None:
     history = calling().tell(Stalled(1, 1, "no progress"))
-    stalled = history.one(CaptureTail)
+    stalled = history.one(ExplainFailure)
     history.replied().cleaned()
-    assert isinstance(history.outcome, Succeeded)
-    history.tell(TailCaptured(1, stalled.error, explained(Diagnosis.STUCK)))
+    assert isinstance(history.end, Succeeded)
+    history.tell(FailureExplained(1, stalled.error, explained(Diagnosis.STUCK)))
     assert history.effects == ()
     assert history.state.history.in_a_row == 0
 
 
 def test_an_error_that_comes_after_a_stall_leaves_nothing_to_interrupt() -> None:
     history = calling().tell(Stalled(1, 1, "no progress"))
-    capture = history.one(CaptureTail)
+    explain = history.one(ExplainFailure)
     history.replied(plain_error())
-    history.tell(TailCaptured(1, capture.error, explained(Diagnosis.STUCK)))
+    history.tell(FailureExplained(1, explain.error, explained(Diagnosis.STUCK)))
     assert not history.has(Interrupt)
     assert history.one(RecordFailure).decision.action is Action.RESTART
 
 
 def test_evidence_that_takes_too_long_is_written_without_the_log() -> None:
-    history = calling().fails_slowly().later(CAPTURE_WAIT - 1)
+    history = calling().fails_slowly().later(EXPLAIN_WAIT - 1)
     assert history.effects == ()
     history.later(1)
     assert history.effects[0] == LetGo()
-    assert history.one(CaptureTail).without_log
-    history.captured(Diagnosis.CRASH).recorded().restarted(5).sent().fails_slowly()
-    assert not history.one(CaptureTail).without_log, "of the next attempt it is read again"
+    assert history.one(ExplainFailure).without_log
+    history.explained_as(Diagnosis.CRASH).recorded().restarted(5).sent().fails_slowly()
+    assert not history.one(ExplainFailure).without_log, "of the next attempt it is read again"
 
 
 def test_a_run_that_is_given_up_does_not_wait_for_evidence_forever() -> None:
-    history = calling().fails_slowly().tell(Cancelled(1)).later(CAPTURE_WAIT)
-    assert history.one(CaptureTail).without_log
-    history.later(CAPTURE_WAIT)
+    history = calling().fails_slowly().tell(Cancelled(1)).later(EXPLAIN_WAIT)
+    assert history.one(ExplainFailure).without_log
+    history.later(EXPLAIN_WAIT)
     assert history.effects[0] == LetGo()
-    assert history.outcome == GivenUp()
+    assert history.end == GivenUp()
 
 
 def test_what_nobody_needs_any_more_keeps_the_helper_from_nothing() -> None:
@@ -818,8 +818,8 @@ def test_what_nobody_needs_any_more_keeps_the_helper_from_nothing() -> None:
 def test_a_stop_ends_although_the_evidence_never_comes(stop_first: bool) -> None:
     history = calling().fails_slowly()
     history.tell(*((Stop(), Cancelled(1)) if stop_first else (Cancelled(1), Stop())))
-    history.later(CAPTURE_WAIT).later(CAPTURE_WAIT)
-    assert GivenUp() in [effect.outcome for effect in history.effects if isinstance(effect, Answer)]
+    history.later(EXPLAIN_WAIT).later(EXPLAIN_WAIT)
+    assert GivenUp() in [effect.end for effect in history.effects if isinstance(effect, Answer)]
     history.tell(TreeStopped())
     assert history.state.life is State.STOPPED
 
@@ -831,7 +831,7 @@ def test_a_reply_that_was_complete_when_its_process_ended_gets_time_to_be_decode
     history = calling().tell(ReplyArrived(1, 1), ProcessExited(1, -9))
     assert history.later(READ_WAIT - 1).effects == ()
     history.replied()
-    assert isinstance(history.outcome, Succeeded)
+    assert isinstance(history.end, Succeeded)
     assert history.has(StopTree), "what the process left behind"
 
 
@@ -839,13 +839,13 @@ def test_a_reply_may_be_complete_a_moment_after_its_process_ended() -> None:
     history = calling().tell(ProcessExited(1, -9)).later(EXIT_WAIT / 2)
     history.tell(ReplyArrived(1, 1)).later(READ_WAIT - 1)
     assert history.effects == ()
-    assert isinstance(history.replied().outcome, Succeeded)
+    assert isinstance(history.replied().end, Succeeded)
 
 
 def test_a_reply_that_is_never_decoded_is_not_waited_for_forever() -> None:
     history = calling().tell(ReplyArrived(1, 1), ProcessExited(1, -9)).later(READ_WAIT)
-    capture = history.one(CaptureTail)
-    assert (capture.exited, capture.code) == (True, -9)
+    explain = history.one(ExplainFailure)
+    assert (explain.exited, explain.code) == (True, -9)
 
 
 @pytest.mark.parametrize("reported", [False, True])
@@ -859,7 +859,7 @@ def test_a_call_whose_post_had_not_gone_out_when_the_process_ended_is_not_counte
         history.tell(PostStarted(1, 1))
     history.tell(NotPosted(1, 1))
     assert history.one(NotSent).number == 1
-    assert not history.has(CaptureTail)
+    assert not history.has(ExplainFailure)
     assert history.state.life is State.COOLING_DOWN
     history.tell(TreeStopped()).later(5).started()
     assert history.one(BeforePost).number == 1, "it was sent for the first time"
@@ -874,23 +874,23 @@ def connecting_to_the_dead() -> Told:
 
 
 def test_a_post_that_went_out_in_that_moment_is_part_of_the_crash() -> None:
-    assert connecting_to_the_dead().replied(plain_error()).one(CaptureTail).exited
+    assert connecting_to_the_dead().replied(plain_error()).one(ExplainFailure).exited
 
 
 def test_a_reply_that_comes_when_it_is_given_up_is_too_late() -> None:
     """Nobody has checked it."""
-    assert connecting_to_the_dead().replied().one(CaptureTail).exited
+    assert connecting_to_the_dead().replied().one(ExplainFailure).exited
 
 
 def test_a_post_that_says_nothing_is_not_waited_for_forever() -> None:
     history = connecting_to_the_dead().later(CONNECT_WAIT - 1)
     assert history.effects == ()
-    assert history.later(1).one(CaptureTail).exited
+    assert history.later(1).one(ExplainFailure).exited
 
 
 def assert_not_counted(history: Told) -> None:
     assert history.count(NotSent) == 1
-    assert not history.count(CaptureTail)
+    assert not history.count(ExplainFailure)
     assert history.state.life is State.COOLING_DOWN
     assert history.state.history.in_a_row == 1
     if history.has(StopTree):
@@ -925,19 +925,19 @@ def test_the_exit_that_explains_why_there_was_no_connection_is_in_the_history() 
 
 def test_a_run_that_is_given_up_while_its_post_has_no_connection_ends() -> None:
     history = calling().replied(WebUINotSentError("refused")).tell(Cancelled(1))
-    assert history.outcome == GivenUp()
+    assert history.end == GivenUp()
     assert history.state.life is State.COOLING_DOWN
 
 
 def test_without_a_lane_a_post_without_a_connection_counts() -> None:
     """Else it would be sent forever: nothing waits for the WebUI."""
     history = alone().request().sent().replied(WebUINotSentError("refused")).later(EXIT_WAIT)
-    assert history.one(CaptureTail)
+    assert history.one(ExplainFailure)
 
 
 def test_a_post_that_an_internal_error_keeps_back_ends_its_run_and_harms_nobody() -> None:
     history = ready().request().posted().tell(NotPosted(1, 1, "ValueError('a bug')"))
-    assert history.outcome == Broken(why="ValueError('a bug')")
+    assert history.end == Broken(why="ValueError('a bug')")
     assert history.state.life is State.READY
 
 

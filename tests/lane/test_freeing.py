@@ -8,7 +8,7 @@ import pytest
 
 from sdwatch.policy.failure.lifecycle import State
 from sdwatch.policy.lane.advance import next_deadline
-from sdwatch.policy.lane.crashes import History
+from sdwatch.policy.lane.crash_history import CrashHistory
 from sdwatch.policy.lane.effects import (
     BringBack,
     FreeGpu,
@@ -78,7 +78,7 @@ def test_one_that_cannot_unload_is_stopped_without_a_crash_and_started_after_it(
 
 
 def test_an_external_one_that_cannot_unload_stays_and_serves_afterwards() -> None:
-    external = new_lane(replace(SETUP, managed=False), History(COOLDOWN))
+    external = new_lane(replace(SETUP, managed=False), CrashHistory(COOLDOWN))
     history = Told(external).ready()
     stops = history.count(StopTree)
     history.tell(FREE).tell(GpuFreed(Freeing.CANNOT))

@@ -10,13 +10,12 @@ import pytest
 
 from sdwatch.config_file import parse_config
 from sdwatch.monitor.stop_request import longest_stop
-from sdwatch.policy.failure.cooldown import Instant
 from sdwatch.policy.failure.facts import Diagnosis
 from sdwatch.policy.failure.hold_reason import Cure
 from sdwatch.policy.failure.lifecycle import State
 from sdwatch.policy.failure.recovery import SENT_AT_MOST
 from sdwatch.policy.lane.advance import next_deadline
-from sdwatch.policy.lane.crashes import Crash, History, IdleFailure
+from sdwatch.policy.lane.crash_history import Crash, CrashHistory, IdleFailure
 from sdwatch.policy.lane.effects import (
     Adopt,
     AskForHold,
@@ -52,6 +51,7 @@ from sdwatch.policy.lane.events import (
     Stop,
     TreeStopped,
 )
+from sdwatch.policy.lane.instant import Instant
 from sdwatch.policy.lane.lane_hold import CrashSeen
 from sdwatch.policy.lane.state import NEVER, RecycleLimits, Setup, new_lane
 from sdwatch.policy.lane.turn import stop_limit
@@ -71,9 +71,9 @@ def events_of(history: Told) -> list[str]:
     return [effect.record.event for effect in history.all if isinstance(effect, SaveCrashHistory)]
 
 
-def new(setup: Setup = SETUP, history: History | None = None) -> Told:
+def new(setup: Setup = SETUP, history: CrashHistory | None = None) -> Told:
     """A lane after its first event."""
-    return Told(new_lane(setup, history or History(COOLDOWN))).tell(DeadlinePassed())
+    return Told(new_lane(setup, history or CrashHistory(COOLDOWN))).tell(DeadlinePassed())
 
 
 def starting() -> Told:
@@ -122,7 +122,7 @@ def test_a_healthy_process_of_an_earlier_monitor_is_adopted() -> None:
 
 def test_an_adopted_webui_is_sent_nothing_before_the_cool_down_of_its_crash_is_over() -> None:
     crash = Crash("crash", Instant(0.0, 997.0, "boot"))
-    history = new(history=History(COOLDOWN, (crash,)))
+    history = new(history=CrashHistory(COOLDOWN, (crash,)))
     history.tell(Started(7, adopted=True)).read().request()
     assert not history.has(BeforePost)
     assert history.later(2).has(BeforePost)
@@ -336,7 +336,7 @@ def test_a_persons_hold_that_came_just_now_forbids_a_start_too() -> None:
 
 
 def test_a_start_on_a_persons_hold_waits_with_its_self_test() -> None:
-    history = replace(History(COOLDOWN), needs_self_test=True)
+    history = replace(CrashHistory(COOLDOWN), needs_self_test=True)
     history = new(history=history)
     history.tell(StartFailed(because("nothing"), 0)).allowed()
     history.tell(PAUSED, Started(1))
@@ -372,7 +372,7 @@ def test_a_webui_that_freezes_on_hold_is_restarted() -> None:
 
 
 def test_a_webui_that_failed_its_self_test_is_tested_before_it_is_ready_again() -> None:
-    history = new(history=replace(History(COOLDOWN), needs_self_test=True))
+    history = new(history=replace(CrashHistory(COOLDOWN), needs_self_test=True))
     history.tell(StartFailed(because("nothing"), 0)).allowed()
     history.tell(Started(1))
     assert history.has(RunSelfTest)
@@ -431,7 +431,7 @@ def test_a_stop_ends_the_tree_and_nothing_else_follows() -> None:
     assert history.effects == (StopTree(),)
     history.tell(TreeStopped())
     assert history.state.life is State.STOPPED
-    assert history.request().outcome == GivenUp()
+    assert history.request().end == GivenUp()
     assert next_deadline(history.state, history.now) == NEVER
 
 
@@ -446,13 +446,13 @@ def test_a_stop_waits_for_the_call_under_way_and_gives_up_the_others() -> None:
     assert history.effects == ()
     history.replied().cleaned()
     assert history.has(StopTree)
-    ends = [effect.outcome for effect in history.effects if hasattr(effect, "outcome")]
+    ends = [effect.end for effect in history.effects if hasattr(effect, "end")]
     assert ends == [Succeeded((), "reply"), GivenUp()]
 
 
 def test_a_failure_during_a_stop_is_recorded_and_the_run_resumes_later() -> None:
     history = ready().request().sent().tell(Stop()).fails(Diagnosis.CRASH).recorded()
-    assert history.outcome == GivenUp()
+    assert history.end == GivenUp()
     assert history.count(Start) == 1, "nothing is started any more"
 
 
@@ -567,10 +567,10 @@ def test_its_lists_are_read_before_it_is_ready() -> None:
     assert history.state.life is State.STARTING
 
 
-def crashed_by_jobs() -> History:
+def crashed_by_jobs() -> CrashHistory:
     """Three jobs in a row crashed it just now."""
     kind = IdleFailure.CRASHED_REPEATEDLY
-    return History(COOLDOWN).crashed(kind, Told().now, runs=("a", "b", "c"))[0]
+    return CrashHistory(COOLDOWN).crashed(kind, Told().now, runs=("a", "b", "c"))[0]
 
 
 def test_a_webui_that_jobs_crashed_in_a_row_is_sent_nothing_for_the_longest_cool_down() -> None:
@@ -616,7 +616,7 @@ def test_a_stop_that_waits_for_a_record_does_not_spin() -> None:
 
 def test_nothing_that_waits_for_a_start_spins_in_a_cool_down() -> None:
     crash = Crash("crash", Instant(0.0, 999.0, "boot"))
-    history = new(history=History((60.0,), (crash,)))
+    history = new(history=CrashHistory((60.0,), (crash,)))
     history.tell(StartFailed(LACKS.reason, 1, answers=True))
     assert history.state.life is State.NOT_USABLE
     history.tell(CallsAllowed(frees=True)).one(StopTree)
@@ -645,7 +645,7 @@ def test_the_exit_code_of_an_idle_crash_is_saved_and_said() -> None:
 
 def test_the_exit_code_of_a_crash_under_a_call_is_saved() -> None:
     history = ready().request().sent().tell(ProcessExited(1, 139)).replied(plain_error())
-    assert exit_code_saved(history.captured(Diagnosis.CRASH)) == 139
+    assert exit_code_saved(history.explained_as(Diagnosis.CRASH)) == 139
 
 
 def test_a_crash_whose_exit_nobody_saw_has_no_exit_code() -> None:

@@ -57,7 +57,7 @@ def test_nothing_is_sent_but_what_was_announced_and_recorded() -> None:
 
 
 def test_a_failure_is_recorded_before_anything_follows_it() -> None:
-    after = ways()[CallPhase.CAPTURING] | ways()[CallPhase.INTERRUPTING]
+    after = ways()[CallPhase.EXPLAINING] | ways()[CallPhase.INTERRUPTING]
     no_failure = {CallPhase.LEAVING, CallPhase.ANSWERED}  # its reply came, or nobody waits for it
-    before = {CallPhase.CAPTURING, CallPhase.INTERRUPTING}
+    before = {CallPhase.EXPLAINING, CallPhase.INTERRUPTING}
     assert after - no_failure == {*before, CallPhase.RECORDING}

@@ -17,14 +17,14 @@ from sdwatch.errors import (
     WebUIServerError,
     WebUIUnreachableError,
 )
-from sdwatch.policy.failure.cooldown import Instant
+from sdwatch.lane.crash_history_file import _fields_of
 from sdwatch.policy.failure.diagnosis import SizeTest
 from sdwatch.policy.failure.facts import Blamed, Diagnosis
 from sdwatch.policy.failure.hold_reason import Cure
 from sdwatch.policy.failure.lifecycle import State
 from sdwatch.policy.failure.recovery import CUT_OFFS, SENT_AT_MOST, Action, counts
 from sdwatch.policy.lane.advance import next_deadline
-from sdwatch.policy.lane.crashes import History
+from sdwatch.policy.lane.crash_history import CrashHistory
 from sdwatch.policy.lane.effects import (
     Abandon,
     Adopt,
@@ -33,10 +33,10 @@ from sdwatch.policy.lane.effects import (
     AwaitTraceback,
     BeforePost,
     BringBack,
-    CaptureTail,
     CleanUp,
     CutShort,
     Effect,
+    ExplainFailure,
     Failed,
     FreeGpu,
     GivenUp,
@@ -66,6 +66,7 @@ from sdwatch.policy.lane.events import (
     CheckpointBack,
     CleanedUp,
     DeadlinePassed,
+    FailureExplained,
     Freeing,
     GpuFreed,
     Health,
@@ -90,14 +91,13 @@ from sdwatch.policy.lane.events import (
     Started,
     StartFailed,
     Stop,
-    TailCaptured,
     TracebackComplete,
     TreeStopped,
 )  # fmt: skip
+from sdwatch.policy.lane.instant import Instant
 from sdwatch.policy.lane.machine import step
 from sdwatch.policy.lane.state import NEVER, Freed, LaneState, Setup, new_lane
 from sdwatch.policy.lane.turn import CONNECT_WAIT, READ_WAIT
-from sdwatch.webui.process.crash_history import _fields_of
 from tests.lane.history_of import COOLDOWN, WANTED, because, explained, spins
 
 SLOW = (
@@ -181,7 +181,7 @@ class World:
     # -- the monitor
 
     def start_monitor(self) -> None:
-        history = History(COOLDOWN)
+        history = CrashHistory(COOLDOWN)
         for record in self.records:
             history = history.replayed(record)
         self.state: LaneState = new_lane(self.setup, history)
@@ -236,9 +236,9 @@ class World:
     def perform(self, effect: Effect) -> None:
         if isinstance(effect, SaveCrashHistory):
             self.records.append(_fields_of(effect.record))
-        elif isinstance(effect, (*SLOW, AwaitTraceback, CaptureTail, Interrupt)):
+        elif isinstance(effect, (*SLOW, AwaitTraceback, ExplainFailure, Interrupt)):
             self.perform_slow(effect)
-            if isinstance(effect, CaptureTail) and effect.exited:
+            if isinstance(effect, ExplainFailure) and effect.exited:
                 self.check_lost(self.post_of(effect.call))
         elif isinstance(effect, Post):
             self.perform_post(effect)
@@ -382,8 +382,8 @@ class World:
             return CleanedUp(("a",) if choice == 7 else (), rss=choice * 1_000_000)
         if isinstance(effect, AwaitTraceback):
             return TracebackComplete(effect.call)
-        if isinstance(effect, CaptureTail):
-            return self.captured(effect)
+        if isinstance(effect, ExplainFailure):
+            return self.failure_explained(effect)
         assert isinstance(effect, Interrupt)
         if (managed and not self.alive) or choice > 5:
             return InterruptRefused(effect.call) if effect.waits else None
@@ -420,7 +420,7 @@ class World:
         cure = Cure.PERSON if choice == 6 else Cure.RESTART
         return StartFailed(because("x", cure), self.incarnation)
 
-    def captured(self, effect: CaptureTail) -> LaneEvent:
+    def failure_explained(self, effect: ExplainFailure) -> LaneEvent:
         if effect.exited or isinstance(effect.error, WebUIUnreachableError):
             diagnosis = Diagnosis.CRASH
         elif isinstance(effect.error, WebUIBusyError):
@@ -430,7 +430,7 @@ class World:
         blames = [None, Blamed.JOB, Blamed.WEBUI][self.draw(3)]
         explanation = explained(diagnosis, poisons=diagnosis is Diagnosis.POISONED, blames=blames)
         key = explanation.key if self.draw(2) else None
-        return TailCaptured(effect.call, effect.error, explanation, key)
+        return FailureExplained(effect.call, effect.error, explanation, key)
 
     # -- the WebUI
 
@@ -527,7 +527,7 @@ class World:
         elif isinstance(message, RecordFailure):
             run.open, run.went_out = False, False
             run.attempts += (message.attempt,)
-            run.counted += counts(message.tail.explanation.diagnosis)
+            run.counted += counts(message.failure.explanation.diagnosis)
             run.crash_count += message.attempt.crashed
             run.over = message.decision.action is Action.FAIL
             assert run.counted <= 2, "a third counted attempt"
@@ -558,7 +558,7 @@ class World:
             self.put(Recorded(run.id, message.number))
 
     def run_is_answered(self, run: Run, message: Answer) -> None:
-        end = message.outcome
+        end = message.end
         assert not run.inbox, "something follows the answer"
         if isinstance(end, GivenUp):
             run.give_up()

@@ -11,7 +11,7 @@ import psutil
 import pytest
 
 from sdwatch.monitor.notifications import Notifications
-from sdwatch.monitor.once import Result
+from sdwatch.monitor.once import MonitorEnd
 from sdwatch.notify.delivery import Delivery, Receipt
 from sdwatch.policy.notify.notify_settings import NotifyConfig
 from sdwatch.policy.notify.pending import Paces, Pacing
@@ -55,7 +55,7 @@ def test_a_job_that_fails_on_a_comfyui_is_a_message_with_its_node_and_no_prompt(
     ):
         spool.drop("mill.yaml", job_of_comfyui("a cursed mill"))
         spool.start(once=True)
-        assert spool.ended() is Result.EMPTY
+        assert spool.ended() is MonitorEnd.EMPTY
         said = texts(there)
     assert "mill.yaml" in said
     assert "node sample-1" in said
@@ -70,7 +70,7 @@ def test_a_night_ends_with_a_message_that_has_the_counts(tmp_path: Path) -> None
         for number in range(5):
             spool.drop(f"bad-{number}.yaml", "promt: a cursed mill\n")
         spool.start(once=True)
-        assert spool.ended() is Result.EMPTY
+        assert spool.ended() is MonitorEnd.EMPTY
         bodies = [got.json for got in there.got]
     end = bodies[-1]  # on a busy machine there was one before it: the first failure, soon
     assert len(bodies) <= 2
@@ -104,7 +104,7 @@ def test_a_hold_is_in_a_message(tmp_path: Path) -> None:
     ):
         spool.drop("castle.yaml", job())
         spool.start(once=True)
-        assert spool.ended() is Result.HOLD
+        assert spool.ended() is MonitorEnd.HOLD
         assert there.got[-1].json["on_hold"] == ["sim"]
 
 
@@ -116,7 +116,7 @@ def test_an_address_that_hangs_delays_neither_jobs_nor_the_stop(
         spool.drop("bad.yaml", "promt: x\n")
         spool.drop("good.yaml", job())
         spool.start(once=True)
-        assert spool.ended(30) is Result.EMPTY
+        assert spool.ended(30) is MonitorEnd.EMPTY
         assert there.got
     names = [c.cmdline() for c in psutil.Process().children(recursive=True) if c.is_running()]
     assert not [name for name in names if "sdwatch.notify" in name]

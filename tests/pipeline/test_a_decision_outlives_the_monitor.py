@@ -13,7 +13,7 @@ from sdwatch.policy.failure.diagnosis import Explanation
 from sdwatch.policy.failure.facts import Diagnosis, FailureKey
 from sdwatch.policy.failure.recovery import SENT_AT_MOST, Action, Decision, Ground
 from sdwatch.spool.recorder import RunRecorder
-from sdwatch.stages.ending import Ending
+from sdwatch.stages.run_end import RunEnd
 from sdwatch.stages.runner import StageRunner
 from tests.support.fakes import (
     FakeClient,
@@ -79,7 +79,7 @@ def test_the_call_is_not_sent_again_and_the_run_fails_as_decided(
     place = Workplace(tmp_path)
     again = FakeClient(reply(picture(1)))
     resumed = place.recovering(place.resumed(), again, FakeProcess(), recovery=recovery)
-    assert resumed.run_to_end(place.spool) is Ending.FAILED
+    assert resumed.run_to_end(place.spool) is RunEnd.FAILED
     assert again.posts == []
     failed = envelope(place.failed())
     assert failed["blame"] == blame
@@ -97,7 +97,7 @@ def test_a_plain_client_is_not_asked_again_either(tmp_path: Path) -> None:
     run.close()
     place = Workplace(tmp_path)
     again = PlainClient(reply(picture(1)))
-    assert place.runner(place.resumed(), again).run_to_end(place.spool) is Ending.FAILED
+    assert place.runner(place.resumed(), again).run_to_end(place.spool) is RunEnd.FAILED
     assert again.posts == []
 
 
@@ -110,7 +110,7 @@ def test_a_first_failure_that_may_be_cured_is_still_tried_again(tmp_path: Path) 
     place = Workplace(tmp_path)
     again = FakeClient(reply(picture(1)))
     resumed = place.recovering(place.resumed(), again, FakeProcess())
-    assert resumed.run_to_end(place.spool) is Ending.DONE
+    assert resumed.run_to_end(place.spool) is RunEnd.DONE
     assert len(again.posts) == 1
 
 
@@ -152,7 +152,7 @@ def test_a_call_that_was_sent_five_times_by_then_is_not_sent_again(
         recorder.select_call("1.1", {})
     assert recorder.sent == SENT_AT_MOST
     client = FakeClient(reply(picture(1)))
-    assert place.recovering(run, client, FakeProcess()).run_to_end(place.spool) is Ending.FAILED
+    assert place.recovering(run, client, FakeProcess()).run_to_end(place.spool) is RunEnd.FAILED
     assert client.posts == []
     assert events(place.failed()).count("call_started") == SENT_AT_MOST
     failed = envelope(place.failed())
@@ -170,7 +170,7 @@ def test_what_failed_first_is_explained_by_its_own_evidence(tmp_path: Path) -> N
     run.close()
     place = Workplace(tmp_path)
     resumed = place.recovering(place.resumed(), FakeClient(), FakeProcess())
-    assert resumed.run_to_end(place.spool) is Ending.FAILED
+    assert resumed.run_to_end(place.spool) is RunEnd.FAILED
     why = (place.failed() / "WHY.txt").read_text(encoding="utf-8")
     assert "What follows is about the first of them." in why
     assert "Asked for: 64x64" in why

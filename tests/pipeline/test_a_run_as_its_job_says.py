@@ -12,7 +12,7 @@ import pytest
 from sdwatch.policy.job.stage.confinement import JobRules
 from sdwatch.spool.commands import failed_points_of
 from sdwatch.spool.run import Run
-from sdwatch.stages.ending import Ending
+from sdwatch.stages.run_end import RunEnd
 from sdwatch.webui.http.reply import Reply
 from tests.support.fakes import (
     FakeClient,
@@ -81,7 +81,7 @@ def test_a_death_on_the_ladder_repeats_no_finished_call_and_takes_no_rung_twice(
         place = Workplace(tmp_path)
         client = OnePicture(FITS)
         ending = place.recovering(place.resumed(), client, FakeProcess()).run_to_end(place.spool)
-    assert ending is Ending.DONE
+    assert ending is RunEnd.DONE
     records = journal(place.done())
     finished = [record["call"] for record in records if record["event"] == "call_finished"]
     assert finished == ["1.1-batch2-1", "1.1-batch1-3", "1.1-batch1-4"]
@@ -104,7 +104,7 @@ def test_a_timeout_counts_the_attempts_of_earlier_lives(tmp_path: Path) -> None:
     run.record("call_given_up", call="1.1", why="a stop", seconds=4.0)
     run.close()
     client = PlainClient(reply(picture(1)))
-    assert place.runner(place.resumed(), client).run_to_end(place.spool) is Ending.FAILED
+    assert place.runner(place.resumed(), client).run_to_end(place.spool) is RunEnd.FAILED
     assert client.posts == []
     failed = envelope(place.failed())
     assert (failed["diagnosis"], failed["blame"]) == ("timed out", "job")
@@ -122,7 +122,7 @@ def test_the_points_that_a_timeout_leaves_are_listed_and_can_be_retried_alone(
     run.record("call_given_up", call="p2.1.1", why="a stop", seconds=12.0)
     run.close()
     client = PlainClient(reply(picture(1)))
-    assert place.runner(place.resumed(), client).run_to_end(place.spool) is Ending.FAILED
+    assert place.runner(place.resumed(), client).run_to_end(place.spool) is RunEnd.FAILED
     assert client.posts == []
     assert failed_points_of(place.failed(), JobRules()) == [1, 2, 3, 4]
     why = (place.failed() / "WHY.txt").read_text(encoding="utf-8")
@@ -134,5 +134,5 @@ def test_the_ladder_is_climbed_with_a_plain_client_too(tmp_path: Path) -> None:
     client = OnePicture(FITS)
     plain = PlainClient(client.generate_images)
     run = place.claimed(LADDER)
-    assert place.runner(run, plain).run_to_end(place.spool) is Ending.DONE
+    assert place.runner(run, plain).run_to_end(place.spool) is RunEnd.DONE
     assert [payload["batch_size"] for _, payload in plain.posts] == [4, 2, 2, 1, 1]

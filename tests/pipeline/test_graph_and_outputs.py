@@ -20,7 +20,7 @@ from sdwatch.spool.archive import move_out
 from sdwatch.spool.outputs import Outputs, make_late
 from sdwatch.spool.outputs_to_make import OutputSettings, waiting
 from sdwatch.spool.run import Run
-from sdwatch.stages.ending import Ending
+from sdwatch.stages.run_end import RunEnd
 from sdwatch.system import failpoints, links, new_files
 from sdwatch.system.failpoints import Failpoint
 from sdwatch.webui.http.client import Reply
@@ -77,7 +77,7 @@ def settings(place: Workplace, name: str = "", format: Format | None = None) -> 
     return OutputSettings(place.spool.root / "outputs", OutputWish(name, format))
 
 
-def end(place: Workplace, run: Run, client: Any, **more: Any) -> Ending:
+def end(place: Workplace, run: Run, client: Any, **more: Any) -> RunEnd:
     more = {"outputs": settings(place), **more}
     return place.runner(run, client, **more).run_to_end(place.spool)
 
@@ -100,7 +100,7 @@ def manifest(folder: Path) -> dict[str, Any]:
 
 def test_each_stage_gets_the_images_of_the_one_that_it_names(place: Workplace) -> None:
     client = PlainClient(numbered())
-    assert end(place, place.claimed(GRAPH), client) is Ending.DONE
+    assert end(place, place.claimed(GRAPH), client) is RunEnd.DONE
     stages = [stage for stage, _ in client.posts]
     assert stages == ["txt2img"] * 2 + ["img2img"] * 2 + ["extra-single-image"] * 2 + ["img2img"]
     payloads = [payload for _, payload in client.posts]
@@ -113,7 +113,7 @@ def test_each_stage_gets_the_images_of_the_one_that_it_names(place: Workplace) -
 
 
 def test_what_is_not_kept_is_gone_from_the_result_and_named_in_it(place: Workplace) -> None:
-    assert end(place, place.claimed(GRAPH), PlainClient(numbered())) is Ending.DONE
+    assert end(place, place.claimed(GRAPH), PlainClient(numbered())) is RunEnd.DONE
     left = sorted(path.name.split("_", 1)[1] for path in (place.done() / "images").iterdir())
     assert left == [
         "3-upscale_001-01.png", "3-upscale_002-01.png", "4-img2img_001-01.png",
@@ -133,12 +133,12 @@ def test_a_run_that_fails_keeps_what_an_unfinished_point_has(place: Workplace) -
             raise server_error()
         return made(stage, payload)
 
-    assert end(place, place.claimed(GRAPH), PlainClient(fails)) is Ending.FAILED
+    assert end(place, place.claimed(GRAPH), PlainClient(fails)) is RunEnd.FAILED
     assert len(list((place.failed() / "images").iterdir())) == 4
 
 
 def test_a_call_whose_image_was_not_kept_cannot_be_made_again(place: Workplace) -> None:
-    assert end(place, place.claimed(GRAPH), PlainClient(numbered())) is Ending.DONE
+    assert end(place, place.claimed(GRAPH), PlainClient(numbered())) is RunEnd.DONE
     run = Run(place.done(), place.clock)
     with pytest.raises(Exception, match="was not kept"):
         place.runner(run).rebuild("2.1")
@@ -148,7 +148,7 @@ def test_the_texts_of_a_raw_payload_are_in_no_evidence(place: Workplace) -> None
     said = "velvet tortoise reading tarot"
     run = place.claimed(f"prompt: x\npayload: {{neu: {{words: {said}}}}}\n")
     runner = place.recovering(run, FakeClient(server_error(f"no {said}")), FakeProcess())
-    assert runner.run_to_end(place.spool) is Ending.FAILED
+    assert runner.run_to_end(place.spool) is RunEnd.FAILED
     written = {path.name: path.read_bytes() for path in place.failed().iterdir() if path.is_file()}
     assert "stage_failure_payload.json" in written
     for name, data in written.items():
@@ -162,7 +162,7 @@ def test_outputs_are_named_by_the_pattern_and_never_overwrite(place: Workplace) 
     folder = place.spool.root / "outputs" / "a castle"
     folder.mkdir(parents=True)
     (folder / "UPSCALE-7.PNG").write_bytes(b"somebody's")
-    assert end(place, place.claimed(NAMED), PlainClient(numbered())) is Ending.DONE
+    assert end(place, place.claimed(NAMED), PlainClient(numbered())) is RunEnd.DONE
     run = place.done()
     made = manifest(run)["outputs"]["made"]
     seeds = [call["used"] for call in manifest(run)["calls"] if "used" in call]
@@ -184,7 +184,7 @@ def test_outputs_are_named_by_the_pattern_and_never_overwrite(place: Workplace) 
 
 def test_two_runs_of_one_job_have_outputs_of_their_own(place: Workplace) -> None:
     for _ in range(2):
-        assert end(place, place.claimed(MATRIX), PlainClient(numbered())) is Ending.DONE
+        assert end(place, place.claimed(MATRIX), PlainClient(numbered())) is RunEnd.DONE
     names = sorted(outputs_of(place.spool.root / "outputs"))
     assert names[:2] == ["0001-cat-1-2.png", "0001-cat-1.png"]
     assert len(names) == 8
@@ -209,13 +209,13 @@ def test_good_pictures_of_a_run_that_fails_have_outputs_too(place: Workplace) ->
             raise server_error()
         return made(stage, payload)
 
-    assert end(place, place.claimed(MATRIX), PlainClient(owls_fail)) is Ending.FAILED
+    assert end(place, place.claimed(MATRIX), PlainClient(owls_fail)) is RunEnd.FAILED
     assert sorted(outputs_of(place.spool.root / "outputs")) == ["0001-cat-1.png", "0002-cat-2.png"]
     assert (place.failed() / "contact_sheet.jpg").is_file()
 
 
 def test_a_matrix_has_a_contact_sheet(place: Workplace) -> None:
-    assert end(place, place.claimed(MATRIX), PlainClient(numbered())) is Ending.DONE
+    assert end(place, place.claimed(MATRIX), PlainClient(numbered())) is RunEnd.DONE
     with Image.open(place.done() / "contact_sheet.jpg") as sheet:
         sheet.load()
         assert sheet.width > 2 * 384
@@ -228,7 +228,7 @@ def test_no_link_leads_outputs_elsewhere(place: Workplace, tmp_path: Path) -> No
         (place.spool.root / "outputs").symlink_to(elsewhere, target_is_directory=True)
     except OSError:
         pytest.skip("this user may not make links")
-    assert end(place, place.claimed(NAMED), PlainClient(numbered())) is Ending.DONE
+    assert end(place, place.claimed(NAMED), PlainClient(numbered())) is RunEnd.DONE
     assert not list(elsewhere.iterdir())
     assert "a link or a file is in the place" in manifest(place.done())["outputs"]["refused"]
 
@@ -245,7 +245,7 @@ def test_a_name_that_somebody_takes_in_that_moment_is_not_overwritten(place: Wor
 
     failpoints.before = somebody
     try:
-        assert end(place, place.claimed(MATRIX), PlainClient(numbered())) is Ending.DONE
+        assert end(place, place.claimed(MATRIX), PlainClient(numbered())) is RunEnd.DONE
     finally:
         failpoints.before = failpoints._nothing
     found = outputs_of(folder)
@@ -263,7 +263,7 @@ def test_without_hard_links_outputs_are_copies(
         raise OSError(errno.EPERM, os.strerror(errno.EPERM))
 
     monkeypatch.setattr(os, "link", no_links)
-    assert end(place, place.claimed(MATRIX), PlainClient(numbered())) is Ending.DONE
+    assert end(place, place.claimed(MATRIX), PlainClient(numbered())) is RunEnd.DONE
     made = manifest(place.done())["outputs"]["made"]
     found = outputs_of(place.spool.root / "outputs")
     assert found == {
@@ -285,7 +285,7 @@ def test_a_full_disk_of_outputs_fails_no_run_and_they_are_made_later(
 ) -> None:
     with monkeypatch.context() as patched:
         patched.setattr("sdwatch.system.failpoints.before", refuse_outputs)
-        assert end(place, place.claimed(NAMED), PlainClient(numbered())) is Ending.DONE
+        assert end(place, place.claimed(NAMED), PlainClient(numbered())) is RunEnd.DONE
     run = place.done()
     why = manifest(run)["outputs"]["refused"]
     assert why.startswith(os.strerror(errno.ENOSPC))
@@ -313,7 +313,7 @@ def test_a_name_in_an_edited_journal_leads_nowhere(place: Workplace, tmp_path: P
     runner = place.runner(run, client, outputs=settings(place))
     names = [image.name for image in runner.run_stages()]
     run.record("outputs_planned", outputs={name: f"../../{name}" for name in names})
-    assert runner.run_to_end(place.spool) is Ending.DONE
+    assert runner.run_to_end(place.spool) is RunEnd.DONE
     assert sorted(path.name for path in tmp_path.iterdir()) == ["spool"]
     assert len(outputs_of(place.spool.root / "outputs")) == 4
 
@@ -345,7 +345,7 @@ def dies_at(place: Workplace, number: int, job: str, unsynced: Unsynced | None) 
             move_out(folder, place.spool, again.ledger.ended)
         else:
             client = PlainClient(numbered())
-            assert end(place, again, client, outputs=format_for(place, job)) is Ending.DONE
+            assert end(place, again, client, outputs=format_for(place, job)) is RunEnd.DONE
     return points.reached
 
 
@@ -405,7 +405,7 @@ def test_a_disk_that_refuses_any_effect_once_costs_no_run_and_no_output(
         run = place.claimed(job)
         with listening(Points(number, refuse)) as points:
             more = {"outputs": format_for(place, job)}
-            assert end(place, run, PlainClient(numbered()), **more) is Ending.DONE
+            assert end(place, run, PlainClient(numbered()), **more) is RunEnd.DONE
         where = f"{number}: {points.reached}"
         for run_id in waiting(place.spool):
             late = Outputs(place.spool.root / "outputs", place.spool.root)
@@ -447,5 +447,5 @@ def test_what_somebody_moved_since_is_not_made_again(place: Workplace) -> None:
     run.close()
     for path in (place.spool.root / "outputs" / "a castle").iterdir():
         path.unlink()
-    assert end(place, place.resumed(), PlainClient(reply())) is Ending.DONE
+    assert end(place, place.resumed(), PlainClient(reply())) is RunEnd.DONE
     assert outputs_of(place.spool.root / "outputs") == {}

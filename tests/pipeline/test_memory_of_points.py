@@ -14,7 +14,7 @@ import pytest
 
 from sdwatch.spool import contact_sheets
 from sdwatch.spool.run import JOURNAL, Run
-from sdwatch.stages.ending import Ending
+from sdwatch.stages.run_end import RunEnd
 from sdwatch.webui.http.client import Reply
 from tests.support.fakes import Workplace, journal, picture
 from tests.support.helpers import FakeClock
@@ -120,5 +120,5 @@ def test_a_run_of_thousands_of_calls_resumes_within_bounds(tmp_path: Path) -> No
     for point in range(1, 3_000):
         name = f"run_p{point:04d}_1-txt2img_001-01.png"
         (folder / "images" / name).write_bytes(b"123456789")
-    assert place.runner(run, Forgetful()).run_to_end(place.spool) is Ending.DONE
+    assert place.runner(run, Forgetful()).run_to_end(place.spool) is RunEnd.DONE
     assert len([r for r in journal(place.done()) if r["event"] == "call_started"]) == 3_000

@@ -24,7 +24,7 @@ from sdwatch.policy.failure.check_levels import LEVELS, Level
 from sdwatch.policy.job.stage.confinement import JobRules
 from sdwatch.policy.queue.run_names import image_prefix
 from sdwatch.spool.run import Run
-from sdwatch.stages.ending import Ending
+from sdwatch.stages.run_end import RunEnd
 from sdwatch.webui.http.client import Reply
 from tests.support.fakes import (
     PlainClient,
@@ -86,7 +86,7 @@ def one_of(folder: Path, ending: str) -> bytes:
 def test_one_image_goes_through_three_stages(place: Workplace) -> None:
     client = PlainClient(numbered())
     run = place.claimed(THREE)
-    assert place.runner(run, client).run_to_end(place.spool) is Ending.DONE
+    assert place.runner(run, client).run_to_end(place.spool) is RunEnd.DONE
     (first, txt2img), (second, img2img), (third, upscale) = client.posts
     assert (first, second, third) == ("txt2img", "img2img", "extra-single-image")
     assert "init_images" not in txt2img
@@ -109,7 +109,7 @@ def test_several_images_each_get_a_call_of_the_next_stage(
         lambda stage, payload: (first if stage == "txt2img" else rest)(stage, payload)
     )
     run = place.claimed(TWO.replace("a castle", f"a castle, {fields}"))
-    assert place.runner(run, client).run_to_end(place.spool) is Ending.DONE
+    assert place.runner(run, client).run_to_end(place.spool) is RunEnd.DONE
     stages = [stage for stage, _ in client.posts]
     assert stages == ["txt2img"] * (3 // replies_of) + ["img2img"] * 3
     handed_on = [sent(p["init_images"]) for stage, p in client.posts if stage == "img2img"]
@@ -119,7 +119,7 @@ def test_several_images_each_get_a_call_of_the_next_stage(
 def test_all_images_of_a_stage_are_there_before_the_next_stage_starts(place: Workplace) -> None:
     client = PlainClient(numbered(images=2))
     job = TWO.replace("a castle", "a castle, n_iter: 2")
-    assert place.runner(place.claimed(job), client).run_to_end(place.spool) is Ending.DONE
+    assert place.runner(place.claimed(job), client).run_to_end(place.spool) is RunEnd.DONE
     assert [stage for stage, _ in client.posts] == ["txt2img"] * 2 + ["img2img"] * 4
 
 
@@ -127,7 +127,7 @@ def test_a_stage_without_any_image_to_take_fails_and_says_which(place: Workplace
     only_a_grid = Reply((picture(1),), first_image=1)
     client = PlainClient(only_a_grid)
     runner = place.runner(place.claimed(TWO), client, checks={**LEVELS, "count": "warn"})
-    assert runner.run_to_end(place.spool) is Ending.FAILED
+    assert runner.run_to_end(place.spool) is RunEnd.FAILED
     assert len(client.posts) == 1
     told = envelope(place.failed())
     assert told["blame"] == "job"
@@ -153,7 +153,7 @@ def test_a_picture_of_another_size_is_noticed_without_recovery_too(
 def test_grids_are_saved_and_not_handed_on(place: Workplace) -> None:
     client = PlainClient(numbered(images=3, grids=1))
     run = place.claimed(TWO.replace("a castle", "a castle, batch_size: 2"))
-    assert place.runner(run, client).run_to_end(place.spool) is Ending.DONE
+    assert place.runner(run, client).run_to_end(place.spool) is RunEnd.DONE
     handed_on = [sent(p["init_images"]) for stage, p in client.posts if stage == "img2img"]
     assert handed_on == [[picture(2)], [picture(3)]]
     folder = place.done()
@@ -166,7 +166,7 @@ def test_two_txt2img_stages_do_not_mix(place: Workplace) -> None:
     first = "stages:\n  - txt2img: {prompt: a}\n  - txt2img: {prompt: b}\n"
     job = first + "  - upscale: {upscaling_resize: 1}\n"
     client = PlainClient(numbered())
-    assert place.runner(place.claimed(job), client).run_to_end(place.spool) is Ending.DONE
+    assert place.runner(place.claimed(job), client).run_to_end(place.spool) is RunEnd.DONE
     assert sent([client.posts[2][1]["image"]]) == [picture(2)]
 
 
@@ -207,7 +207,7 @@ stages:
         )
     )
     run = place.claimed(job, images)
-    assert place.runner(run, client).run_to_end(place.spool) is Ending.DONE
+    assert place.runner(run, client).run_to_end(place.spool) is RunEnd.DONE
     (_, img2img), (_, upscale) = client.posts
     assert sent(img2img["init_images"]) == [images["sketch.png"], images["sub/other.jpg"]]
     assert img2img["batch_size"] == 2, "with a smaller one a WebUI answers 500"
@@ -233,7 +233,7 @@ def test_an_own_image_that_is_no_picture_fails_the_job_and_names_it(place: Workp
     job = "stages:\n  - img2img: {prompt: a, init_images: sketch.png}\n"
     client = PlainClient(numbered())
     run = place.claimed(job, {"sketch.png": b"this is a text"})
-    assert place.runner(run, client).run_to_end(place.spool) is Ending.FAILED
+    assert place.runner(run, client).run_to_end(place.spool) is RunEnd.FAILED
     assert client.posts == []
     told = envelope(place.failed())
     assert told["blame"] == "job"
@@ -247,7 +247,7 @@ def test_an_own_image_that_is_too_large_fails_the_job_before_anything_is_sent(
     client = PlainClient(numbered())
     run = place.claimed(job, {"big.png": picture(size=(100, 50))})
     runner = place.runner(run, client, rules=JobRules(max_image=4999))
-    assert runner.run_to_end(place.spool) is Ending.FAILED
+    assert runner.run_to_end(place.spool) is RunEnd.FAILED
     assert client.posts == []
     assert '3:22: "big.png" has 100 x 50 pixels' in envelope(place.failed())["message"]
 
@@ -256,7 +256,7 @@ def test_an_own_image_that_is_cut_off_fails_the_job_before_it_is_sent(place: Wor
     job = "stages:\n  - img2img: {prompt: a, init_images: sketch.png}\n"
     client = PlainClient(numbered())
     run = place.claimed(job, {"sketch.png": picture()[:-30]})
-    assert place.runner(run, client).run_to_end(place.spool) is Ending.FAILED
+    assert place.runner(run, client).run_to_end(place.spool) is RunEnd.FAILED
     assert client.posts == []
     told = envelope(place.failed())
     assert (told["blame"], told["message"]) == ("job", "sketch.png is cut off or damaged")
@@ -277,7 +277,7 @@ def test_an_own_image_that_becomes_a_link_after_the_job_was_read_is_not_sent(
         return reply()
 
     client = PlainClient(swap, numbered())
-    assert place.runner(run, client).run_to_end(place.spool) is Ending.FAILED
+    assert place.runner(run, client).run_to_end(place.spool) is RunEnd.FAILED
     assert [stage for stage, _ in client.posts] == ["txt2img"]
     told = envelope(place.failed())
     assert told["blame"] == "job"
@@ -291,7 +291,7 @@ def test_all_images_of_a_call_are_bounded_together(
     job = "stages:\n  - img2img: {prompt: a, init_images: [a.png, a.png, a.png]}\n"
     client = PlainClient(numbered())
     run = place.claimed(job, {"a.png": picture()})
-    assert place.runner(run, client).run_to_end(place.spool) is Ending.FAILED
+    assert place.runner(run, client).run_to_end(place.spool) is RunEnd.FAILED
     assert client.posts == []
     assert "and the images before it have more than" in envelope(place.failed())["message"]
 
@@ -369,7 +369,7 @@ def stopped_after(place: Workplace, calls: int, job: str) -> Stopping:
 
     client = Stopping(place, calls, numbered())
     runner = place.runner(place.claimed(job), client)
-    assert runner.run_to_end(place.spool) is Ending.STOPPED
+    assert runner.run_to_end(place.spool) is RunEnd.STOPPED
     place.control = type(place.control)()
     return client
 
@@ -392,7 +392,7 @@ def test_a_resumed_run_has_the_same_seeds_and_repeats_no_finished_call(place: Wo
     kept = saved(place.resumed().folder)
     assert len(kept) == 2
     after = PlainClient(numbered())
-    assert place.runner(place.resumed(), after).run_to_end(place.spool) is Ending.DONE
+    assert place.runner(place.resumed(), after).run_to_end(place.spool) is RunEnd.DONE
     assert [len(before.posts), len(after.posts)] == [2, 2]
     (first, subseed), *_ = seeds_sent(before)
     assert seeds_sent(before) + seeds_sent(after) == [(first + i, subseed) for i in range(4)]
@@ -405,7 +405,7 @@ def test_a_resumed_run_has_the_same_seeds_and_repeats_no_finished_call(place: Wo
 def test_a_resumed_run_hands_on_the_images_that_were_recorded(place: Workplace) -> None:
     stopped_after(place, 2, TWO.replace("a castle", "a castle, n_iter: 2"))
     after = PlainClient(numbered())
-    assert place.runner(place.resumed(), after).run_to_end(place.spool) is Ending.DONE
+    assert place.runner(place.resumed(), after).run_to_end(place.spool) is RunEnd.DONE
     assert [stage for stage, _ in after.posts] == ["img2img", "img2img"]
     assert [sent(p["init_images"]) for _, p in after.posts] == [[picture(1)], [picture(2)]]
 
@@ -425,7 +425,7 @@ def test_a_call_that_was_cut_off_is_made_again_with_the_same_payload(place: Work
         place.runner(run, before).run_to_end(place.spool)
     run.close()
     after = PlainClient(numbered())
-    assert place.runner(place.resumed(), after).run_to_end(place.spool) is Ending.DONE
+    assert place.runner(place.resumed(), after).run_to_end(place.spool) is RunEnd.DONE
     assert before.posts == after.posts
 
 
@@ -451,7 +451,7 @@ def test_a_plain_client_that_fails_is_asked_once_and_the_run_fails(
 ) -> None:
     client = PlainClient(error)
     ending = place.runner(place.claimed("prompt: a castle"), client).run_to_end(place.spool)
-    assert ending is Ending.FAILED
+    assert ending is RunEnd.FAILED
     assert len(client.posts) == 1
     folder = place.failed()
     told = envelope(folder)
@@ -464,7 +464,7 @@ def test_a_plain_client_that_fails_is_asked_once_and_the_run_fails(
 
 def test_a_failure_in_a_later_stage_keeps_the_images_before_it(place: Workplace) -> None:
     client = PlainClient(reply(picture(1)), server_error())
-    assert place.runner(place.claimed(THREE), client).run_to_end(place.spool) is Ending.FAILED
+    assert place.runner(place.claimed(THREE), client).run_to_end(place.spool) is RunEnd.FAILED
     folder = place.failed()
     assert list(saved(folder).values()) == [picture(1)]
     assert envelope(folder)["call"] == "2.1"
@@ -533,7 +533,7 @@ def test_an_image_that_stays_closed_fails_the_run_with_its_name_once_patience_en
         return wait(event, timeout)
 
     monkeypatch.setattr(place.clock, "wait", waiting)
-    assert runner.run_to_end(place.spool) is Ending.FAILED
+    assert runner.run_to_end(place.spool) is RunEnd.FAILED
     assert told == {"job/sketch.png cannot be read yet: Permission denied"}
     assert caplog.text.count("job/sketch.png cannot be read: Permission denied") == 1
     found = envelope(place.failed())
@@ -548,7 +548,7 @@ def test_an_image_that_is_opened_again_in_time_costs_nothing(
     place, run = sketched
     monkeypatch.setattr(system, "open_inside", Closed(errno.EACCES, after=1, times=5))
     runner = place.runner(run, PlainClient(), patience=60.0)
-    assert runner.run_to_end(place.spool) is Ending.DONE
+    assert runner.run_to_end(place.spool) is RunEnd.DONE
     assert runner.unreadable == ""
 
 
@@ -570,7 +570,7 @@ def test_who_waits_for_a_file_can_be_cancelled(
     monkeypatch.setattr(system, "open_inside", Closed(errno.EACCES))
     place.control.cancel()
     runner = place.runner(run, PlainClient(), patience=60.0)
-    assert runner.run_to_end(place.spool) is Ending.CANCELLED
+    assert runner.run_to_end(place.spool) is RunEnd.CANCELLED
 
 
 CONTROLNET = """\
@@ -587,7 +587,7 @@ def test_images_in_the_arguments_of_scripts_are_sent_as_base64(place: Workplace)
     pose, mask = picture(7), picture(8)
     client = PlainClient(numbered())
     run = place.claimed(CONTROLNET, {"poses/pose.png": pose, "mask.png": mask})
-    assert place.runner(run, client).run_to_end(place.spool) is Ending.DONE
+    assert place.runner(run, client).run_to_end(place.spool) is RunEnd.DONE
     ((_, payload),) = client.posts
     first, second = payload["alwayson_scripts"]["controlnet"]["args"]
     assert sent([first["image"]]) == [pose]

@@ -16,7 +16,7 @@ from PIL import Image
 from sdwatch.lane.lane import Lane
 from sdwatch.policy.failure.lifecycle import State
 from sdwatch.spool.run import Run
-from sdwatch.stages.ending import Ending
+from sdwatch.stages.run_end import RunEnd
 from sdwatch.stages.runner import StageRunner
 from sdwatch.webui.http.client import SDWebUIClient
 from sdwatch.webui.http.run_control import RunControl
@@ -52,14 +52,14 @@ class Running:
 
     def __init__(self, runner: StageRunner, place: Workplace) -> None:
         self.runner = runner
-        self.ending: Ending | None = None
+        self.ending: RunEnd | None = None
         self._thread = threading.Thread(target=self._run, args=(place,))
         self._thread.start()
 
     def _run(self, place: Workplace) -> None:
         self.ending = self.runner.run_to_end(place.spool)
 
-    def end(self) -> Ending | None:
+    def end(self) -> RunEnd | None:
         """How it ended; it must do so soon."""
         self._thread.join(20)
         assert not self._thread.is_alive(), self.runner.doing
@@ -100,7 +100,7 @@ def test_a_cancelled_run_ends_without_waiting_for_the_generation(
         active = Running(place.recovering(run, client, process), place)
         wait_until(lambda: generating(sim), why="the generation hangs")
         place.control.cancel()
-        assert active.end() is Ending.CANCELLED
+        assert active.end() is RunEnd.CANCELLED
         state = sim.state()
         assert state["interrupted"], "the WebUI was interrupted"
         assert state["job"], "nobody waited for the generation"
@@ -121,7 +121,7 @@ def test_the_images_that_were_finished_before_a_cancel_are_kept(
         active = Running(place.recovering(run, client, FakeProcess()), place)
         wait_until(lambda: generating(sim), why="the second stage hangs")
         place.control.cancel()
-        assert active.end() is Ending.CANCELLED
+        assert active.end() is RunEnd.CANCELLED
         client.close()
     (image,) = (place.failed() / "images").iterdir()
     with Image.open(io.BytesIO(image.read_bytes())) as kept:
@@ -137,7 +137,7 @@ def test_somebody_elses_webui_is_not_interrupted(place: Workplace, tmp_path: Pat
         active = Running(runner, place)
         wait_until(lambda: generating(sim), why="the generation hangs")
         place.control.cancel()
-        assert active.end() is Ending.CANCELLED
+        assert active.end() is RunEnd.CANCELLED
         assert not sim.state()["interrupted"]
         client.close()
 
@@ -146,7 +146,7 @@ def test_a_cancel_before_the_first_call_sends_nothing(place: Workplace) -> None:
     run, client = place.claimed("prompt: a"), PlainClient()
     place.control.cancel()
     runner = place.recovering(run, Nothing(client), FakeProcess())
-    assert Running(runner, place).end() is Ending.CANCELLED
+    assert Running(runner, place).end() is RunEnd.CANCELLED
     assert client.posts == []
     assert_cancelled(place.failed())
 
@@ -174,7 +174,7 @@ def test_a_run_that_waits_for_its_turn_can_be_cancelled(place: Workplace, tmp_pa
         active = on_lane(place, lane, "prompt: a")
         wait_until(lambda: "waits for its turn: stage 1 of 1" in active.runner.doing)
         place.control.cancel()
-        assert active.end() is Ending.CANCELLED
+        assert active.end() is RunEnd.CANCELLED
         assert first_control.calling, "the other run has it still"
         assert_cancelled(place.failed())
         assert "call_started" not in events(place.failed())
@@ -215,7 +215,7 @@ def test_a_run_that_waits_out_a_cool_down_can_be_cancelled(
         restart = "waits for the restart of its WebUI: stage 1 of 1 (txt2img), call 1 of 1"
         wait_until(lambda: active.runner.doing == restart, why="it says what it waits for")
         place.control.cancel()
-        assert active.end() is Ending.CANCELLED
+        assert active.end() is RunEnd.CANCELLED
         assert lane.process.incarnation == 1, "nothing was started"
         assert lane.status()["cooldown_left"] > 3500
     folder = place.failed()
@@ -232,7 +232,7 @@ def test_a_run_that_waits_out_a_cool_down_stays_in_working_on_a_stop(
         active = on_lane(place, lane, f"stages:\n{STAGES['txt2img']}")
         wait_until(lambda: lane.loop.state.life is State.COOLING_DOWN, why="it crashed")
         lane.start_stop()
-        assert active.end() is Ending.STOPPED
+        assert active.end() is RunEnd.STOPPED
     call = place.resumed().ledger.call("1.1")
     assert (call.counted, call.cut_offs, call.sent) == (1, 0, 1)
 
@@ -246,7 +246,7 @@ def test_a_stopped_run_stays_in_working_and_is_done_after_the_next_start(
         active = Running(place.recovering(run, client, FakeProcess()), place)
         wait_until(lambda: generating(sim), why="the generation hangs")
         place.control.stop()
-        assert active.end() is Ending.STOPPED
+        assert active.end() is RunEnd.STOPPED
         assert sim.state()["interrupted"]
         client.close()
     stopped = place.resumed()
@@ -259,7 +259,7 @@ def test_a_stopped_run_stays_in_working_and_is_done_after_the_next_start(
     with running(tmp_path) as sim:
         client = SDWebUIClient(sim.url(""))
         active = Running(place.recovering(stopped, client, FakeProcess()), place)
-        assert active.end() is Ending.DONE
+        assert active.end() is RunEnd.DONE
         client.close()
     assert len(list((place.done() / "images").iterdir())) == 1
 
@@ -269,7 +269,7 @@ def test_a_cancel_outranks_a_stop_that_came_before_it(place: Workplace) -> None:
     place.control.stop()
     place.control.cancel()
     client: Any = Nothing(PlainClient())
-    assert Running(place.recovering(run, client, FakeProcess()), place).end() is Ending.CANCELLED
+    assert Running(place.recovering(run, client, FakeProcess()), place).end() is RunEnd.CANCELLED
 
 
 def test_clean_stops_use_up_no_attempt(place: Workplace) -> None:
@@ -278,7 +278,7 @@ def test_clean_stops_use_up_no_attempt(place: Workplace) -> None:
         run.record("call_started", call="1.1", attempt=1, incarnation=1)
         run.record("call_given_up", call="1.1", why="the monitor was stopped")
     client = FakeClient(server_error(), reply(picture()))
-    assert place.recovering(run, client, FakeProcess()).run_to_end(place.spool) is Ending.DONE
+    assert place.recovering(run, client, FakeProcess()).run_to_end(place.spool) is RunEnd.DONE
     assert len(client.posts) == 2, "failed, and tried once more"
 
 
@@ -288,7 +288,7 @@ def test_a_call_that_nobody_gave_up_is_sent_five_times_at_most(place: Workplace)
         run.record("call_started", call="1.1", attempt=1, incarnation=1)
         run.record("call_failed", call="1.1", counted=False, **BUSY)
     client = FakeClient(server_error(), reply(picture()))
-    assert place.recovering(run, client, FakeProcess()).run_to_end(place.spool) is Ending.FAILED
+    assert place.recovering(run, client, FakeProcess()).run_to_end(place.spool) is RunEnd.FAILED
     assert len(client.posts) == 1
     assert "gave up after 5 attempts" in (place.failed() / "journal.jsonl").read_text()
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from sdwatch.monitor.loaded_checkpoints import Affinity
+from sdwatch.monitor.affinity import Affinity
 from sdwatch.policy.job.job import parse_job
 from sdwatch.policy.queue.schedule import (
     Choice,

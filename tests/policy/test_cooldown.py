@@ -6,9 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sdwatch.policy.failure.cooldown import Instant, asked_again_after, is_waited_for
-from sdwatch.policy.failure.hold_reason import Cure
-from sdwatch.policy.lane.crashes import Crash, History
+from sdwatch.policy.lane.crash_history import Crash, CrashHistory
+from sdwatch.policy.lane.instant import Instant
 from tests.support.tables import table
 
 LIST = (5.0, 10.0, 20.0, 300.0)
@@ -22,11 +21,11 @@ def crash(wall: float = 10_000.0, boot: float = 500.0, boot_id: str = BOOT_A) ->
 
 @table(("number", "seconds"), [(1, 5), (2, 10), (3, 20), (4, 300), (5, 300), (99, 300)])
 def test_the_nth_crash_has_the_nth_entry_and_the_last_repeats(number: int, seconds: float) -> None:
-    assert History(LIST).entry(number) == seconds
+    assert CrashHistory(LIST).entry(number) == seconds
 
 
 def test_without_a_crash_nothing_is_waited_for() -> None:
-    assert History(LIST).remaining(Instant(0, 0, BOOT_A)) == 0
+    assert CrashHistory(LIST).remaining(Instant(0, 0, BOOT_A)) == 0
 
 
 @table(
@@ -49,7 +48,7 @@ def test_without_a_crash_nothing_is_waited_for() -> None:
     ],
 )
 def test_what_is_left_after_two_crashes_in_a_row(now: Instant, left: float) -> None:
-    assert History(LIST, (crash(wall=9_000, boot=1), crash())).remaining(now) == left
+    assert CrashHistory(LIST, (crash(wall=9_000, boot=1), crash())).remaining(now) == left
 
 
 seconds = st.floats(-1e12, 1e12)
@@ -65,30 +64,7 @@ instants = st.builds(Instant, seconds, seconds, st.sampled_from([BOOT_A, BOOT_B,
 def test_whatever_the_clocks_say_it_stays_between_nothing_and_the_entry(
     crashes: list[Crash], cooldown: list[float], now: Instant
 ) -> None:
-    history = History(tuple(cooldown), tuple(crashes))
+    history = CrashHistory(tuple(cooldown), tuple(crashes))
     left = history.remaining(now)
     assert 0 <= left <= history.entry(len(crashes))
-    assert left == History(tuple(cooldown), tuple(crashes)).remaining(now)
-
-
-@table(
-    ("cure", "crashes", "held_for", "waits"),
-    [
-        (Cure.RESTART, 1, 1e6, True),
-        (Cure.RESTART, 3, 0.0, True),  # the last entry of the list is still waited out
-        (Cure.RESTART, 4, 0.0, False),
-        (Cure.TIME, 9, 90.0, True),
-        (Cure.TIME, 0, 91.0, False),
-        (Cure.PERSON, 0, 0.0, False),
-    ],
-)
-def test_once_waits_for_what_a_restart_or_time_may_end(
-    cure: Cure, crashes: int, held_for: float, waits: bool
-) -> None:
-    assert is_waited_for(cure, crashes, held_for, [5, 10, 15]) is waits
-
-
-def test_what_is_not_usable_is_asked_again_at_a_pace_that_grows_and_stays_modest() -> None:
-    paces = [asked_again_after(number) for number in range(1, 100)]
-    assert paces == sorted(paces)
-    assert 2 <= paces[0] <= paces[-1] <= 30
+    assert left == CrashHistory(tuple(cooldown), tuple(crashes)).remaining(now)

@@ -23,7 +23,7 @@ from sdwatch.policy.failure.diagnosis import (
     FailureFacts,
     advice_for,
     diagnose,
-    what_failed,
+    key_to_trace,
 )
 from sdwatch.policy.failure.exits import exit_in_words
 from sdwatch.policy.failure.reply_checks import BadReply
@@ -161,7 +161,7 @@ def test_an_exception_without_a_message_is_explained_by_its_last_frame() -> None
 def test_what_only_a_frame_explains_is_never_taken_for_a_jobs_own() -> None:
     error = WebUIServerError("answered 500: AssertionError", status=500, kind="AssertionError")
     assert (
-        what_failed(diagnose(FailureFacts(error, log=(*RAISED, "AssertionError"))), error) is None
+        key_to_trace(diagnose(FailureFacts(error, log=(*RAISED, "AssertionError"))), error) is None
     )
 
 

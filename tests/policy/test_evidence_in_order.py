@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from sdwatch.errors import WebUIError, WebUIServerError, WebUIUnreachableError
 from sdwatch.known_signatures import builtin_signatures
-from sdwatch.policy.failure.diagnosis import Diagnosis, FailureFacts, diagnose, what_failed
+from sdwatch.policy.failure.diagnosis import Diagnosis, FailureFacts, diagnose, key_to_trace
 from sdwatch.policy.failure.signature_file import parse_signatures
 from sdwatch.policy.failure.tracebacks import is_generic
 from tests.support.tables import table
@@ -101,7 +101,7 @@ def test_a_text_that_only_says_what_was_missing_is_generic(text: str) -> None:
     assert is_generic(said(text))
     facts = FailureFacts(said(text), log=(HIP,))
     assert diagnose(facts, BUILTIN).diagnosis is Diagnosis.OUT_OF_MEMORY
-    assert what_failed(diagnose(FailureFacts(said(text))), said(text)) is None, (
+    assert key_to_trace(diagnose(FailureFacts(said(text))), said(text)) is None, (
         "no two jobs share it"
     )
 

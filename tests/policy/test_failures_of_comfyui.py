@@ -10,7 +10,7 @@ from sdwatch.policy.failure.diagnosis import Explanation, diagnose
 from sdwatch.policy.failure.facts import Diagnosis, FailureFacts
 from sdwatch.policy.kinds.kind import Kind
 from sdwatch.policy.kinds.table import KINDS
-from sdwatch.policy.workflow.history import read_entry
+from sdwatch.policy.workflow.prompt_result import read_entry
 from tests.webui.kinds import facts
 
 COMFYUI, FORGE = KINDS["comfyui"], KINDS["forge"]

@@ -11,7 +11,7 @@ from sdwatch.policy.failure.recovery import (
     SENT_AT_MOST,
     TRACED_TO_OTHERS,
     Action,
-    SelfTestResult,
+    BlameTest,
     after_self_test,
     counts,
     decide,
@@ -75,10 +75,10 @@ def test_the_second_failure_counts_whatever_kind_the_first_was() -> None:
 
 
 P, R, F, H = (
-    SelfTestResult.PASSED,
-    SelfTestResult.PASSED_AFTER_RESTART,
-    SelfTestResult.FAILED,
-    SelfTestResult.HELD,
+    BlameTest.PASSED,
+    BlameTest.PASSED_AFTER_RESTART,
+    BlameTest.FAILED,
+    BlameTest.HELD,
 )
 
 
@@ -95,7 +95,7 @@ P, R, F, H = (
         (H, False, 0, 2, Action.HOLD, ""),
         # the last attempt: the run fails, whatever the self-test says, which is for the lane alone
         *[(each, first, EXCUSED_ATTEMPTS, 3, Action.FAIL, "job")
-          for each in SelfTestResult for first in (True, False)],
+          for each in BlameTest for first in (True, False)],
         # the hard bound
         (R, False, 0, SENT_AT_MOST, Action.FAIL, "WebUI"),
         (H, True, 0, SENT_AT_MOST, Action.FAIL, "WebUI"),
@@ -103,7 +103,7 @@ P, R, F, H = (
     ],
 )  # fmt: skip
 def test_the_self_test_decides_as_the_table_of_blame_says(
-    result: SelfTestResult, first_call: bool, excused: int, sent: int, action: Action, blame: str
+    result: BlameTest, first_call: bool, excused: int, sent: int, action: Action, blame: str
 ) -> None:
     why = "" if result in (P, R) else "it died"
     decision = after_self_test(result, why, first_call=first_call, excused=excused, sent=sent)

@@ -39,7 +39,7 @@ from sdwatch.policy.kinds.forge import FORGE
 from sdwatch.policy.kinds.forge_neo import FORGE_NEO
 from sdwatch.policy.kinds.kind import Kind
 from sdwatch.policy.kinds.unknown import UNKNOWN
-from sdwatch.policy.workflow.history import NodeFailure, PromptEnd, PromptResult
+from sdwatch.policy.workflow.prompt_result import NodeFailure, PromptEnd, PromptResult
 from sdwatch.system import resources
 from sdwatch.webui.http.prompt_reply import failed
 from sdwatch.webui.http.reply import error_for

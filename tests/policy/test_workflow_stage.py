@@ -27,8 +27,8 @@ from sdwatch.policy.kinds.table import KINDS
 from sdwatch.policy.privacy.redaction import Redactor
 from sdwatch.policy.privacy.sanitise import sanitise
 from sdwatch.policy.queue.schedule import left_loaded, needed_first
-from sdwatch.policy.workflow.history import OutputFile, PromptEnd, PromptResult
 from sdwatch.policy.workflow.node_classes import read_classes, with_listed_checkpoints
+from sdwatch.policy.workflow.prompt_result import OutputFile, PromptEnd, PromptResult
 from sdwatch.policy.workflow.saved_files import files_of, shows_mask
 from sdwatch.policy.workflow.workflow import workflow_of
 from sdwatch.policy.workflow.workflow_call import WorkflowCall, call_in, taken

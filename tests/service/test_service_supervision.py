@@ -11,7 +11,7 @@ from sdwatch.service.supervision import (
     Due,
     Kill,
     Reported,
-    ServiceEnding,
+    ServiceEnd,
     Supervision,
     ending_of,
     reported,
@@ -44,18 +44,18 @@ class Rounds:
 @pytest.mark.parametrize(
     ("code", "asked", "ending"),
     [
-        (0, False, ServiceEnding.STOPPED),
-        (0, True, ServiceEnding.STOPPED),
-        (1, True, ServiceEnding.STOPPED),
-        (5, True, ServiceEnding.STOPPED),
-        (1, False, ServiceEnding.FAILED),
-        (130, False, ServiceEnding.FAILED),
-        (0xC0000005, False, ServiceEnding.FAILED),
-        *[(code, False, ServiceEnding.NEEDS_A_PERSON) for code in NOT_RESTARTED],
+        (0, False, ServiceEnd.STOPPED),
+        (0, True, ServiceEnd.STOPPED),
+        (1, True, ServiceEnd.STOPPED),
+        (5, True, ServiceEnd.STOPPED),
+        (1, False, ServiceEnd.FAILED),
+        (130, False, ServiceEnd.FAILED),
+        (0xC0000005, False, ServiceEnd.FAILED),
+        *[(code, False, ServiceEnd.NEEDS_A_PERSON) for code in NOT_RESTARTED],
     ],
 )
 def test_an_exit_code_decides_whether_the_service_is_restarted(
-    code: int, asked: bool, ending: ServiceEnding
+    code: int, asked: bool, ending: ServiceEnd
 ) -> None:
     assert ending_of(code, asked=asked, not_restarted=NOT_RESTARTED) is ending
 

@@ -16,9 +16,9 @@ from typing import Any
 import pytest
 
 from sdwatch.errors import RunStoppedError
-from sdwatch.monitor.once import Result
+from sdwatch.monitor.once import MonitorEnd
 from sdwatch.spool.run import JOURNAL, Run
-from sdwatch.stages.ending import Ending
+from sdwatch.stages.run_end import RunEnd
 from sdwatch.stages.runner import StageRunner
 from sdwatch.system.failpoints import Failpoint
 from tests.support.fakes import PlainClient, Workplace, envelope, picture, reply
@@ -131,7 +131,7 @@ def test_a_line_that_is_no_record_is_passed_over(night: Monitored, name: str) ->
 
 
 def test_the_start_continues_and_ends_when_nothing_is_left(night: Monitored) -> None:
-    assert night.result is Result.EMPTY, night.told
+    assert night.result is MonitorEnd.EMPTY, night.told
     assert night.working() == []
     sources = [json.loads((run / "run.json").read_text())["source"] for run in night.done()]
     assert "good.yaml" in sources
@@ -149,13 +149,13 @@ def test_a_recorded_image_that_is_gone_fails_the_run_with_its_name(tmp_path: Pat
     place = Workplace(tmp_path)
     client = PlainClient(reply(picture(1)), stopped)
     run = place.claimed(job(n_iter=2))
-    assert place.runner(run, client).run_to_end(place.spool) is Ending.STOPPED
+    assert place.runner(run, client).run_to_end(place.spool) is RunEnd.STOPPED
     (image,) = (run.folder / "images").iterdir()
     image.unlink()
 
     client = PlainClient()
     runner = place.runner(place.resumed(), client)
-    assert runner.run_to_end(place.spool) is Ending.FAILED
+    assert runner.run_to_end(place.spool) is RunEnd.FAILED
     assert client.posts == []
     assert image.name in envelope(place.failed())["message"]
     assert image.name in (place.failed() / "WHY.txt").read_text()
@@ -171,7 +171,7 @@ def test_a_run_that_is_removed_halfway_is_reported_and_the_next_job_runs(
         (run,) = spool.working()
         run.rename(tmp_path / "taken-away")
         spool.drop("tower.yaml", job())
-        assert spool.ended() is Result.EMPTY
+        assert spool.ended() is MonitorEnd.EMPTY
         assert f"{run.name}: somebody removed its folder in working/" in spool.told
         assert [journal(r, "claimed")[0]["source"] for r in spool.done()] == ["tower.yaml"]
         assert spool.working() + spool.failed() == []
@@ -263,7 +263,7 @@ def test_a_run_on_which_sdwatch_breaks_is_tried_once_more_and_then_fails(
         spool.drop("bad.yaml", job())
         spool.drop("good.yaml", job())
         spool.start(once=True)
-        assert spool.ended() is Result.EMPTY
+        assert spool.ended() is MonitorEnd.EMPTY
         (run,) = spool.failed()
         assert breaks == [run.name] * 2
         assert len(spool.done()) == 1

@@ -16,12 +16,12 @@ from typing import Any
 import pytest
 
 from sdwatch.errors import JobError
-from sdwatch.monitor.once import Result
+from sdwatch.monitor.once import MonitorEnd
 from sdwatch.policy.job.job import Job
 from sdwatch.spool import archive, back_to_inbox, candidates, job_reader
 from sdwatch.spool.folders import Spool
 from sdwatch.spool.run import read_bounded
-from sdwatch.stages.ending import Ending
+from sdwatch.stages.run_end import RunEnd
 from tests.spool.spools import JOB, folder_job, inbox_of, settled
 from tests.support.fakes import PlainClient, Workplace
 from tests.support.helpers import FakeClock
@@ -77,7 +77,7 @@ def night(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Monitored]:
             (spool.inbox / name).write_text(job())
             (spool.inbox / "bad" / name).write_text("step: 2\n")
         spool.start(once=True)
-        assert spool.ended(90) is Result.EMPTY
+        assert spool.ended(90) is MonitorEnd.EMPTY
         yield spool
 
 
@@ -156,7 +156,7 @@ def test_with_pipes_in_the_inbox_a_monitor_does_the_others_and_ends(tmp_path: Pa
         os.mkfifo(spool.inbox / "folder" / "job.yaml")
         spool.drop("good.yaml", job())
         spool.start(once=True)
-        assert spool.ended() is Result.EMPTY
+        assert spool.ended() is MonitorEnd.EMPTY
         assert (len(spool.done()), spool.failed()) == (1, [])
         assert spool.waiting() == ["folder", "x.yaml"]
 
@@ -202,7 +202,7 @@ def test_a_job_file_that_becomes_a_link_after_the_claim_is_not_followed(tmp_path
     run = place.claimed(JOB, {"a.png": b"never looked at"})
     (run.folder / "job" / "job.yaml").unlink()
     (run.folder / "job" / "job.yaml").symlink_to(tmp_path / "secret")
-    assert place.runner(run, client).run_to_end(place.spool) is Ending.FAILED
+    assert place.runner(run, client).run_to_end(place.spool) is RunEnd.FAILED
     assert client.posts == []
     assert SECRET.strip() not in texts_below(place.spool.root)
     assert "Fault:     the job" in (place.failed() / "WHY.txt").read_text()
@@ -359,7 +359,7 @@ def test_a_job_folder_whose_job_file_is_taken_away_after_the_claim_fails_as_the_
     place = Workplace(tmp_path)
     run = place.claimed(JOB, {"a.png": b"never looked at"})
     (run.folder / "job" / "job.yaml").unlink()
-    assert place.runner(run, PlainClient()).run_to_end(place.spool) is Ending.FAILED
+    assert place.runner(run, PlainClient()).run_to_end(place.spool) is RunEnd.FAILED
     assert "Fault:     the job" in (place.failed() / "WHY.txt").read_text()
 
 
@@ -376,7 +376,7 @@ def test_one_job_file_that_cannot_be_read_does_not_keep_once_from_ending(
         spool.drop("shut.yaml", job())
         spool.drop("good.yaml", job())
         spool.start(once=True)
-        assert spool.ended() is Result.EMPTY
+        assert spool.ended() is MonitorEnd.EMPTY
         assert (len(spool.done()), spool.failed()) == (1, [])
         assert spool.waiting() == ["shut.yaml"]
         assert "shut.yaml: cannot be read yet: Permission denied" in spool.told

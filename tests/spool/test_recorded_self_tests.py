@@ -10,13 +10,13 @@ from pathlib import Path
 
 import pytest
 
+from sdwatch.lane.crash_history_file import CrashHistoryFile
 from sdwatch.policy.cluster.lines import lines_in
 from sdwatch.policy.failure.ledger import read_ledger
 from sdwatch.policy.failure.recovery import Action
 from sdwatch.policy.report.for_others import fields_of
 from sdwatch.spool.bundle import _journal
 from sdwatch.spool.journal import each_call, journal_records
-from sdwatch.webui.process.crash_history import CrashHistory
 from tests.support.helpers import FakeClock
 
 RECORDED = Path(__file__).parents[1] / "recorded" / "self_tested"
@@ -55,4 +55,4 @@ def test_a_webui_that_had_passed_its_self_test_needs_none(tmp_path: Path) -> Non
     for known, needs in ((passed, True), (passed + 1, False)):
         path = tmp_path / f"{known}.jsonl"
         path.write_bytes(b"".join(lines[:known]))
-        assert CrashHistory(path, (0.1, 0.2), FakeClock()).value.needs_self_test is needs
+        assert CrashHistoryFile(path, (0.1, 0.2), FakeClock()).value.needs_self_test is needs

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from sdwatch.monitor.later_jobs import Schedule
+from sdwatch.monitor.later_jobs import LaterJobs
 from sdwatch.monitor.run_status import run_status
 from sdwatch.monitor.suspended import SuspendedRuns
 from sdwatch.policy.job.calls.call_sizes import KnownSizes
@@ -25,13 +25,13 @@ def test_the_source_of_a_suspended_run_is_read_once(
     run.close()
     suspended = SuspendedRuns(clock, JobRules())
     suspended.add(run.folder)
-    shown = run_status((), suspended, KnownSizes(), Schedule(clock))
+    shown = run_status((), suspended, KnownSizes(), LaterJobs(clock))
     assert [(each["source"], each["lane"], each["sizes"]) for each in shown] == [
         ("castle.yaml", "", [])
     ]
     monkeypatch.setattr("sdwatch.monitor.suspended.read_source", lambda _: pytest.fail("again"))
-    assert run_status((), suspended, KnownSizes(), Schedule(clock)) == shown
+    assert run_status((), suspended, KnownSizes(), LaterJobs(clock)) == shown
     # Once somebody has read its job, its sizes are known.
     (each,) = suspended
     assert each.job is not None
-    assert run_status((), suspended, KnownSizes(), Schedule(clock))[0]["sizes"]
+    assert run_status((), suspended, KnownSizes(), LaterJobs(clock))[0]["sizes"]

@@ -32,7 +32,7 @@ from sdwatch.spool.folders import Spool
 from sdwatch.spool.heartbeat import Heartbeat, read_heartbeats
 from sdwatch.spool.hold_note import HoldNote
 from sdwatch.spool.overview_reader import OverviewReader
-from sdwatch.stages.ending import Ending
+from sdwatch.stages.run_end import RunEnd
 from sdwatch.system import disk, links
 from sdwatch.web.pages import run_page
 from tests.spool.spools import made_spool
@@ -68,7 +68,7 @@ class Scene:
         place = Workplace(root)
         run = place.claimed(JOB)
         runner = place.runner(run, PlainClient(reply(picture(1)), server_error()))
-        assert runner.run_to_end(place.spool) is Ending.FAILED
+        assert runner.run_to_end(place.spool) is RunEnd.FAILED
         self.spool = place.spool
         self.run = place.failed()
         self.chosen: ChosenConfig = choose_config(None)

@@ -19,8 +19,7 @@ from sdwatch.lane.lane import Lane
 from sdwatch.monitor.holds import Holds
 from sdwatch.policy.failure import recovery, reply_checks
 from sdwatch.policy.failure.check_levels import LEVELS
-from sdwatch.policy.failure.cooldown import Instant
-from sdwatch.policy.failure.diagnosis import diagnose, what_failed
+from sdwatch.policy.failure.diagnosis import diagnose, key_to_trace
 from sdwatch.policy.failure.facts import Diagnosis, FailureFacts
 from sdwatch.policy.failure.hold_reason import (
     Held,
@@ -43,8 +42,9 @@ from sdwatch.policy.failure.hold_reason import (
 )
 from sdwatch.policy.failure.lasting import LastingStates
 from sdwatch.policy.failure.matching import FailedStart, ends_start, why_not_started
-from sdwatch.policy.failure.recovery import SelfTestResult
+from sdwatch.policy.failure.recovery import BlameTest
 from sdwatch.policy.failure.reply_checks import Picture, ReplyContents
+from sdwatch.policy.lane.instant import Instant
 from sdwatch.policy.lane.lane_hold import HoldState
 from sdwatch.policy.report.envelope import attempt_from, cancelled_envelope, with_attempts
 from sdwatch.policy.report.notice import Notice, Topic
@@ -93,10 +93,8 @@ def _gate() -> Iterator[Any]:
 
 
 def _self_test() -> Iterator[Any]:
-    for result, first, excused, sent in itertools.product(
-        SelfTestResult, (True, False), (0, 1), (2, 5)
-    ):
-        unhealthy = "it ended" if result in (SelfTestResult.FAILED, SelfTestResult.HELD) else ""
+    for result, first, excused, sent in itertools.product(BlameTest, (True, False), (0, 1), (2, 5)):
+        unhealthy = "it ended" if result in (BlameTest.FAILED, BlameTest.HELD) else ""
         decision = recovery.after_self_test(
             result, unhealthy, first_call=first, excused=excused, sent=sent
         )
@@ -127,7 +125,7 @@ def _diagnoses() -> Iterator[Any]:
     signatures = builtin_signatures()
     for facts in _failures():
         explanation = diagnose(facts, signatures)
-        key = what_failed(explanation, facts.error)
+        key = key_to_trace(explanation, facts.error)
         shared = key.shared(str).digest if key else ""
         found = (
             explanation.diagnosis,

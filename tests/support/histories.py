@@ -284,7 +284,7 @@ def night(
             if not lane.comes_up():
                 ended.waiting = jobs[number:]
                 return ended
-            api = WebUIAPI(lane.webui, lane, recorder, settings=lane.settings, port=lane)
+            api = WebUIAPI(lane.webui, lane, recorder, settings=lane.settings, loop=lane)
             outcome = api.generate_images_with_recovery("txt2img", payload, None, job)
             if not outcome.later:
                 (ended.done if outcome.ok else ended.failed).append(job)

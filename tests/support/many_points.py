@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from sdwatch.cli.shared.exit_codes import ExitCode
-from sdwatch.monitor.once import Result
+from sdwatch.monitor.once import MonitorEnd
 from tests.functional.cli import sdwatch
 from tests.support.monitored import Monitored, journal, monitored
 
@@ -83,7 +83,7 @@ def live_through(night: Night, root: Path) -> tuple[Path, Path]:
     with monitored(root, faults=plan, settings={"cooldown": [0.05]}) as spool:
         spool.drop("night.yaml", night.job)
         spool.start(once=True)
-        assert spool.ended(limit) is Result.EMPTY
+        assert spool.ended(limit) is MonitorEnd.EMPTY
         (failed,) = spool.failed()
         _check_first(night, failed, spool)
         (root / "faults.yaml").write_text("[]\n", encoding="utf-8")
@@ -92,7 +92,7 @@ def live_through(night: Night, root: Path) -> tuple[Path, Path]:
         )
         assert again.returncode == ExitCode.OK, again.stderr
         spool.start(once=True)
-        assert spool.ended(limit) is Result.EMPTY
+        assert spool.ended(limit) is MonitorEnd.EMPTY
         (done,) = spool.done()
         assert points_of(done) == sorted(night.bad)
         kept = Path(tempfile.mkdtemp(prefix="night-", dir=root))

@@ -22,7 +22,7 @@ from sdwatch import system
 from sdwatch.config import Config
 from sdwatch.config_file import load_config
 from sdwatch.monitor.monitor import Monitor
-from sdwatch.monitor.once import Result
+from sdwatch.monitor.once import MonitorEnd
 from sdwatch.spool.heartbeat import HEARTBEAT, read_heartbeat
 from sdwatch.system import disk
 from sdwatch.webui.process.process_identity import is_living
@@ -92,7 +92,7 @@ class Monitored:
         self.port = free_port()
         self.told: list[str] = []
         self.monitor: Monitor | None = None
-        self.result: Result | None = None
+        self.result: MonitorEnd | None = None
         self.broke: BaseException | None = None
         self.process: warm.Process | None = None
         self._thread: threading.Thread | None = None
@@ -185,7 +185,7 @@ class Monitored:
             self._thread.join(0.01)
         assert not self._thread.is_alive(), f"the monitor did not end: {self.told}"
 
-    def ended(self, timeout: float = 60.0) -> Result:
+    def ended(self, timeout: float = 60.0) -> MonitorEnd:
         """Wait until the monitor in the thread ends by itself; why it did."""
         assert self._thread is not None
         self._thread.join(timeout * UNHURRIED)

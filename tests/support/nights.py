@@ -6,7 +6,7 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from sdwatch.monitor.loaded_checkpoints import Affinity
+from sdwatch.monitor.affinity import Affinity
 from sdwatch.policy.job.calls.catalogue import Catalogue
 from tests.support.helpers import FakeClock
 

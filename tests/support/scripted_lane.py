@@ -11,7 +11,7 @@ from sdwatch.policy.failure.diagnosis import SizeTest
 from sdwatch.policy.failure.facts import FailureKey
 from sdwatch.policy.failure.hold_reason import Cure, HoldCode, HoldKey, HoldReason
 from sdwatch.policy.failure.lifecycle import State
-from sdwatch.policy.lane.crashes import History
+from sdwatch.policy.lane.crash_history import CrashHistory
 from sdwatch.policy.lane.effects import (
     Answer,
     AskForHold,
@@ -47,7 +47,7 @@ from sdwatch.policy.lane.events import (
     StartFailed,
     TreeStopped,
 )
-from sdwatch.policy.lane.state import IncarnationUse, LaneState, Setup
+from sdwatch.policy.lane.state import NONE_YET, IncarnationUse, LaneState, Setup
 from sdwatch.system.clock import Clock, SystemClock
 from sdwatch.webui.http.call import CallHandle, Sent
 from sdwatch.webui.http.call_loop import CallLoop
@@ -57,14 +57,14 @@ from tests.support.fakes import on_a_thread
 
 def ready_lane(setup: Setup, incarnation: int, *, fresh: bool = False) -> LaneState:
     """The state of a lane whose WebUI is ready; its cool-down is over at once."""
-    use = IncarnationUse(setup.managed, is_fresh=fresh)
+    use = IncarnationUse(setup.managed, first_call=NONE_YET if fresh else None)
     return LaneState(
         setup,
-        History((0.0,)),
+        CrashHistory((0.0,)),
         life=State.READY,
         adopts=False,
         incarnation=incarnation if setup.managed else 0,
-        reaped=not setup.managed,
+        nothing_left=not setup.managed,
         use=use,
     )
 
@@ -140,8 +140,8 @@ class ScriptedLane(CallLoop):
 
     def _to_run(self, effect: ToRun) -> None:
         if isinstance(effect, RecordFailure) and effect.attempt.crashed:
-            self.heard.append(f"crashed: {effect.tail.explanation.diagnosis}")
-        if isinstance(effect, Answer) and isinstance(effect.outcome, Succeeded):
+            self.heard.append(f"crashed: {effect.failure.explanation.diagnosis}")
+        if isinstance(effect, Answer) and isinstance(effect.end, Succeeded):
             self.heard.append("succeeded")
         super()._to_run(effect)
 

@@ -377,7 +377,7 @@ NOT_OF_COMFYUI = {
     "pressed Skip": "it has no such button",
     "loads its checkpoint after its API": "a checkpoint is loaded by the first prompt",
     "and it would share it": "a port in use is exit 1",
-    "it has no checkpoint": "a job that names one is refused: test_prompt_history.py",
+    "it has no checkpoint": "a job that names one is refused: test_prompt_result.py",
     "without --api": "its API cannot be left out",
     "401": "it has no password; a proxy in front of it is the same for all kinds",
     "429": "it has no limit of requests",

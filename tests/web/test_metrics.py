@@ -13,8 +13,9 @@ import pytest
 from prometheus_client.metrics_core import Metric
 from prometheus_client.parser import text_string_to_metric_families
 
-from sdwatch.policy.failure.cooldown import Instant
-from sdwatch.policy.lane.crashes import Record
+from sdwatch.lane.crash_history_file import CrashHistoryFile
+from sdwatch.policy.lane.crash_history import HistoryRecord
+from sdwatch.policy.lane.instant import Instant
 from sdwatch.policy.page.overview import LaneCard, MonitorCard, Overview, Presence, Totals
 from sdwatch.spool.folders import Spool
 from sdwatch.spool.overview_reader import OverviewReader
@@ -22,7 +23,6 @@ from sdwatch.system.clock import SystemClock
 from sdwatch.web import metrics
 from sdwatch.web.metrics import Metrics
 from sdwatch.web.settled_runs import BUSY_OVER, SettledRuns
-from sdwatch.webui.process.crash_history import CrashHistory
 from tests.support.helpers import wait_until
 from tests.web.served import DONE, WORKER, add_run, add_runs, served
 
@@ -222,11 +222,11 @@ def test_the_textfile_is_kept_and_goes_with_its_writer(spool: Spool, tmp_path: P
     assert not told
 
 
-def record(event: str, **fields: object) -> Record:
-    return Record(event, Instant(0, 0, "boot"), fields)
+def record(event: str, **fields: object) -> HistoryRecord:
+    return HistoryRecord(event, Instant(0, 0, "boot"), fields)
 
 
-def restarts() -> Iterator[tuple[list[Record], dict[str, int]]]:
+def restarts() -> Iterator[tuple[list[HistoryRecord], dict[str, int]]]:
     start, crash = record("start"), record("crash", kind="out of memory")
     yield [start], {}
     yield [start, crash, start], {"out of memory": 1}
@@ -237,9 +237,9 @@ def restarts() -> Iterator[tuple[list[Record], dict[str, int]]]:
 
 @pytest.mark.parametrize(("records", "counts"), list(restarts()))
 def test_restarts_are_counted_by_their_cause(
-    tmp_path: Path, records: list[Record], counts: dict[str, int]
+    tmp_path: Path, records: list[HistoryRecord], counts: dict[str, int]
 ) -> None:
-    history = CrashHistory(tmp_path / "crashes.jsonl", (1.0,), SystemClock())
+    history = CrashHistoryFile(tmp_path / "crashes.jsonl", (1.0,), SystemClock())
     for each in records:
         history.save(each)
     assert history.restarts == counts

@@ -26,8 +26,8 @@ from sdwatch.policy.failure.prompts_sent import PromptToSend, SentPrompt
 from sdwatch.policy.failure.reply_checks import BadReply
 from sdwatch.policy.job.stage.stage_kinds import TXT2IMG
 from sdwatch.policy.lane.knowledge import Size
-from sdwatch.policy.workflow.history import OutputFile, PromptEnd, PromptResult
 from sdwatch.policy.workflow.node_classes import NodeClasses
+from sdwatch.policy.workflow.prompt_result import OutputFile, PromptEnd, PromptResult
 from sdwatch.policy.workflow.workflow import Workflow, workflow_of
 from sdwatch.policy.workflow.workflow_call import WorkflowCall
 from sdwatch.simulator import comfyui_media

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 from sdwatch.policy.privacy.printable import MARK
-from sdwatch.policy.workflow.history import read_entry
+from sdwatch.policy.workflow.prompt_result import read_entry
 from sdwatch.webui.http.prompt_reply import failed
 from tests.webui.comfy import HISTORIES
 

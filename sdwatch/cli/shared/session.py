@@ -11,7 +11,7 @@ from sdwatch.cli.shared.log_files import set_up_logging
 from sdwatch.cli.shared.plain_lines import PlainShow
 from sdwatch.config import Config
 from sdwatch.monitor.monitor import Monitor
-from sdwatch.monitor.once import Result
+from sdwatch.monitor.once import MonitorEnd
 from sdwatch.system.state_folder import StateFolder
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ class Session:
         self.monitor.partner = self.partner
         self._show = _show(self.monitor, self.config)
 
-    def run(self) -> Result:
+    def run(self) -> MonitorEnd:
         """Run until it is stopped, or with `once` until nothing is left. Raises what Monitor.run
         raises."""
         set_up_logging(

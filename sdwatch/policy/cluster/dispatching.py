@@ -17,7 +17,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from sdwatch.policy.cluster.entries import BoxOutcome, Closed, Ended, TakenBack, TakenFor
+from sdwatch.policy.cluster.entries import BoxEnd, Closed, Ended, TakenBack, TakenFor
 from sdwatch.policy.cluster.run_log import Phase, RunLog
 from sdwatch.policy.failure.ledger import HandedOver
 
@@ -127,9 +127,9 @@ def _not_granted(journal: HandedOver, wish: Wish) -> DispatcherAction:
 def _with_the_box(log: RunLog, journal: HandedOver, wish: Wish) -> DispatcherAction:
     if log.phase is Phase.ENDED:
         assert log.ended is not None
-        if log.ended.outcome is BoxOutcome.REFUSED:
+        if log.ended.outcome is BoxEnd.REFUSED:
             return TakenBack(log.epoch, TakenFor.REFUSED)
-        if log.ended.outcome is BoxOutcome.GIVEN_BACK:
+        if log.ended.outcome is BoxEnd.GIVEN_BACK:
             return TakenBack(log.epoch, TakenFor.GIVEN_BACK)
         if journal.lines < log.lines:  # they count, and could not be read
             return TakenBack(log.epoch, TakenFor.LOG_LOST)

@@ -30,7 +30,7 @@ _DEVICE = re.compile(r"(?i:con|prn|aux|nul|conin\$|conout\$|(com|lpt)[0-9¹²³]
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,62}")
 
 
-class BoxOutcome(StrEnum):
+class BoxEnd(StrEnum):
     """How a run ended on a box. REFUSED: the box cannot do this job, and no call was sent.
     GIVEN_BACK: it has not ended, and its WebUIs are on hold: another box may continue."""
 
@@ -102,7 +102,7 @@ class Ended:
     evidence, and with REFUSED or FAILED what explains it; `webui`: on which WebUI it was made."""
 
     epoch: int
-    outcome: BoxOutcome
+    outcome: BoxEnd
     lines: int
     files: tuple[StoredFile, ...] = ()
     webui: Mapping[str, Any] | None = None
@@ -262,7 +262,7 @@ _READ: dict[str, Any] = {
     "lines": _number,
     "images": _files,
     "inline": _inline,
-    "outcome": BoxOutcome,
+    "outcome": BoxEnd,
     "webui": _webui,
     "because": TakenFor,
 }

@@ -12,7 +12,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from sdwatch.policy.cluster.entries import Accepted, BoxOutcome
+from sdwatch.policy.cluster.entries import Accepted, BoxEnd
 from sdwatch.policy.cluster.run_log import Phase, RunLog
 
 
@@ -24,7 +24,7 @@ class LocalRun:
 
     epoch: int
     lines: int = 0
-    ended: BoxOutcome | None = None
+    ended: BoxEnd | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,11 +45,11 @@ class Store:
 
 
 @dataclass(frozen=True, slots=True)
-class End:
+class StoreEnd:
     """Store what explains the end, and append Ended."""
 
     epoch: int
-    outcome: BoxOutcome
+    outcome: BoxEnd
     lines: int
 
 
@@ -69,7 +69,7 @@ class Ignore:
     """There is nothing to do."""
 
 
-BoxAction: TypeAlias = Fetch | Accepted | Store | End | Acknowledge | Withdraw | Ignore
+BoxAction: TypeAlias = Fetch | Accepted | Store | StoreEnd | Acknowledge | Withdraw | Ignore
 
 
 def box_step(me: str, log: RunLog, local: LocalRun | None) -> BoxAction:
@@ -89,7 +89,7 @@ def box_step(me: str, log: RunLog, local: LocalRun | None) -> BoxAction:
     if log.lines < local.lines:
         return Store(log.epoch, log.lines)
     if local.ended is not None:
-        return End(log.epoch, local.ended, log.lines)
+        return StoreEnd(log.epoch, local.ended, log.lines)
     return Ignore()
 
 
@@ -99,4 +99,4 @@ def _without_folder(me: str, log: RunLog) -> BoxAction:
     if log.phase is Phase.GRANTED:
         return Fetch(log.epoch, log.manifest)
     # The box had accepted it, and lost its folder: it may get it once more.
-    return End(log.epoch, BoxOutcome.GIVEN_BACK, log.lines)
+    return StoreEnd(log.epoch, BoxEnd.GIVEN_BACK, log.lines)

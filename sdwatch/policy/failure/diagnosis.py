@@ -45,8 +45,8 @@ __all__ = [
     "by_time_limit",
     "depends_on_size",
     "diagnose",
+    "key_to_trace",
     "size_advice",
-    "what_failed",
 ]
 
 
@@ -217,8 +217,8 @@ def diagnose(facts: FailureFacts, signatures: Iterable[Signature] = ()) -> Expla
     """Return the explanation of one failed call. The earlier cause wins: a connection that broke
     because the process ended is a crash, whatever the error is.
 
-    Asked for a job's call by webui/http/capture.py, before the recovery gate decides, and for a
-    self-test by lane/self_test.py."""
+    Asked for a job's call by webui/http/failure_evidence.py, before the recovery gate
+    decides, and for a self-test by lane/self_test.py."""
     found = match(facts, signatures)
     explanation = _by_error(facts)
     if found is None:
@@ -318,11 +318,11 @@ _LEAVES_WEBUI_RUNNING = (Diagnosis.SERVER_ERROR, Diagnosis.OUT_OF_MEMORY, Diagno
 """Failures that leave the WebUI running, so that a job's own may be known before a restart."""
 
 
-def what_failed(
+def key_to_trace(
     explanation: Explanation, error: WebUIError, checkpoint: str = ""
 ) -> FailureKey | None:
-    """Return what identifies a failure; None if it must not be attributed to a job: the WebUI
-    ended, or no signature fits and the reply says nothing or only something generic. `checkpoint`:
+    """Return what identifies a failure; None if it must not be traced to a job: the WebUI ended,
+    or no signature fits and the reply says nothing or only something generic. `checkpoint`:
     the one that the call names, because a black picture may come from its NaNs."""
     key = explanation.key
     if explanation.diagnosis is Diagnosis.SILENT:

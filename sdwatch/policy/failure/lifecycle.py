@@ -24,8 +24,8 @@ class State(StrEnum):
     STOPPED = "stopped"
 
 
-class Event(StrEnum):
-    """What may happen to a WebUI."""
+class LifeEvent(StrEnum):
+    """What changes the state of a WebUI."""
 
     START = "start"
     READY = "is ready"
@@ -36,21 +36,21 @@ class Event(StrEnum):
     STOP = "stop"
 
 
-WEBUI_TRANSITIONS: dict[tuple[State, Event], State] = {
-    (State.DOWN, Event.START): State.STARTING,
-    (State.STARTING, Event.READY): State.READY,
-    (State.STARTING, Event.START_FAILED): State.COOLING_DOWN,
-    (State.STARTING, Event.NOT_USABLE): State.NOT_USABLE,
-    (State.READY, Event.CRASHED): State.COOLING_DOWN,
-    (State.READY, Event.NOT_USABLE): State.NOT_USABLE,
-    (State.READY, Event.RECYCLED): State.DOWN,
-    (State.NOT_USABLE, Event.START): State.STARTING,
-    (State.NOT_USABLE, Event.READY): State.READY,
-    (State.NOT_USABLE, Event.NOT_USABLE): State.NOT_USABLE,
-    (State.NOT_USABLE, Event.CRASHED): State.COOLING_DOWN,
-    (State.COOLING_DOWN, Event.START): State.STARTING,
-    (State.COOLING_DOWN, Event.CRASHED): State.COOLING_DOWN,
-    **{(state, Event.STOP): State.STOPPED for state in State},
+WEBUI_TRANSITIONS: dict[tuple[State, LifeEvent], State] = {
+    (State.DOWN, LifeEvent.START): State.STARTING,
+    (State.STARTING, LifeEvent.READY): State.READY,
+    (State.STARTING, LifeEvent.START_FAILED): State.COOLING_DOWN,
+    (State.STARTING, LifeEvent.NOT_USABLE): State.NOT_USABLE,
+    (State.READY, LifeEvent.CRASHED): State.COOLING_DOWN,
+    (State.READY, LifeEvent.NOT_USABLE): State.NOT_USABLE,
+    (State.READY, LifeEvent.RECYCLED): State.DOWN,
+    (State.NOT_USABLE, LifeEvent.START): State.STARTING,
+    (State.NOT_USABLE, LifeEvent.READY): State.READY,
+    (State.NOT_USABLE, LifeEvent.NOT_USABLE): State.NOT_USABLE,
+    (State.NOT_USABLE, LifeEvent.CRASHED): State.COOLING_DOWN,
+    (State.COOLING_DOWN, LifeEvent.START): State.STARTING,
+    (State.COOLING_DOWN, LifeEvent.CRASHED): State.COOLING_DOWN,
+    **{(state, LifeEvent.STOP): State.STOPPED for state in State},
 }
 
 
@@ -58,7 +58,7 @@ class LifecycleError(SdwatchError):
     """An event that cannot happen in this state: an internal error."""
 
 
-def next_state(state: State, event: Event) -> State:
+def next_state(state: State, event: LifeEvent) -> State:
     """Return the state after `event`. Raises LifecycleError if the table has no such row."""
     try:
         return WEBUI_TRANSITIONS[state, event]
@@ -76,6 +76,6 @@ def diagram() -> str:
 
     lines = ["stateDiagram-v2", f"    [*] --> {name(State.DOWN)}"]
     for (state, event), after in WEBUI_TRANSITIONS.items():
-        if event is not Event.STOP:
+        if event is not LifeEvent.STOP:
             lines.append(f"    {name(state)} --> {name(after)}: {event.value}")
     return "\n".join(lines)

@@ -193,10 +193,10 @@ def decide(
         return Decision(Action.RETRY, Ground.ENDED_BY_SOMEBODY)
     if diagnosis is Diagnosis.STUCK:
         return Decision(Action.INTERRUPT, Ground.NO_PROGRESS)
-    return bring_up(Ground.MAY_CURE, managed)
+    return restart_or_wait(Ground.MAY_CURE, managed)
 
 
-def bring_up(ground: Ground, managed: bool) -> Decision:
+def restart_or_wait(ground: Ground, managed: bool) -> Decision:
     """Return the decision to bring the WebUI up and retry: by a restart if it is managed, else by
     waiting for it."""
     if managed:
@@ -204,8 +204,8 @@ def bring_up(ground: Ground, managed: bool) -> Decision:
     return Decision(Action.WAIT, Ground.NOT_OURS)
 
 
-class SelfTestResult(Enum):
-    """The result of the self-test after a call has failed twice."""
+class BlameTest(Enum):
+    """What the self-test shows after a call has failed twice: it decides whom to blame."""
 
     PASSED = "on the incarnation on which the call failed"
     PASSED_AFTER_RESTART = "on a fresh one; that of the failed call was gone or failed the test"
@@ -214,11 +214,11 @@ class SelfTestResult(Enum):
     HELD = "failed on a fresh incarnation or on an external WebUI: the lane is on hold"
 
 
-_PASSED = (SelfTestResult.PASSED_AFTER_RESTART, SelfTestResult.PASSED_AFTER_OUTAGE)
+_PASSED = (BlameTest.PASSED_AFTER_RESTART, BlameTest.PASSED_AFTER_OUTAGE)
 
 
 def after_self_test(
-    result: SelfTestResult, unhealthy: str = "", *, first_call: bool, excused: int, sent: int
+    result: BlameTest, unhealthy: str = "", *, first_call: bool, excused: int, sent: int
 ) -> Decision:
     """Return what to do about a call that has failed twice, now that the WebUI was tested.
 
@@ -226,21 +226,21 @@ def after_self_test(
     first call of its incarnation, so no earlier call can have harmed that. `excused`: attempts of
     this call that were already blamed on the WebUI; `sent`: how often it was sent. A decision that
     `excuses` gives the call one last attempt: at once, or when the hold is over."""
-    if result is SelfTestResult.PASSED:
+    if result is BlameTest.PASSED:
         return Decision(Action.FAIL, Ground.HEALTHY, Blamed.JOB)
     if excused >= EXCUSED_ATTEMPTS:
         is_healthy = result in _PASSED
         ground = Ground.LAST_AND_HEALTHY if is_healthy else Ground.LAST_AND_UNHEALTHY
         return Decision(Action.FAIL, ground, Blamed.JOB, unhealthy=unhealthy)
-    if result is SelfTestResult.FAILED:
+    if result is BlameTest.FAILED:
         return Decision(Action.TEST_AGAIN, Ground.UNHEALTHY, unhealthy=unhealthy)
-    if result is SelfTestResult.PASSED_AFTER_RESTART and first_call:
+    if result is BlameTest.PASSED_AFTER_RESTART and first_call:
         return Decision(Action.FAIL, Ground.HEALTHY_WHEN_FRESH, Blamed.JOB)
     if sent >= SENT_AT_MOST:
         return Decision(Action.FAIL, Ground.SENT_TOO_OFTEN, Blamed.WEBUI, times=sent)
-    if result is SelfTestResult.PASSED_AFTER_RESTART:
+    if result is BlameTest.PASSED_AFTER_RESTART:
         return Decision(Action.RETRY, Ground.WAS_UNUSABLE, excuses=True)
-    if result is SelfTestResult.PASSED_AFTER_OUTAGE:
+    if result is BlameTest.PASSED_AFTER_OUTAGE:
         return Decision(Action.RETRY, Ground.WAS_GONE, excuses=True)
     return Decision(Action.HOLD, Ground.UNHEALTHY, unhealthy=unhealthy, excuses=True)
 

@@ -8,12 +8,11 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from sdwatch.policy.failure.cooldown import Instant
-from sdwatch.policy.failure.lifecycle import Event, State
-from sdwatch.policy.failure.recovery import COUNTED_ATTEMPTS, SENT_AT_MOST, SelfTestResult
+from sdwatch.policy.failure.lifecycle import LifeEvent, State
+from sdwatch.policy.failure.recovery import COUNTED_ATTEMPTS, SENT_AT_MOST, BlameTest
 from sdwatch.policy.lane.after_failure import decide_after_test, run_size_test_if_ready
 from sdwatch.policy.lane.attempts import announce, leave
-from sdwatch.policy.lane.crashes import Record
+from sdwatch.policy.lane.crash_history import HistoryRecord
 from sdwatch.policy.lane.effects import (
     Adopt,
     AskForHold,
@@ -32,6 +31,7 @@ from sdwatch.policy.lane.effects import (
     StopTree,
 )
 from sdwatch.policy.lane.freeing import free_or_take_back, frees_now
+from sdwatch.policy.lane.instant import Instant
 from sdwatch.policy.lane.not_ready import hold_if_crashed_repeatedly, wait_for_self_test
 from sdwatch.policy.lane.state import (
     NEVER,
@@ -49,7 +49,7 @@ from sdwatch.policy.lane.webui import notice_end
 ACTS_ALONE = (
     CallPhase.SENT,
     CallPhase.SETTLING,
-    CallPhase.CAPTURING,
+    CallPhase.EXPLAINING,
     CallPhase.INTERRUPTING,
     CallPhase.TESTING,
     CallPhase.TESTING_SIZE,
@@ -148,14 +148,14 @@ def _begin(turn: Turn, call: LaneCall) -> None:
     elif turn.state.setup.supervised:
         _test_for(turn, call)
     else:
-        decide_after_test(turn, call, SelfTestResult.PASSED)
+        decide_after_test(turn, call, BlameTest.PASSED)
 
 
 def _continue(turn: Turn, call: LaneCall) -> None:
     """Continue with a call whose failure is recorded."""
     state = turn.state
     if call.next is Next.SELF_TEST and not state.setup.supervised:
-        decide_after_test(turn, call, SelfTestResult.PASSED)
+        decide_after_test(turn, call, BlameTest.PASSED)
     elif call.next is Next.SIZE_TEST:
         run_size_test_if_ready(turn, call)
     elif _must_wait(state, call):
@@ -230,7 +230,7 @@ def _bring_up(turn: Turn) -> None:
         return
     if state.held_by_person or state.frees or state.history.remaining(turn.now) > 0:
         return
-    if not state.reaped:
+    if not state.nothing_left:
         turn.change(busy=Busy.STOPPING)
         turn.do(StopTree(unless_held=state.setup.supervised))
     elif turn.may_start or not state.setup.supervised:
@@ -253,12 +253,12 @@ def _needs_start(state: LaneState) -> bool:
 
 def _start(turn: Turn) -> None:
     state = turn.state
-    turn.live(Event.START)
+    turn.change_life(LifeEvent.START)
     number = state.incarnation + 1 if state.setup.managed else 0
-    turn.write((state.history, Record("start", turn.now, {"incarnation": number})))
+    turn.write((state.history, HistoryRecord("start", turn.now, {"incarnation": number})))
     turn.change(
         busy=Busy.STARTING,
-        reaped=not state.setup.managed,
+        nothing_left=not state.setup.managed,
         nothing_runs=False,
         dirty=False,
         freed=Freed.NO,
@@ -289,7 +289,7 @@ def _come_up(turn: Turn) -> None:
 
 def _become_ready(turn: Turn) -> None:
     state = turn.state
-    turn.live(Event.READY)
+    turn.change_life(LifeEvent.READY)
     turn.change(up=Up.NO, adopted=False, unusable_starts=0, hold=state.hold.clear())
     turn.do(Notify(Ready(state.incarnation, state.adopted)))
     turn.check_in(AFTER_ANSWER)
@@ -300,9 +300,9 @@ def _recycle(turn: Turn) -> None:
     """Stop the WebUI cleanly, to start it again. This is not a crash."""
     state = turn.state
     fields = {"incarnation": state.incarnation, "reason": state.use.due}
-    turn.write((state.history, Record("recycled", turn.now, fields)))
+    turn.write((state.history, HistoryRecord("recycled", turn.now, fields)))
     turn.do(Notify(Recycled(state.use.due)))
-    turn.live(Event.RECYCLED)
+    turn.change_life(LifeEvent.RECYCLED)
     advance(turn)  # once more: it is stopped now
 
 
@@ -362,4 +362,4 @@ def _stop(turn: Turn) -> None:
         turn.change(busy=Busy.STOPPING, stopped_tree=True)
         turn.do(StopTree())
     else:
-        turn.live(Event.STOP)
+        turn.change_life(LifeEvent.STOP)

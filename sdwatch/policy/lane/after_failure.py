@@ -17,16 +17,16 @@ from sdwatch.policy.failure.hold_reason import found_by_call, hangs_elsewhere
 from sdwatch.policy.failure.lifecycle import State
 from sdwatch.policy.failure.recovery import (
     Action,
+    BlameTest,
     Decision,
     Ground,
-    SelfTestResult,
     after_self_test,
-    bring_up,
     counts,
     decide,
     limit_in_words,
     may_still_generate,
     needs_restart,
+    restart_or_wait,
     time_limit,
 )
 from sdwatch.policy.lane.attempts import abandoned, leave
@@ -43,6 +43,7 @@ from sdwatch.policy.lane.effects import (
 from sdwatch.policy.lane.events import (
     Attempt,
     Cancelled,
+    FailureExplained,
     LaneEvent,
     ProcessExited,
     Recorded,
@@ -50,7 +51,6 @@ from sdwatch.policy.lane.events import (
     SelfTestAnswered,
     SelfTestEnd,
     SizeTestAnswered,
-    TailCaptured,
 )
 from sdwatch.policy.lane.lane_hold import UNTIL_IDLE
 from sdwatch.policy.lane.not_ready import (
@@ -65,10 +65,10 @@ from sdwatch.policy.lane.turn import Turn
 # -- the gate
 
 
-def on_captured(turn: Turn, call: LaneCall, event: TailCaptured) -> None:
+def on_explained(turn: Turn, call: LaneCall, event: FailureExplained) -> None:
     """Decide about a failed attempt. A stuck generation is interrupted first."""
     explanation, decision = _gate(turn, call, event)
-    call = replace(call, tail=replace(event, explanation=explanation), decision=decision)
+    call = replace(call, failure=replace(event, explanation=explanation), decision=decision)
     if decision.action is not Action.INTERRUPT:
         _conclude(turn, call, decision)
     elif call.in_flight and not (call.lost or call.given_up):
@@ -79,14 +79,14 @@ def on_captured(turn: Turn, call: LaneCall, event: TailCaptured) -> None:
         _not_freed(turn, call)
 
 
-def _gate(turn: Turn, call: LaneCall, tail: TailCaptured) -> tuple[Explanation, Decision]:
+def _gate(turn: Turn, call: LaneCall, failure: FailureExplained) -> tuple[Explanation, Decision]:
     """Return what the failure means, and what to do."""
-    setup, ledger, error = turn.state.setup, call.ledger, tail.error
-    explanation = tail.explanation
+    setup, ledger, error = turn.state.setup, call.ledger, failure.error
+    explanation = failure.explanation
     known = (
         not explanation.poisons
         and setup.supervised
-        and turn.state.knowledge.is_a_jobs_own(tail.key, call.request.wanted)
+        and turn.state.knowledge.is_a_jobs_own(failure.key_to_trace, call.request.wanted)
     )
     if known:
         explanation = as_traced_before(explanation)
@@ -127,34 +127,34 @@ def on_interrupt_over(turn: Turn, call: LaneCall, event: LaneEvent) -> None:
 
 def _not_freed(turn: Turn, call: LaneCall) -> None:
     if turn.state.setup.managed or not call.in_flight:
-        _conclude(turn, call, bring_up(Ground.NOT_FREED, turn.state.setup.managed))
+        _conclude(turn, call, restart_or_wait(Ground.NOT_FREED, turn.state.setup.managed))
     else:
         _conclude(turn, call, Decision(Action.HOLD, Ground.NOT_FREED))
 
 
 def _conclude(turn: Turn, call: LaneCall, decision: Decision) -> None:
     """Act on the WebUI as decided, and have the run record the failure."""
-    tail = call.tail
-    assert tail is not None
-    diagnosis, error = tail.explanation.diagnosis, tail.error
+    failure = call.failure
+    assert failure is not None
+    diagnosis, error = failure.explanation.diagnosis, failure.error
     freed = decision.ground is Ground.FREED
     hangs = call.in_flight and diagnosis is Diagnosis.STUCK and not turn.state.setup.managed
     call = abandoned(turn, replace(call, lost=call.lost or hangs))
-    crashed = needs_restart(diagnosis, tail.explanation.poisons, decision)
+    crashed = needs_restart(diagnosis, failure.explanation.poisons, decision)
     crashed = crashed and not (freed or hangs)  # what hangs on answers all probes, not a call
     if crashed:
         request = call.request
         where = request.run or request.job or "a call"
-        mark_crashed(turn, diagnosis, f"{where}: {tail.explanation.cause}", call.exited)
+        mark_crashed(turn, diagnosis, f"{where}: {failure.explanation.cause}", call.exited)
     elif turn.state.setup.supervised:
-        _hold_if_needed(turn, call, tail, decision)
+        _hold_if_needed(turn, call, failure, decision)
     if decision.ground is Ground.TRACED_BEFORE:
         # The restart that is saved must not cost the job its second attempt: where this one did
         # harm the WebUI, the next is excused.
         turn.change(use=turn.state.use.doubt_attempt())
     seconds = error.after or 0.0
     attempt = Attempt(
-        diagnosis, error.status, seconds, call.incarnation, call.first, crashed=crashed
+        diagnosis, error.status, seconds, call.incarnation, call.first_call, crashed=crashed
     )
     ledger = replace(
         call.ledger,
@@ -163,15 +163,17 @@ def _conclude(turn: Turn, call: LaneCall, decision: Decision) -> None:
     )
     call = replace(call, ledger=ledger, decision=decision, crash_count=call.crash_count + crashed)
     turn.move(call, CallPhase.RECORDING)
-    turn.do(RecordFailure(call.id, call.number, tail, decision, attempt))
+    turn.do(RecordFailure(call.id, call.number, failure, decision, attempt))
 
 
-def _hold_if_needed(turn: Turn, call: LaneCall, tail: TailCaptured, decision: Decision) -> None:
+def _hold_if_needed(
+    turn: Turn, call: LaneCall, failure: FailureExplained, decision: Decision
+) -> None:
     """Hold the WebUI if it is unusable, or may still work on what was sent."""
-    works_on = may_still_generate(tail.error.status, tail.error.after or 0.0)
+    works_on = may_still_generate(failure.error.status, failure.error.after or 0.0)
     if not (call.lost or works_on or decision.action is Action.HOLD):
         return
-    explanation, setup = tail.explanation, turn.state.setup
+    explanation, setup = failure.explanation, turn.state.setup
     reason = found_by_call(explanation.cause, explanation, managed=setup.managed)
     if call.lost and explanation.diagnosis is Diagnosis.STUCK:
         reason = hangs_elsewhere(reason)
@@ -205,8 +207,8 @@ def on_recorded(turn: Turn, call: LaneCall, event: Recorded) -> None:
 
 
 def _fail_at_once(turn: Turn, call: LaneCall) -> None:
-    assert call.tail is not None
-    explanation = call.tail.explanation
+    assert call.failure is not None
+    explanation = call.failure.explanation
     blame = whose_fault(explanation.diagnosis, explanation.blames)
     if blame is Blamed.JOB and call.ledger.attempts[-1].crashed:
         _forgive_webui(turn, call)
@@ -226,36 +228,30 @@ def on_tested(turn: Turn, call: LaneCall, event: SelfTestAnswered) -> None:
         decide_after_test(turn, call, _passed(turn, call.ledger.attempts[-1]))
     elif event.end is SelfTestEnd.FAILED:
         again = turn.state.may_test_again
-        result = SelfTestResult.FAILED if again else SelfTestResult.HELD
+        result = BlameTest.FAILED if again else BlameTest.HELD
         decide_after_test(turn, call, result, event.reason.cause)
     else:
         leave(turn, replace(call, end=Later()))
 
 
-def _passed(turn: Turn, last: Attempt) -> SelfTestResult:
+def _passed(turn: Turn, last: Attempt) -> BlameTest:
     """Return what a self-test that is passed shows of the last attempt. Each outage of an external
     WebUI may have been the end of a life that nobody saw, or of the network alone."""
     if last.incarnation != turn.state.incarnation:
-        return SelfTestResult.PASSED_AFTER_RESTART
+        return BlameTest.PASSED_AFTER_RESTART
     is_external = not turn.state.setup.managed
-    return (
-        SelfTestResult.PASSED_AFTER_OUTAGE
-        if is_external and last.crashed
-        else SelfTestResult.PASSED
-    )
+    return BlameTest.PASSED_AFTER_OUTAGE if is_external and last.crashed else BlameTest.PASSED
 
 
-def decide_after_test(
-    turn: Turn, call: LaneCall, result: SelfTestResult, unhealthy: str = ""
-) -> None:
+def decide_after_test(turn: Turn, call: LaneCall, result: BlameTest, unhealthy: str = "") -> None:
     """Decide whose fault it is by the result of a self-test. Without supervision nothing can be
     tested, and it counts as passed: the fault is the job's."""
     last = call.ledger.attempts[-1]
     # Only the call itself explains the failure of a fresh incarnation, unless a later fresh one
     # was unusable by itself.
-    first = last.first_call and not turn.state.history.failed_fresh > last.incarnation
+    first_call = last.first_call and not turn.state.history.failed_fresh > last.incarnation
     decision = after_self_test(
-        result, unhealthy, first_call=first, excused=call.ledger.excused, sent=call.ledger.sent
+        result, unhealthy, first_call=first_call, excused=call.ledger.excused, sent=call.ledger.sent
     )
     ledger, crash_count = call.ledger, call.crash_count + (decision.action is Action.TEST_AGAIN)
     if decision.excuses:
@@ -267,7 +263,7 @@ def decide_after_test(
         ledger=ledger,
         crash_count=crash_count,
         unhealthy=unhealthy,
-        passed_after_restart=result is SelfTestResult.PASSED_AFTER_RESTART,
+        passed_after_restart=result is BlameTest.PASSED_AFTER_RESTART,
     )
     turn.move(call, CallPhase.RECORDING_TEST)
     turn.do(RecordSelfTest(call.id, call.number, unhealthy, decision))
@@ -285,8 +281,8 @@ def _fail_after_test(turn: Turn, call: LaneCall) -> None:
         return
     last = call.ledger.attempts[-1]
     _forgive_webui(turn, call)
-    if call.tail is not None and call.tail.unchanged and call.request.upscaler:
-        turn.do(NoteCannot(call.request.stage, call.request.upscaler, call.tail.explanation))
+    if call.failure is not None and call.failure.unchanged and call.request.upscaler:
+        turn.do(NoteCannot(call.request.stage, call.request.upscaler, call.failure.explanation))
     call = replace(call, crash_count=0)
     knows_size = turn.state.setup.supervised and call.request.wanted.made is not None
     if depends_on_size(last.diagnosis) and knows_size:
@@ -322,7 +318,7 @@ def _forgive_webui(turn: Turn, call: LaneCall) -> None:
     state = turn.state
     turn.write(state.history.forgive(call.crash_count, turn.now))
     died = any(attempt.diagnosis is Diagnosis.CRASH for attempt in call.ledger.attempts)
-    key = call.tail.key if call.tail else None
+    key = call.failure.key_to_trace if call.failure else None
     traced = state.knowledge.trace(call.request.job, call.request.run, key, died)
     knowledge, runs = traced.take_repeated()
     turn.change(knowledge=knowledge)

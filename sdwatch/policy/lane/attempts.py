@@ -19,7 +19,7 @@ from sdwatch.policy.lane.effects import (
     AwaitTraceback,
     BeforePost,
     Broken,
-    CaptureTail,
+    ExplainFailure,
     GivenUp,
     Interrupt,
     LetGo,
@@ -45,9 +45,9 @@ from sdwatch.policy.lane.not_ready import mark_crashed, put_on_hold
 from sdwatch.policy.lane.state import CallPhase, LaneCall
 from sdwatch.policy.lane.turn import (
     AFTER_ANSWER,
-    CAPTURE_WAIT,
     CONNECT_WAIT,
     EXIT_WAIT,
+    EXPLAIN_WAIT,
     READ_WAIT,
     TRACEBACK_WAIT,
     Turn,
@@ -77,18 +77,18 @@ def on_start_recorded(turn: Turn, call: LaneCall, event: LaneEvent) -> None:
     assert isinstance(event, Recorded)
     if event.number != call.number:
         return
-    accepted(turn, call)
+    _note_recorded(turn, call)
     state = turn.state
     if not state.may_send(turn.now) or call.incarnation != state.incarnation:
         turn.do(NotSent(call.id, call.number))
         turn.move(call, CallPhase.WAITING)
         return
-    use, first = state.use.sending(call.id)
+    use, is_first = state.use.sending(call.id)
     turn.change(use=use, dirty=True)
     turn.move(
         call,
         CallPhase.SENT,
-        first=first and state.setup.managed and state.setup.supervised,
+        first_call=is_first and state.setup.managed and state.setup.supervised,
         started=False,
         arrived=False,
         ledger=replace(call.ledger, sent=call.number),
@@ -104,7 +104,7 @@ def on_late_record(turn: Turn, call: LaneCall, event: LaneEvent) -> None:
     """A record that was no longer waited for: its POST is not sent."""
     assert isinstance(event, Recorded)
     if call.id in turn.state.unrecorded:
-        accepted(turn, call)
+        _note_recorded(turn, call)
         turn.do(NotSent(call.id, event.number))
 
 
@@ -117,12 +117,13 @@ def on_overdue_start(turn: Turn, call: LaneCall, _: LaneEvent) -> None:
 def on_not_now(turn: Turn, call: LaneCall, event: LaneEvent) -> None:
     """The run may not start a call; CallsAllowed reports when it may."""
     assert isinstance(event, NotNow)
-    accepted(turn, call)
+    _note_recorded(turn, call)
     turn.change(no_call=True)
     turn.move(call, CallPhase.WAITING)
 
 
-def accepted(turn: Turn, call: LaneCall) -> None:
+def _note_recorded(turn: Turn, call: LaneCall) -> None:
+    """Note that no record of this call is overdue any more."""
     turn.change(unrecorded=turn.state.unrecorded - {call.id})
 
 
@@ -193,7 +194,7 @@ def on_reply(turn: Turn, call: LaneCall, event: LaneEvent) -> None:
     elif isinstance(event.error, WebUIUnreachableError):
         turn.move(call, CallPhase.SETTLING, EXIT_WAIT, error=event.error)
     else:
-        capture(turn, replace(call, error=event.error))
+        explain(turn, replace(call, error=event.error))
 
 
 def succeeded(turn: Turn, call: LaneCall, event: Replied) -> None:
@@ -247,7 +248,7 @@ def _ended(turn: Turn, call: LaneCall) -> None:
         _not_sent(turn, call)
         return
     error = WebUIUnreachableError("the WebUI's process ended", stage=call.request.stage)
-    capture(turn, replace(call, error=error))
+    explain(turn, replace(call, error=error))
 
 
 def on_stall(turn: Turn, call: LaneCall, event: LaneEvent) -> None:
@@ -276,7 +277,7 @@ def on_stall(turn: Turn, call: LaneCall, event: LaneEvent) -> None:
             stage=stage,
         )
     error.probes = event.probes
-    capture(turn, replace(call, error=error, lost=not is_ours))
+    explain(turn, replace(call, error=error, lost=not is_ours))
 
 
 def on_reply_after_all(turn: Turn, call: LaneCall, event: LaneEvent) -> None:
@@ -303,7 +304,7 @@ def on_settled(turn: Turn, call: LaneCall, event: LaneEvent) -> None:
     if isinstance(call.error, WebUINotSentError) and turn.state.setup.supervised:
         _never_connected(turn, call)
     else:
-        capture(turn, call)
+        explain(turn, call)
 
 
 def _never_connected(turn: Turn, call: LaneCall) -> None:
@@ -316,26 +317,26 @@ def _never_connected(turn: Turn, call: LaneCall) -> None:
         _not_sent(turn, call)
 
 
-def capture(turn: Turn, call: LaneCall) -> None:
+def explain(turn: Turn, call: LaneCall) -> None:
     """Have what the failed POST left behind collected and explained."""
-    _capture(turn, replace(call, without_log=False))
+    _explain(turn, replace(call, without_log=False))
 
 
-def on_overdue_capture(turn: Turn, call: LaneCall, event: LaneEvent) -> None:
+def on_overdue_explanation(turn: Turn, call: LaneCall, event: LaneEvent) -> None:
     """Do without what the WebUI printed: its log may be on a share that hangs. A run that is given
     up does without the rest, too."""
     turn.do(LetGo())
     if call.without_log and call.given_up:
         on_given_up(turn, call, event)
     else:
-        _capture(turn, replace(call, without_log=True))
+        _explain(turn, replace(call, without_log=True))
 
 
-def _capture(turn: Turn, call: LaneCall) -> None:
+def _explain(turn: Turn, call: LaneCall) -> None:
     assert call.error is not None
     exited = call.exited
     turn.do(
-        CaptureTail(
+        ExplainFailure(
             call.id,
             call.error,
             exited is not None,
@@ -344,7 +345,7 @@ def _capture(turn: Turn, call: LaneCall) -> None:
             call.without_log,
         )
     )
-    turn.move(call, CallPhase.CAPTURING, CAPTURE_WAIT)
+    turn.move(call, CallPhase.EXPLAINING, EXPLAIN_WAIT)
 
 
 # -- given up

@@ -13,8 +13,8 @@ from sdwatch.policy.failure.diagnosis import Explanation, SizeTest
 from sdwatch.policy.failure.facts import Blamed
 from sdwatch.policy.failure.hold_reason import HoldReason
 from sdwatch.policy.failure.recovery import Decision
-from sdwatch.policy.lane.crashes import Record
-from sdwatch.policy.lane.events import Attempt, TailCaptured
+from sdwatch.policy.lane.crash_history import HistoryRecord
+from sdwatch.policy.lane.events import Attempt, FailureExplained
 from sdwatch.policy.lane.knowledge import Plain
 from sdwatch.policy.lane.lane_hold import CrashSeen
 
@@ -54,11 +54,11 @@ class NotSent(ToRun):
 
 @dataclass(frozen=True)
 class RecordFailure(ToRun):
-    """POST `number` failed: write evidence and record it. Answered by Recorded. `tail`: what it
-    left behind; `attempt`: the same for the ledger."""
+    """POST `number` failed: write evidence and record it. Answered by Recorded. `failure`: what
+    explains it; `attempt`: the same for the ledger."""
 
     number: int
-    tail: TailCaptured
+    failure: FailureExplained
     decision: Decision
     attempt: Attempt
 
@@ -118,9 +118,9 @@ class Broken(CallEnd):
 
 @dataclass(frozen=True)
 class Answer(ToRun):
-    """The outcome of the call. Nothing more follows."""
+    """The end of the call. Nothing more follows."""
 
-    outcome: CallEnd
+    end: CallEnd
 
 
 # -- of a POST
@@ -162,8 +162,8 @@ class AwaitTraceback(Effect):
 
 
 @dataclass(frozen=True)
-class CaptureTail(Effect):
-    """Collect and explain what the failed POST left behind. Slow: TailCaptured. `exited`: its
+class ExplainFailure(Effect):
+    """Collect and explain what the failed POST left behind. Slow: FailureExplained. `exited`: its
     process was seen to end, with `code`. `lost`: an external WebUI may still generate it, so its
     log says nothing about this call. `without_log`: what the WebUI printed could not be read in
     time, so nothing is read."""
@@ -217,7 +217,7 @@ class AskForHold(Effect):
 
 @dataclass(frozen=True)
 class StopTree(Effect):
-    """Stop the process tree and reap it. Slow: TreeStopped. `unless_held`: a start is to follow,
+    """Stop the whole process tree. Slow: TreeStopped. `unless_held`: a start is to follow,
     so nothing is stopped on a person's hold."""
 
     unless_held: bool = False
@@ -279,7 +279,7 @@ class LetGo(Effect):
 class SaveCrashHistory(Effect):
     """Sync this record before anything that follows."""
 
-    record: Record
+    record: HistoryRecord
 
 
 @dataclass(frozen=True)

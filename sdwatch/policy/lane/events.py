@@ -174,14 +174,14 @@ class TracebackComplete(OfCall):
 
 
 @dataclass(frozen=True)
-class TailCaptured(OfCall):
-    """What the failed POST left behind, explained. `key`: identifies the failure, None where it
-    must not be attributed to a job. `unchanged`: an upscale that enlarged nothing. `evidence`: for
-    the run."""
+class FailureExplained(OfCall):
+    """A failed POST, explained by what it left behind. `key_to_trace`: identifies the failure, None
+    where it must not be traced to a job. `unchanged`: an upscale that enlarged nothing. `evidence`:
+    for the run."""
 
     error: WebUIError
     explanation: Explanation
-    key: FailureKey | None = None
+    key_to_trace: FailureKey | None = None
     evidence: object = None
     unchanged: bool = False
 
@@ -219,7 +219,7 @@ class StartFailed(SlowEnded):
 
 @dataclass(frozen=True)
 class TreeStopped(SlowEnded):
-    """The process tree was stopped and reaped. `left`: why not, None if nothing is left.
+    """The whole process tree was stopped. `left`: why not, None if nothing is left.
     `held_by_person`: it was left as it is, because of a person's hold; None where nobody asked for
     one."""
 

@@ -6,7 +6,7 @@ Nothing is started while the GPU is wanted, and nothing is freed under a call.
 
 from __future__ import annotations
 
-from sdwatch.policy.failure.lifecycle import Event, State
+from sdwatch.policy.failure.lifecycle import LifeEvent, State
 from sdwatch.policy.lane.effects import BringBack, FreeGpu, GpuGiven, Notify, StopTree
 from sdwatch.policy.lane.events import CheckpointBack, Freeing, GpuFreed
 from sdwatch.policy.lane.state import Busy, CallPhase, Freed, LaneState
@@ -26,7 +26,7 @@ def frees_now(state: LaneState, now: float) -> bool:
 def _is_idle_tree(state: LaneState) -> bool:
     """Return whether a process of ours is there that serves nobody, as on hold."""
     unused = state.life in (State.DOWN, State.COOLING_DOWN, State.NOT_USABLE)
-    return state.setup.managed and unused and not state.reaped
+    return state.setup.managed and unused and not state.nothing_left
 
 
 def waits_for_gpu(state: LaneState) -> bool:
@@ -64,7 +64,7 @@ def on_gpu_freed(turn: Turn, event: GpuFreed) -> None:
         turn.change(freed=Freed.CANNOT)
         turn.do(Notify(GpuGiven(stopped=None)))
     elif state.life is State.READY and state.ended is None:
-        turn.live(Event.RECYCLED)
+        turn.change_life(LifeEvent.RECYCLED)
         _stop(turn)
 
 

@@ -1,18 +1,55 @@
-"""The hold of one lane as a value: why nothing is sent to its WebUI, and what releases it. Pure."""
+"""The hold of one lane as a value: why nothing is sent to its WebUI, what releases it, and when its
+WebUI is checked again. Pure.
+
+Its waits are not the cool-down, which follows a crash (crash_history.py).
+"""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from sdwatch.policy.failure.cooldown import Instant
 from sdwatch.policy.failure.facts import Diagnosis
-from sdwatch.policy.failure.hold_reason import HoldReason
+from sdwatch.policy.failure.hold_reason import Cure, HoldReason
+from sdwatch.policy.lane.instant import Instant
 
 _MOST_KEPT = 5
 
 UNTIL_IDLE = math.inf
 """For `still_counts_for`: a generation without progress counts as busy forever."""
+
+_ASKED_AGAIN = (2.0, 5.0, 10.0, 20.0, 30.0)
+
+
+def asked_again_after(number: int) -> float:
+    """Return the seconds until an unusable WebUI is checked or started again, after it was found
+    unusable n times in a row (n from 1). There was no crash, so there is no cool-down: whoever
+    fixes it should not have to wait."""
+    return _ASKED_AGAIN[min(number, len(_ASKED_AGAIN)) - 1]
+
+
+_SENT_AGAIN = (2.0, 600.0, 3600.0, 86400.0)
+
+
+def sent_again_after(number: int) -> float:
+    """Return the seconds until a WebUI is tested again whose calls showed it to be unusable n times
+    in a row (n from 1), although it passed its self-test in between. A call may be sent five times
+    (SENT_AT_MOST): the next morning it must not have failed."""
+    return _SENT_AGAIN[min(number, len(_SENT_AGAIN)) - 1]
+
+
+_SOON = 60.0
+
+
+def is_waited_for(
+    cure: Cure, crashes_in_a_row: int, held_for: float, cooldown: Sequence[float]
+) -> bool:
+    """Return whether `run --once` waits for a hold to end: if a restart may cure it, until the list
+    is exhausted; if time may, for the sum of the list plus a minute. `held_for`: seconds."""
+    if cure is Cure.RESTART:
+        return crashes_in_a_row <= len(cooldown)
+    return cure is Cure.TIME and held_for <= sum(cooldown) + _SOON
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,6 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from sdwatch.errors import SdwatchError
-from sdwatch.policy.failure.cooldown import Instant
 from sdwatch.policy.lane import after_failure, attempts, freeing, webui
 from sdwatch.policy.lane.advance import advance, bound_stop, let_go_if_it_hangs
 from sdwatch.policy.lane.effects import Abandon, CutShort, Effect, Interrupt, Later, LetGo
@@ -23,6 +22,7 @@ from sdwatch.policy.lane.events import (
     CheckpointBack,
     CleanedUp,
     DeadlinePassed,
+    FailureExplained,
     GpuFreed,
     HoldChecked,
     InterruptRefused,
@@ -47,10 +47,10 @@ from sdwatch.policy.lane.events import (
     Started,
     StartFailed,
     Stop,
-    TailCaptured,
     TracebackComplete,
     TreeStopped,
 )
+from sdwatch.policy.lane.instant import Instant
 from sdwatch.policy.lane.state import Busy, CallPhase, LaneCall, LaneState, Next
 from sdwatch.policy.lane.turn import Turn
 
@@ -95,8 +95,8 @@ def _on_cleaned(turn: Turn, call: LaneCall, event: CleanedUp) -> None:
         turn.put(replace(call, end=replace(call.end, findings=event.findings)))
 
 
-_SETTLED = (P.CAPTURING, P.WAITING)
-_AFTER_REPLY = (P.LEAVING, P.SETTLING, P.CAPTURING)
+_SETTLED = (P.EXPLAINING, P.WAITING)
+_AFTER_REPLY = (P.LEAVING, P.SETTLING, P.EXPLAINING)
 _RECORDED = (P.DECIDED, P.LEAVING, P.ANSWERED)
 _TESTED = (P.RECORDING_TEST, P.LEAVING, P.ANSWERED)
 
@@ -113,18 +113,22 @@ CALL_TRANSITIONS: dict[tuple[CallPhase, type[LaneEvent]], Row] = {
     (P.SENT, ReplyArrived): Row(attempts.on_reply_arrived, (P.SENT,)),
     (P.SENT, Replied): Row(attempts.on_reply, (*_AFTER_REPLY, P.WAITING, P.SENT)),
     (P.SENT, ProcessExited): Row(attempts.on_exit_while_sent, (P.SENT,)),
-    (P.SENT, DeadlinePassed): Row(attempts.on_no_reply_after_exit, (P.CAPTURING, P.SENT)),
-    (P.SENT, Stalled): Row(attempts.on_stall, (P.CAPTURING, P.SENT)),
+    (P.SENT, DeadlinePassed): Row(attempts.on_no_reply_after_exit, (P.EXPLAINING, P.SENT)),
+    (P.SENT, Stalled): Row(attempts.on_stall, (P.EXPLAINING, P.SENT)),
     (P.SENT, Cancelled): Row(attempts.on_given_up, (P.ANSWERED,)),
-    (P.SETTLING, TracebackComplete): Row(attempts.on_settled, (P.CAPTURING,)),
+    (P.SETTLING, TracebackComplete): Row(attempts.on_settled, (P.EXPLAINING,)),
     (P.SETTLING, ProcessExited): Row(attempts.on_settled, (*_SETTLED, P.SETTLING)),
     (P.SETTLING, DeadlinePassed): Row(attempts.on_settled, _SETTLED),
     (P.SETTLING, Stop): Row(attempts.on_settled, _SETTLED),
-    (P.SETTLING, Cancelled): Row(attempts.on_settled, (P.CAPTURING, P.ANSWERED)),
-    (P.CAPTURING, TailCaptured): Row(after_failure.on_captured, (P.INTERRUPTING, P.RECORDING)),
-    (P.CAPTURING, Replied): Row(attempts.on_reply_after_all, (P.CAPTURING, P.LEAVING)),
-    (P.CAPTURING, Cancelled): Row(attempts.on_given_up_later, (P.CAPTURING,)),
-    (P.CAPTURING, DeadlinePassed): Row(attempts.on_overdue_capture, (P.CAPTURING, P.ANSWERED)),
+    (P.SETTLING, Cancelled): Row(attempts.on_settled, (P.EXPLAINING, P.ANSWERED)),
+    (P.EXPLAINING, FailureExplained): Row(
+        after_failure.on_explained, (P.INTERRUPTING, P.RECORDING)
+    ),
+    (P.EXPLAINING, Replied): Row(attempts.on_reply_after_all, (P.EXPLAINING, P.LEAVING)),
+    (P.EXPLAINING, Cancelled): Row(attempts.on_given_up_later, (P.EXPLAINING,)),
+    (P.EXPLAINING, DeadlinePassed): Row(
+        attempts.on_overdue_explanation, (P.EXPLAINING, P.ANSWERED)
+    ),
     (P.INTERRUPTING, Replied): Row(after_failure.on_interrupt_over, (P.RECORDING, P.INTERRUPTING)),
     (P.INTERRUPTING, InterruptRefused): Row(after_failure.on_interrupt_over, (P.RECORDING,)),
     (P.INTERRUPTING, ProcessExited): Row(
@@ -237,7 +241,7 @@ def _phase_of(turn: Turn, call_id: int) -> CallPhase:
 
 def _on_run_gone(turn: Turn, call: LaneCall) -> None:
     """Free the lane: nobody waits for this call."""
-    if call.phase is P.CAPTURING:
+    if call.phase is P.EXPLAINING:
         turn.do(LetGo())
     if call.in_flight:
         if turn.state.setup.managed:

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from sdwatch.policy.failure.cooldown import asked_again_after, sent_again_after
 from sdwatch.policy.failure.exits import exit_in_words
 from sdwatch.policy.failure.facts import Diagnosis
 from sdwatch.policy.failure.hold_reason import Cure, HoldReason, crashed_repeatedly, self_test_due
-from sdwatch.policy.failure.lifecycle import Event, State
-from sdwatch.policy.lane.crashes import IdleFailure
+from sdwatch.policy.failure.lifecycle import LifeEvent, State
+from sdwatch.policy.lane.crash_history import IdleFailure
 from sdwatch.policy.lane.effects import Notify, SelfTestFailed
 from sdwatch.policy.lane.events import ProcessExited, SelfTestAnswered, SelfTestEnd
-from sdwatch.policy.lane.lane_hold import CrashSeen
+from sdwatch.policy.lane.lane_hold import CrashSeen, asked_again_after, sent_again_after
 from sdwatch.policy.lane.state import Busy, Freed, Up
 from sdwatch.policy.lane.turn import Turn
 
@@ -25,7 +24,7 @@ def mark_crashed(
     state = turn.state
     code = ended.code if ended else None
     turn.write(state.history.crashed(diagnosis, turn.now, exit_code=code))
-    turn.live(Event.CRASHED)
+    turn.change_life(LifeEvent.CRASHED)
     history = turn.state.history
     seen = CrashSeen(diagnosis, why, history.entry(history.in_a_row))
     # What starts in its place has a checkpoint of its own.
@@ -44,7 +43,7 @@ def died_while_idle(turn: Turn, ended: ProcessExited) -> None:
 def hold_for(turn: Turn, seconds: float) -> None:
     """Keep the lane on hold, and check the WebUI in so many seconds."""
     turn.check_in(seconds)
-    turn.live(Event.NOT_USABLE)
+    turn.change_life(LifeEvent.NOT_USABLE)
     turn.change(up=Up.NO)
 
 
@@ -103,7 +102,7 @@ def start_found_unusable(
 
 def after_failed_start(turn: Turn, reason: HoldReason, *, has_printed: bool = True) -> None:
     """Start the cool-down after a start that a restart may cure."""
-    turn.live(Event.START_FAILED)
+    turn.change_life(LifeEvent.START_FAILED)
     turn.change(up=Up.NO)
     _failed(turn, reason, IdleFailure.START_FAILED, has_printed=has_printed)
 
@@ -117,7 +116,7 @@ def self_test_failed(turn: Turn, answered: SelfTestAnswered) -> None:
         return
     if state.stopping:
         return
-    turn.live(Event.START_FAILED if state.life is State.STARTING else Event.CRASHED)
+    turn.change_life(LifeEvent.START_FAILED if state.life is State.STARTING else LifeEvent.CRASHED)
     turn.change(up=Up.NO)
     failed_fresh = state.incarnation if state.use.is_fresh else 0
     kind = IdleFailure.FAILED_SELF_TEST
@@ -134,7 +133,9 @@ def crashed_by_jobs(turn: Turn, runs: tuple[str, ...]) -> None:
     state = turn.state
     turn.write(state.history.crashed(IdleFailure.CRASHED_REPEATEDLY, turn.now, runs=runs))
     if state.busy is not Busy.STARTING and state.life in (State.STARTING, State.READY):
-        turn.live(Event.START_FAILED if state.life is State.STARTING else Event.CRASHED)
+        turn.change_life(
+            LifeEvent.START_FAILED if state.life is State.STARTING else LifeEvent.CRASHED
+        )
         turn.change(up=Up.NO)
     hold_if_crashed_repeatedly(turn)
 

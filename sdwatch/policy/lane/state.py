@@ -23,17 +23,17 @@ from dataclasses import dataclass, field, replace
 from enum import Enum, StrEnum
 
 from sdwatch.errors import WebUIError
-from sdwatch.policy.failure.cooldown import Instant
 from sdwatch.policy.failure.lifecycle import State
 from sdwatch.policy.failure.recovery import Decision
-from sdwatch.policy.lane.crashes import History
+from sdwatch.policy.lane.crash_history import CrashHistory
 from sdwatch.policy.lane.effects import CallEnd
 from sdwatch.policy.lane.events import (
     CallLedgerView,
     CallRequested,
+    FailureExplained,
     ProcessExited,
-    TailCaptured,
 )
+from sdwatch.policy.lane.instant import Instant
 from sdwatch.policy.lane.knowledge import Knowledge
 from sdwatch.policy.lane.lane_hold import HoldState
 from sdwatch.policy.privacy.printable import counted
@@ -47,34 +47,43 @@ class RecycleLimits:
     max_rss: int | None = None
 
 
+NONE_YET = 0
+"""For `first_call`; the ids of calls count from 1."""
+
+
 @dataclass(frozen=True)
 class IncarnationUse:
     """`due`: why it must be recycled, or ''; always '' for an external WebUI. `rss`: bytes, at the
-    last sample. `is_fresh`: sdwatch started it, and no job's call was sent to it. `only_call`: the
-    id of the only call that was sent to it, if so. `calls`: POSTs of jobs."""
+    last sample. `first_call`: the id of the first call of a job that was sent to it, NONE_YET
+    before that; None where another call may have harmed it: one was sent, or sdwatch did not start
+    it. `calls`: POSTs of jobs."""
 
     managed: bool = True
     due: str = ""
     rss: int = 0
-    is_fresh: bool = False
-    only_call: int | None = None
+    first_call: int | None = None
     calls: int = 0
 
     def new_incarnation(self) -> IncarnationUse:
         """Forget the calls of the last incarnation."""
-        return IncarnationUse(self.managed, rss=self.rss, is_fresh=self.managed)
+        return IncarnationUse(self.managed, "", self.rss, NONE_YET if self.managed else None)
+
+    @property
+    def is_fresh(self) -> bool:
+        """Return whether its first call is still to come."""
+        return self.first_call == NONE_YET
 
     def sending(self, call: int) -> tuple[IncarnationUse, bool]:
-        """Count a POST. Return also whether only attempts of this same call were sent to the
-        incarnation, so that no other call can have harmed it."""
-        is_first = self.is_fresh or self.only_call == call
-        only = call if is_first else None
-        return replace(self, is_fresh=False, only_call=only, calls=self.calls + 1), is_first
+        """Count a POST. Return also whether its call is the first one of the incarnation. All
+        attempts of that are, until another call is sent."""
+        is_first = self.first_call in (NONE_YET, call)
+        first_call = call if is_first else None
+        return replace(self, first_call=first_call, calls=self.calls + 1), is_first
 
     def doubt_attempt(self) -> IncarnationUse:
         """Note that an attempt may have harmed the WebUI, which is sent the next one all the
         same."""
-        return replace(self, only_call=None)
+        return replace(self, first_call=None)
 
     def after_call(self, rss: int, left: tuple[str, ...], limits: RecycleLimits) -> IncarnationUse:
         """Note the memory after a call (0 if unknown), and the settings that the WebUI keeps of it;
@@ -166,7 +175,7 @@ class CallPhase(StrEnum):
     ANNOUNCED = "announced"
     SENT = "sent"
     SETTLING = "settling"
-    CAPTURING = "capturing"
+    EXPLAINING = "explaining"
     INTERRUPTING = "interrupting"
     RECORDING = "recording"
     DECIDED = "decided"
@@ -189,12 +198,12 @@ class Next(Enum):
 class LaneCall:
     """A call that a run waits for.
 
-    `number`: of its POST, counted from 1 over the life of its ledger; `incarnation` and `first`: to
-    which it went, and whether no other call went there before. `started`: the POST went out;
+    `number`: of its POST, counted from 1 over the life of its ledger; `incarnation`: to which it
+    went; `first_call`: it is the first one of that. `started`: the POST went out;
     `arrived`: its whole reply is here. `deadline`: of the phase, on the boot clock. `exited`: its
     process ended. `lost`: the WebUI may still generate it. `in_flight`: the POST has no
     reply yet, and is waited for. `without_log`: what the WebUI printed of its failure could not be
-    read in time. `tail`: its last failure, None before. `crash_count`: of the WebUI, by this call
+    read in time. `failure`: the last one, None before. `crash_count`: of the WebUI, by this call
     and not excused. `given_up`: it ends at the next point where that is safe.
     """
 
@@ -203,7 +212,7 @@ class LaneCall:
     phase: CallPhase = CallPhase.WAITING
     number: int = 0
     incarnation: int = 0
-    first: bool = False
+    first_call: bool = False
     started: bool = False
     arrived: bool = False
     deadline: float = NEVER
@@ -212,7 +221,7 @@ class LaneCall:
     lost: bool = False
     in_flight: bool = False
     without_log: bool = False
-    tail: TailCaptured | None = None
+    failure: FailureExplained | None = None
     decision: Decision | None = None
     next: Next = Next.RETRY
     end: CallEnd | None = None
@@ -233,9 +242,9 @@ class LaneState:
 
     `life`: the state of its WebUI; `up`: on its way to ready; `adopted`: from an earlier monitor;
     `adopts`: that is to be tried first. `busy`: the slow effect under way. `incarnation`: the
-    current one; `ended`: its end, if sdwatch did not stop it. `reaped`: no process of ours is left,
-    so a start needs no StopTree before it; `leftovers`: its process ended by itself and may have
-    left others, so a StopTree follows at once, also on a person's hold.
+    current one; `ended`: its end, if sdwatch did not stop it. `nothing_left`: no process of ours
+    is there, so a start needs no StopTree before it; `leftovers`: its process ended by itself and
+    may have left others, so a StopTree follows at once, also on a person's hold.
     `dirty`: the settings of a call may be left in the WebUI. `nothing_runs`: on hold, and only a
     new start can help. `unusable_starts`: in a row. `next_check`: when the next health check is
     due, on the boot clock; `failed_checks`: in a row. `position` and `moved_at`: of somebody's
@@ -249,7 +258,7 @@ class LaneState:
     """
 
     setup: Setup
-    history: History
+    history: CrashHistory
     life: State = State.DOWN
     up: Up = Up.NO
     adopted: bool = False
@@ -257,7 +266,7 @@ class LaneState:
     busy: Busy | None = None
     incarnation: int = 0
     ended: ProcessExited | None = None
-    reaped: bool = True
+    nothing_left: bool = True
     leftovers: bool = False
     dirty: bool = False
     hold: HoldState = HoldState()  # noqa: RUF009 - it is frozen
@@ -313,7 +322,7 @@ class LaneState:
         return free and self.is_sound(now)
 
 
-def new_lane(setup: Setup, history: History) -> LaneState:
+def new_lane(setup: Setup, history: CrashHistory) -> LaneState:
     """Return the state of a lane before its first event."""
     return LaneState(setup, history, use=IncarnationUse(setup.managed))
 
@@ -322,10 +331,10 @@ def new_call_alone(setup: Setup, incarnation: int) -> LaneState:
     """Return the state of a WebUI that is ready and has no lane."""
     return LaneState(
         setup,
-        History((0.0,)),
+        CrashHistory((0.0,)),
         life=State.READY,
         adopts=False,
         incarnation=incarnation,
-        reaped=not setup.managed,
+        nothing_left=not setup.managed,
         use=IncarnationUse(setup.managed),
     )

@@ -9,10 +9,10 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from sdwatch.policy.failure.cooldown import Instant
-from sdwatch.policy.failure.lifecycle import Event, next_state
-from sdwatch.policy.lane.crashes import History, Record
+from sdwatch.policy.failure.lifecycle import LifeEvent, next_state
+from sdwatch.policy.lane.crash_history import CrashHistory, HistoryRecord
 from sdwatch.policy.lane.effects import Answer, CallEnd, Effect, SaveCrashHistory
+from sdwatch.policy.lane.instant import Instant
 from sdwatch.policy.lane.state import CallPhase, LaneCall, LaneState
 
 EXIT_WAIT = 1.0
@@ -31,7 +31,7 @@ TRACEBACK_WAIT = 1.0
 INTERRUPT_WAIT = 10.0
 """Seconds that an interrupt gets to free a stuck call."""
 
-CAPTURE_WAIT = 15.0
+EXPLAIN_WAIT = 15.0
 """Seconds for the evidence of a failure, which takes one or two; then it is written without what
 the WebUI printed. Longer than a log that hangs is waited for, so that the rest is not lost, too."""
 
@@ -50,7 +50,7 @@ def stop_limit(grace: float) -> float:
 def longest_end(grace: float) -> float:
     """Return the seconds in which a lane ends once its calls have no more time, whatever hangs: the
     evidence of a call, with and then without its log, or what it left; then its process."""
-    return max(2 * CAPTURE_WAIT, stop_limit(grace)) + stop_limit(grace)
+    return max(2 * EXPLAIN_WAIT, stop_limit(grace)) + stop_limit(grace)
 
 
 def _changed(state: LaneState, fields: Mapping[str, Any]) -> LaneState:
@@ -87,11 +87,11 @@ class Turn:
             self.change(held_by_person=held_by_person)
             self.may_start = not held_by_person
 
-    def live(self, event: Event) -> None:
+    def change_life(self, event: LifeEvent) -> None:
         """Change the state of the WebUI. Raises LifecycleError if the table has no such row."""
         self.change(life=next_state(self.state.life, event))
 
-    def write(self, changed: tuple[History, Record | None]) -> None:
+    def write(self, changed: tuple[CrashHistory, HistoryRecord | None]) -> None:
         """Change the crash history, and have its record saved."""
         history, record = changed
         self.change(history=history)

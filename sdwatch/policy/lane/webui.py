@@ -7,7 +7,7 @@ from dataclasses import replace
 from sdwatch.policy.failure.exits import exit_in_words
 from sdwatch.policy.failure.facts import Diagnosis
 from sdwatch.policy.failure.hold_reason import Cure, start_failed
-from sdwatch.policy.failure.lifecycle import Event, State
+from sdwatch.policy.failure.lifecycle import LifeEvent, State
 from sdwatch.policy.lane.events import (
     CallsAllowed,
     Health,
@@ -47,22 +47,24 @@ def on_started(turn: Turn, event: Started) -> None:
         freed=Freed.UNLOADED if event.unloaded else state.freed,
         incarnation=event.incarnation,
         ended=ended if ended and ended.incarnation == event.incarnation else None,
-        reaped=not state.setup.managed,
+        nothing_left=not state.setup.managed,
         leftovers=False,
         unusable_starts=0,
     )
     if event.adopted:
-        turn.live(Event.START)
+        turn.change_life(LifeEvent.START)
 
 
 def on_start_failed(turn: Turn, event: StartFailed) -> None:
     """A start did not lead to a ready WebUI. What the manager could not use, it has stopped."""
     turn.note_hold(event.held_by_person)
-    reaped = not (event.answers and turn.state.setup.managed)
-    turn.change(incarnation=event.incarnation, ended=None, reaped=reaped, leftovers=False)
+    nothing_left = not (event.answers and turn.state.setup.managed)
+    turn.change(
+        incarnation=event.incarnation, ended=None, nothing_left=nothing_left, leftovers=False
+    )
     if turn.state.life is not State.STARTING:  # it was adopted
         if event.answers:
-            turn.live(Event.START)
+            turn.change_life(LifeEvent.START)
             start_found_unusable(turn, event.reason, answers=True)
     elif event.answers or event.reason.cure is Cure.PERSON:
         start_found_unusable(
@@ -78,10 +80,10 @@ def on_tree_stopped(turn: Turn, event: TreeStopped) -> None:
     turn.note_hold(event.held_by_person)
     if event.held_by_person:
         return
-    turn.change(reaped=event.left is None, leftovers=False)
+    turn.change(nothing_left=event.left is None, leftovers=False)
     a_start_follows = event.held_by_person is not None
     if event.left is not None and a_start_follows and not turn.state.stopping:
-        turn.live(Event.START)
+        turn.change_life(LifeEvent.START)
         after_failed_start(turn, event.left)
 
 

@@ -8,9 +8,9 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from sdwatch.policy.workflow import WORKFLOW
-from sdwatch.policy.workflow.history import PromptResult
 from sdwatch.policy.workflow.node_classes import NodeClasses
 from sdwatch.policy.workflow.places import InputPlace, places_for
+from sdwatch.policy.workflow.prompt_result import PromptResult
 from sdwatch.policy.workflow.workflow import Workflow, WorkflowError, workflow_of
 
 PREFIX = "filename_prefix"

@@ -58,8 +58,9 @@ from sdwatch.policy.report.decisions import sent_too_often
 from sdwatch.policy.report.envelope import CANARY_HEALTHY, ErrorEnvelope, FailedAttempt
 from sdwatch.system.failpoints import failpoint
 from sdwatch.system.log_events import LogEvent, about, bound_facts
-from sdwatch.webui.http.call import CallHandle, Captured, Outcome, PreparedCall, wanted_of
-from sdwatch.webui.http.roles import CallPort, CallSettings, Client, Recorder, SupervisedProcess
+from sdwatch.webui.http.call import CallHandle, Outcome, PreparedCall, wanted_of
+from sdwatch.webui.http.failure_evidence import FailureEvidence
+from sdwatch.webui.http.roles import CallDecider, CallSettings, Client, Recorder, SupervisedProcess
 from sdwatch.webui.http.run_control import RunControl
 
 log = logging.getLogger("sdwatch.webui")
@@ -68,7 +69,7 @@ log = logging.getLogger("sdwatch.webui")
 class WebUIAPI:
     """Calls one WebUI through the recovery gate. One object serves one call of one run at a time.
 
-    `control`: through it the run is given up. `settings`: what its calls need to know. `port`: the
+    `control`: through it the run is given up. `settings`: what its calls need to know. `loop`: the
     loop of the lane that decides; None outside the monitor, where there is no lane.
     """
 
@@ -80,9 +81,9 @@ class WebUIAPI:
         *,
         control: RunControl | None = None,
         settings: CallSettings = CallSettings(),  # noqa: B008 - it is frozen
-        port: CallPort | None = None,
+        loop: CallDecider | None = None,
     ) -> None:
-        self.port: CallPort = port or _alone(client, process, settings)
+        self.loop: CallDecider = loop or _alone(client, process, settings)
         self._recorder = recorder
         self._control = control or RunControl()
         self._settings = settings
@@ -112,10 +113,10 @@ class WebUIAPI:
         """
         added = completed(stage, payload, self._settings.catalogue())
         call = PreparedCall(stage, {**payload, **added}, run_dir, job_id, added)
-        return _RunsCall(call, self.port, self._recorder, self._control, self._settings).make()
+        return _RunsCall(call, self.loop, self._recorder, self._control, self._settings).make()
 
 
-def _alone(client: Client, process: SupervisedProcess, settings: CallSettings) -> CallPort:
+def _alone(client: Client, process: SupervisedProcess, settings: CallSettings) -> CallDecider:
     from sdwatch.webui.http.call_alone import CallAlone  # the monitor never needs it
 
     return CallAlone(client, process, settings)
@@ -127,13 +128,13 @@ class _RunsCall:
     def __init__(
         self,
         call: PreparedCall,
-        port: CallPort,
+        loop: CallDecider,
         recorder: Recorder,
         control: RunControl,
         settings: CallSettings,
     ) -> None:
         self._call = call
-        self._port = port
+        self._loop = loop
         self._recorder = recorder
         self._control = control
         self._settings = settings
@@ -144,9 +145,9 @@ class _RunsCall:
     def make(self) -> Outcome:
         """Make the call. Raises RunCancelledError, RunStoppedError, OSError."""
         self._control.raise_if_given_up()
-        handle, tell = self._handle, self._port.tell
+        handle, tell = self._handle, self._loop.tell
         self._control.waiting = True
-        self._port.register(handle)
+        self._loop.register(handle)
         tell(self._request())
         answer = None
         try:
@@ -161,7 +162,7 @@ class _RunsCall:
 
     def _next(self) -> ToRun:
         """Wait for the next message from the lane, and give the run up once its time is over."""
-        while (message := self._port.next_for(self._handle, self._control.time_left())) is None:
+        while (message := self._loop.next_for(self._handle, self._control.time_left())) is None:
             if self._control.time_left() == 0:
                 self._control.time_out()
         return message
@@ -196,7 +197,7 @@ class _RunsCall:
 
     def _tell(self, event: OfCall) -> None:
         self._passes(event)
-        self._port.tell(event)
+        self._loop.tell(event)
 
     def _passes(self, message: ToRun | OfCall) -> None:
         """Announce what passes between run and lane: a death may come just before it."""
@@ -249,23 +250,23 @@ class _RunsCall:
         the recorder learns the texts of the payload, and no record may echo them. A failure that
         puts the WebUI on hold names its fault: the runs that follow will meet the same one, and
         need no evidence of their own."""
-        captured = message.tail.evidence
-        assert isinstance(captured, Captured)
-        explanation, decision = message.tail.explanation, message.decision
+        evidence = message.failure.evidence
+        assert isinstance(evidence, FailureEvidence)
+        explanation, decision = message.failure.explanation, message.decision
         self._evidence = self._recorder.evidence(
             self._call.run_dir,
             self._call.payload,
-            captured.tails,
-            host_snapshot=captured.host_snapshot,
+            evidence.tails,
+            host_snapshot=evidence.host_snapshot,
             fault=explanation.key.digest if decision.action is Action.HOLD else "",
         )
         self._recorder.call_failed(
             explanation,
-            message.tail.error,
+            message.failure.error,
             decision,
-            captured.facts.exit_code,
+            evidence.facts.exit_code,
             crashed=message.attempt.crashed,
-            printed=captured.own_lines,
+            printed=evidence.own_lines,
             first_call=message.attempt.first_call,
         )
         self._last = message
@@ -280,7 +281,7 @@ class _RunsCall:
     # -- how it ends
 
     def _outcome(self, answer: Answer) -> Outcome:
-        end = answer.outcome
+        end = answer.end
         findings = end.findings if isinstance(end.findings, tuple) else ()
         if isinstance(end, GivenUp):
             self._give_up()
@@ -315,10 +316,10 @@ class _RunsCall:
         failed = self._recorder.attempts[-1]
         diagnosis = Diagnosis(failed.diagnosis)
         last = self._last
-        explanation = last.tail.explanation if last is not None else None
+        explanation = last.failure.explanation if last is not None else None
         kind = (self._settings.catalogue() or Catalogue()).kind
         return ErrorEnvelope(
-            error=type(last.tail.error).__name__ if last is not None else "",
+            error=type(last.failure.error).__name__ if last is not None else "",
             diagnosis=diagnosis,
             blame=whose_fault(diagnosis, explanation.blames if explanation else None, tested),
             message=failed.message,  # free of prompts, which a reply may echo

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from sdwatch.errors import WebUIError
-from sdwatch.policy.failure.facts import FailureFacts, FailureKey, checkpoint_named
+from sdwatch.policy.failure.facts import FailureKey, checkpoint_named
 from sdwatch.policy.failure.prompts_sent import PromptToSend
 from sdwatch.policy.failure.reply_checks import Finding, made_size
 from sdwatch.policy.job.stage.stage_kinds import STAGES
@@ -100,17 +100,6 @@ class Sent:
     given_up: bool = False
     interrupted: bool = False
     is_under_way: bool = False
-
-
-@dataclass(frozen=True)
-class Captured:
-    """What a failed POST left behind. `tails`: the WebUI's last lines; `own_lines`: those of the
-    call alone, None where they cannot be separated; `host_snapshot`: as in machine.json."""
-
-    facts: FailureFacts
-    tails: Mapping[str, str]
-    host_snapshot: Mapping[str, Any]
-    own_lines: tuple[str, ...] | None
 
 
 @dataclass(frozen=True)

@@ -18,14 +18,13 @@ from collections.abc import Callable
 from typing import Any
 
 from sdwatch.errors import WebUIError, WebUINotSentError, WebUIOccupiedError
-from sdwatch.policy.failure.cooldown import Instant
 from sdwatch.policy.lane.advance import next_deadline
 from sdwatch.policy.lane.effects import (
     Abandon,
     Answer,
     AwaitTraceback,
-    CaptureTail,
     Effect,
+    ExplainFailure,
     Interrupt,
     Post,
     ToRun,
@@ -42,13 +41,14 @@ from sdwatch.policy.lane.events import (
     RunGone,
     TracebackComplete,
 )
+from sdwatch.policy.lane.instant import Instant
 from sdwatch.policy.lane.machine import step
 from sdwatch.policy.lane.state import LaneState
 from sdwatch.system.clock import Clock
 from sdwatch.system.log_events import bound
 from sdwatch.webui.http.call import CallHandle, Sent, result_of
-from sdwatch.webui.http.capture import NothingPrinted, PrintedSource, TailSource
 from sdwatch.webui.http.checked_reply import ReplyChecks
+from sdwatch.webui.http.failure_evidence import EvidenceSource, NothingPrinted, PrintedSource
 from sdwatch.webui.http.reply import Reply
 from sdwatch.webui.http.roles import CallSettings, Client, QueueingClient, SupervisedProcess
 
@@ -82,13 +82,13 @@ class CallLoop:
         self._events: queue.SimpleQueue[LaneEvent] = queue.SimpleQueue()
         self._handles: dict[int, CallHandle] = {}
         self._reply_checks = ReplyChecks(settings.checks, client, printed.lines)
-        self._tails = TailSource(process, settings, self._reply_checks, printed, self._node)
+        self._evidence = EvidenceSource(process, settings, self._reply_checks, printed, self._node)
         self._performers: dict[type[Effect], Performer] = {
             Post: self._post,
             Abandon: self._abandon,
             Interrupt: self._interrupt,
             AwaitTraceback: self._await_traceback,
-            CaptureTail: self._capture,
+            ExplainFailure: self._explain,
         }
 
     def _node(self) -> str:
@@ -221,5 +221,5 @@ class CallLoop:
     def _await_traceback(self, effect: AwaitTraceback) -> None:
         self.tell(TracebackComplete(effect.call))
 
-    def _capture(self, effect: CaptureTail) -> None:
-        self.tell(self._tails.capture(effect, self._handles[effect.call]))
+    def _explain(self, effect: ExplainFailure) -> None:
+        self.tell(self._evidence.explain(effect, self._handles[effect.call]))

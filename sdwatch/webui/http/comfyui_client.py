@@ -34,8 +34,8 @@ from sdwatch.policy.lane.turn import INTERRUPT_WAIT
 from sdwatch.policy.translation.lists import lists_of
 from sdwatch.policy.translation.template_file import WorkflowTemplate
 from sdwatch.policy.translation.templates import Templates
-from sdwatch.policy.workflow.history import PromptEnd, PromptResult, refusal_in
 from sdwatch.policy.workflow.node_classes import NodeClass
+from sdwatch.policy.workflow.prompt_result import PromptEnd, PromptResult, refusal_in
 from sdwatch.policy.workflow.workflow import Workflow
 from sdwatch.policy.workflow.workflow_call import call_in, taken
 from sdwatch.system.failpoints import failpoint

@@ -12,8 +12,8 @@ from urllib.parse import urlencode
 
 from sdwatch.errors import WebUIBadRequestError, WebUIError, WebUIReplyError
 from sdwatch.policy.job.outputs.picture import PictureData
-from sdwatch.policy.workflow.history import OutputFile, PromptResult, read_entry
 from sdwatch.policy.workflow.node_classes import NodeClass, read_classes
+from sdwatch.policy.workflow.prompt_result import OutputFile, PromptResult, read_entry
 from sdwatch.system.scratch import Arriving, Scratch
 from sdwatch.webui.http.reply import error_for, parse_json
 from sdwatch.webui.http.transport import Transport

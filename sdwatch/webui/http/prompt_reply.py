@@ -30,8 +30,8 @@ from sdwatch.policy.privacy.printable import shortened
 from sdwatch.policy.translation.built_in import drawing, enlarging, saved_by
 from sdwatch.policy.translation.made import generation_info
 from sdwatch.policy.translation.template_file import WorkflowTemplate
-from sdwatch.policy.workflow.history import OutputFile, PromptResult
 from sdwatch.policy.workflow.node_classes import NodeClasses
+from sdwatch.policy.workflow.prompt_result import OutputFile, PromptResult
 from sdwatch.policy.workflow.saved_files import (
     MOST_IN_SERIES,
     Series,

@@ -161,7 +161,7 @@ class Recorder(Protocol):
         """
 
 
-class CallPort(Protocol):
+class CallDecider(Protocol):
     """Who decides about a call: the loop of its lane (lane/loop.py), or, without a lane, a loop on
     the thread of the call itself (call_alone.py)."""
 

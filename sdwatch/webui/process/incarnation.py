@@ -125,12 +125,12 @@ class WebUIExit:
 
 @dataclass
 class Incarnation:
-    """An incarnation as this monitor sees it. `reaped`: at least its root has ended; `exit`: how it
-    ended, once it has."""
+    """An incarnation as this monitor sees it. `ended` and `root_ended`: set once it
+    has, and once its root has; `exit`: how it ended."""
 
     identity: ProcessIdentity
     ended: threading.Event = field(default_factory=threading.Event)
-    reaped: threading.Event = field(default_factory=threading.Event)
+    root_ended: threading.Event = field(default_factory=threading.Event)
     expected: bool = False
     exit: WebUIExit | None = None
 

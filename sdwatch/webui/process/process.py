@@ -56,7 +56,7 @@ from sdwatch.webui.process.readiness import (
 log = logging.getLogger("sdwatch.webui")
 
 _KEPT_INCARNATIONS = 20
-_REAP_LIMIT = 5.0
+_EXIT_LIMIT = 5.0
 _ADOPTION_LIMIT = 10.0
 _OPERATION_LIMIT = 10.0  # seconds for which a stop waits for another operation, beside its grace
 
@@ -269,8 +269,8 @@ class WebUIProcessManager:
             self._identity = replace(identity, session=0)
         self._nothing_left = True
         if current:
-            current.reaped.wait(_REAP_LIMIT)
-            current.ended.wait(_REAP_LIMIT)
+            current.root_ended.wait(_EXIT_LIMIT)
+            current.ended.wait(_EXIT_LIMIT)
         return True
 
     def restart_and_wait_ready(
@@ -341,7 +341,7 @@ class WebUIProcessManager:
         code = (
             popen.wait() if popen else wait_gone(current.identity.pid, current.identity.start_mark)
         )
-        current.reaped.set()
+        current.root_ended.set()
         with self._lock:
             # Its number was its own until now, which is how its leftovers are found.
             ended = system.numbering()

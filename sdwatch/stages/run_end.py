@@ -1,4 +1,4 @@
-"""The place of a run, its ending, and the errors that end it."""
+"""How far a run is, how it ended, and the errors that end it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from sdwatch.policy.report.decisions import sent_too_often
 from sdwatch.policy.report.envelope import ErrorEnvelope, died_here_envelope
 
 
-class Ending(StrEnum):
+class RunEnd(StrEnum):
     """How a run's thread ended. A stopped run stays in working/ and resumes later; a run is gone if
     somebody removed its folder."""
 

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from sdwatch.policy.failure.cooldown import STABLE_AFTER, Instant
-from sdwatch.policy.lane.crashes import History, IdleFailure, Record
-from sdwatch.webui.process.crash_history import CrashHistory
+from sdwatch.lane.crash_history_file import CrashHistoryFile
+from sdwatch.policy.lane.crash_history import STABLE_AFTER, CrashHistory, HistoryRecord, IdleFailure
+from sdwatch.policy.lane.instant import Instant
 from tests.support.helpers import FakeClock
 
 LIST = (5.0, 10.0, 20.0, 40.0)
@@ -20,7 +20,7 @@ class Life:
     """A history in its file, and what happens to it, as a lane changes and saves it."""
 
     def __init__(self, path: Path, clock: FakeClock) -> None:
-        self._file = CrashHistory(path, LIST, clock)
+        self._file = CrashHistoryFile(path, LIST, clock)
         self._clock = clock
         self.value = self._file.value
 
@@ -28,7 +28,7 @@ class Life:
     def now(self) -> Instant:
         return Instant(self._clock.wall(), self._clock.boot_time(), self._clock.boot_id())
 
-    def change(self, changed: tuple[History, Record | None]) -> None:
+    def change(self, changed: tuple[CrashHistory, HistoryRecord | None]) -> None:
         self.value, record = changed
         if record is not None:
             self._file.save(record)
@@ -62,12 +62,12 @@ def success(history: Life) -> None:
 
 
 def start(history: Life) -> None:
-    history.change((history.value, Record("start", history.now, {"incarnation": 1})))
+    history.change((history.value, HistoryRecord("start", history.now, {"incarnation": 1})))
 
 
 def recycle(history: Life) -> None:
     fields = {"incarnation": 1, "reason": "it made 500 calls"}
-    history.change((history.value, Record("recycled", history.now, fields)))
+    history.change((history.value, HistoryRecord("recycled", history.now, fields)))
 
 
 STABLE = [success] * STABLE_AFTER

@@ -1,4 +1,4 @@
-"""Read what calls took on this machine from the journals of a spool: the history from which a
+"""Read what calls took on this machine from the journals of a spool, from which a
 duration is estimated."""
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The crash history of one WebUI, on disk: it survives a restart of the monitor and of the machine.
+"""The file of one WebUI's crash history: it survives a restart of the monitor and of the machine.
 
 One JSON line for each crash, each return to being stable, and what was forgiven or self-tested; for
 people also each start and recycling. Each is written before what follows from it, so that the
@@ -14,9 +14,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from sdwatch.policy.failure.cooldown import Instant
 from sdwatch.policy.failure.lasting import LastingStates, key_of
-from sdwatch.policy.lane.crashes import History, Record
+from sdwatch.policy.lane.crash_history import CrashHistory, HistoryRecord
+from sdwatch.policy.lane.instant import Instant
 from sdwatch.system import disk
 from sdwatch.system.clock import Clock, iso
 from sdwatch.system.log_events import LogEvent, about
@@ -32,16 +32,16 @@ _KEPT_LINES = 2000
 """More than any cool-down needs; a history that has grown too large keeps so many lines."""
 
 
-class CrashHistory:
-    """The file of one WebUI's history, written by one thread at a time; `value`: what it said when
-    it was opened. `path` is created if missing; unreadable lines are skipped with a warning.
-    `cooldown`: seconds after each crash in a row."""
+class CrashHistoryFile:
+    """crashes.jsonl of one WebUI, written by one thread at a time; `value`: the history that it
+    contained when it was opened. `path` is created if missing; unreadable lines are skipped with a
+    warning. `cooldown`: seconds after each crash in a row."""
 
     def __init__(self, path: Path, cooldown: Sequence[float], clock: Clock) -> None:
         self._path = path
         self._clock = clock
         now = Instant(clock.wall(), clock.boot_time(), clock.boot_id())
-        self.value = _read(path, History(tuple(cooldown))).on_this_boot(now)
+        self.value = _read(path, CrashHistory(tuple(cooldown))).on_this_boot(now)
         self.restarts: dict[str, int] = {}
         """The restarts since it was opened, by their cause: that of a crash (a Diagnosis or an
         IdleFailure), RECYCLED or OTHER. The first start is none."""
@@ -50,14 +50,14 @@ class CrashHistory:
         self._unwritten: list[bytes] = []
         self._refusals = LastingStates()
 
-    def save(self, record: Record) -> None:
+    def save(self, record: HistoryRecord) -> None:
         """Write a record, after those that the disk refused before. A full disk must not keep a
         crashed WebUI down: until the monitor ends, the history in memory is enough."""
         self._count(record)
         self._unwritten.append(json.dumps(_fields_of(record)).encode())
         self.flush()
 
-    def _count(self, record: Record) -> None:
+    def _count(self, record: HistoryRecord) -> None:
         """Count a restart: what comes before a start is its cause."""
         if record.event == "crash":
             self._came_by = str(record.fields.get("kind", OTHER))
@@ -97,7 +97,7 @@ class CrashHistory:
                 )
 
 
-def _fields_of(record: Record) -> dict[str, Any]:
+def _fields_of(record: HistoryRecord) -> dict[str, Any]:
     """Return what the file says of it: three clocks where a cool-down needs them."""
     at = record.at
     fields: dict[str, Any] = {"event": record.event, **record.fields}
@@ -109,7 +109,7 @@ def _fields_of(record: Record) -> dict[str, Any]:
     return fields | {"at": iso(at.wall)} | boot
 
 
-def _read(path: Path, history: History) -> History:
+def _read(path: Path, history: CrashHistory) -> CrashHistory:
     try:
         lines = disk.read(path).splitlines()
     except FileNotFoundError:

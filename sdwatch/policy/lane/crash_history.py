@@ -1,5 +1,7 @@
 """The crash history of one WebUI as a value: crashes in a row, what outlasts a restart. Pure.
 
+lane/crash_history_file.py saves it and reads it again.
+
 The cool-down, for which nothing is started or sent after a crash, is a function of it and of
 nothing else: no jitter, so the same history gives the same waiting (promise 6).
 
@@ -15,7 +17,10 @@ from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any
 
-from sdwatch.policy.failure.cooldown import STABLE_AFTER, Instant
+from sdwatch.policy.lane.instant import Instant
+
+STABLE_AFTER = 3
+"""So many consecutive successful calls end a row of crashes. Idle time never does."""
 
 
 class IdleFailure(StrEnum):
@@ -41,7 +46,7 @@ class Crash:
 
 
 @dataclass(frozen=True)
-class Record:
+class HistoryRecord:
     """One line of the history: what happened, when, and more fields by name. `until`: the end of
     the cool-down on the wall clock, None for what starts none."""
 
@@ -52,7 +57,7 @@ class Record:
 
 
 @dataclass(frozen=True)
-class History:
+class CrashHistory:
     """`crashes`: since the WebUI was last stable, oldest first. `needs_self_test`: since one of
     NEED_SELF_TEST it has passed none. `failed_fresh`: the last incarnation that failed one before
     any job's call, 0 for none. `successes`: calls in a row."""
@@ -92,7 +97,7 @@ class History:
         passed = now.boot - last.boot if same_boot else now.wall - last.wall
         return min(max(self.wait - passed, 0.0), self.wait)
 
-    def on_this_boot(self, now: Instant) -> History:
+    def on_this_boot(self, now: Instant) -> CrashHistory:
         """Return it for a monitor that starts now: the rest of a cool-down from before a reboot is
         computed once from the wall clock, and runs on the boot clock from then on."""
         if not self.crashes or self.crashes[-1].at.boot_id == now.boot_id:
@@ -101,7 +106,7 @@ class History:
         at = Instant(now.wall - passed, now.boot - passed, now.boot_id)
         return replace(self, crashes=(*self.crashes[:-1], replace(self.crashes[-1], at=at)))
 
-    def replayed(self, record: Mapping[str, Any]) -> History:
+    def replayed(self, record: Mapping[str, Any]) -> CrashHistory:
         """Return it after a record of its file. Raises ValueError, KeyError, TypeError where that
         cannot be read."""
         event = record["event"]
@@ -130,7 +135,7 @@ class History:
         failed_fresh: int = 0,
         runs: tuple[str, ...] = (),
         exit_code: int | None = None,
-    ) -> tuple[History, Record]:
+    ) -> tuple[CrashHistory, HistoryRecord]:
         """Add a crash. `failed_fresh`: the incarnation that failed its self-test before any job's
         call, 0 for none. `runs`: as for Crash. `exit_code`: of its process, None where that did
         not end, or nobody saw it; for people."""
@@ -146,9 +151,9 @@ class History:
             fields["runs"] = list(runs)
         if exit_code is not None:
             fields["exit_code"] = exit_code
-        return changed, Record("crash", now, fields, until=now.wall + changed.wait)
+        return changed, HistoryRecord("crash", now, fields, until=now.wall + changed.wait)
 
-    def _with(self, crash: Crash, failed_fresh: int) -> History:
+    def _with(self, crash: Crash, failed_fresh: int) -> CrashHistory:
         return replace(
             self,
             crashes=(*self.crashes, crash),
@@ -156,29 +161,29 @@ class History:
             failed_fresh=max(self.failed_fresh, failed_fresh),
         )
 
-    def passed_self_test(self, now: Instant) -> tuple[History, Record | None]:
+    def passed_self_test(self, now: Instant) -> tuple[CrashHistory, HistoryRecord | None]:
         """Note that it passed a self-test, or generated what a job asked for."""
         if not self.needs_self_test:
             return self, None
-        return replace(self, needs_self_test=False), Record("self_test_passed", now)
+        return replace(self, needs_self_test=False), HistoryRecord("self_test_passed", now)
 
-    def released(self, now: Instant) -> tuple[History, Record | None]:
+    def released(self, now: Instant) -> tuple[CrashHistory, HistoryRecord | None]:
         """Note that a person says the WebUI is healthy: jobs that crashed it are to blame."""
         return self.forgive(1 if self.crashed_by(now) else 0, now)
 
-    def forgive(self, count: int, now: Instant) -> tuple[History, Record | None]:
+    def forgive(self, count: int, now: Instant) -> tuple[CrashHistory, HistoryRecord | None]:
         """Forget the last so many crashes: a job caused them."""
         if not (count := min(count, len(self.crashes))):
             return self, None
         changed = replace(self, crashes=self.crashes[:-count])
-        return changed, Record("forgiven", now, {"crashes": count})
+        return changed, HistoryRecord("forgiven", now, {"crashes": count})
 
-    def succeeded(self, now: Instant) -> tuple[History, Record | None]:
+    def succeeded(self, now: Instant) -> tuple[CrashHistory, HistoryRecord | None]:
         """Count a call that succeeded. Enough of them in a row, and the WebUI is stable."""
         changed = replace(self, successes=self.successes + 1)
         if not changed.crashes or changed.successes < STABLE_AFTER:
             return changed, None
-        return replace(changed, crashes=()), Record("stable", now)
+        return replace(changed, crashes=()), HistoryRecord("stable", now)
 
 
 def _instant(record: Mapping[str, Any]) -> Instant:

@@ -8,7 +8,7 @@ from pathlib import Path
 from sdwatch.policy.job.calls.call_sizes import CallSize
 from sdwatch.policy.job.calls.estimate import TimedCall
 from sdwatch.spool.archive import claim, publish
-from sdwatch.spool.call_history import MOST_RUNS, read_call_times, timed_calls
+from sdwatch.spool.call_times import MOST_RUNS, read_call_times, timed_calls
 from sdwatch.spool.folders import Spool
 from tests.spool.spools import arrival_of, call, made_spool, picture
 from tests.support.helpers import FakeClock

@@ -15,7 +15,7 @@ from sdwatch.policy.report.envelope import ErrorEnvelope, Unsent, held_envelope
 from sdwatch.spool import archive
 from sdwatch.spool.folders import Spool
 from sdwatch.spool.run import Run
-from sdwatch.stages.ending import Ending
+from sdwatch.stages.run_end import RunEnd
 from sdwatch.system import disk
 from sdwatch.system.clock import Clock
 from sdwatch.system.log_events import LogEvent, about
@@ -23,7 +23,7 @@ from sdwatch.system.log_events import LogEvent, about
 log = logging.getLogger("sdwatch.monitor")
 
 
-class RunEnds:
+class RunsWithoutLane:
     """Publishes runs that have no thread. What cannot end now stays with `suspended`. Used by the
     main thread."""
 
@@ -38,9 +38,9 @@ class RunEnds:
     def end(self, run: Run, envelope: ErrorEnvelope, *, of_its_file: bool = True) -> None:
         """Publish a run that needs no lane to end. `of_its_file`: it failed because of what its job
         file says."""
-        ending = Ending.CANCELLED if envelope.diagnosis == Unsent.CANCELLED else Ending.FAILED
+        ending = RunEnd.CANCELLED if envelope.diagnosis == Unsent.CANCELLED else RunEnd.FAILED
         try:
-            if of_its_file and ending is Ending.FAILED and was_changed(run):
+            if of_its_file and ending is RunEnd.FAILED and was_changed(run):
                 run.close()  # somebody still wrote to it: it is read again, from working/
                 self._suspended.add(run.folder)
                 return
@@ -70,7 +70,7 @@ class RunEnds:
             run = Run(folder, self._clock)
             if run.ledger.ended:
                 archive.move_out(folder, self._spool, run.ledger.ended)
-                self._reports.ended(run, Ending(run.ledger.ended), "", self._spool)
+                self._reports.ended(run, RunEnd(run.ledger.ended), "", self._spool)
                 return None
             return run
         except OSError as error:

@@ -11,8 +11,8 @@ from sdwatch.policy.job.calls.catalogue import Catalogue
 from sdwatch.policy.translation.built_in import drawing
 from sdwatch.policy.translation.lists import WorkflowRules, lists_of
 from sdwatch.policy.translation.made import generation_info
-from sdwatch.policy.workflow.history import PromptEnd, read_entry, refusal_in
 from sdwatch.policy.workflow.node_classes import checkpoint_meant, read_classes
+from sdwatch.policy.workflow.prompt_result import PromptEnd, read_entry, refusal_in
 from sdwatch.policy.workflow.workflow import workflow_of
 from tests.support.tables import table
 from tests.webui.kinds import facts

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from sdwatch.errors import WebUIError, WebUIReplyError, WebUIUnreachableError
 from sdwatch.known_signatures import builtin_signatures
-from sdwatch.policy.failure.diagnosis import FailureFacts, diagnose, what_failed
+from sdwatch.policy.failure.diagnosis import FailureFacts, diagnose, key_to_trace
 from sdwatch.policy.failure.expression import Expression
 from sdwatch.policy.failure.facts import checkpoint_named, names_checkpoint
 from sdwatch.policy.failure.matching import printed_once
@@ -17,10 +17,10 @@ from sdwatch.policy.failure.signatures import Signature
 from sdwatch.policy.failure.tail_marks import no_output
 from sdwatch.policy.failure.tracebacks import may_follow
 from sdwatch.policy.job.calls.catalogue import Catalogue
-from sdwatch.policy.lane.effects import CaptureTail
-from sdwatch.policy.lane.events import TailCaptured
+from sdwatch.policy.lane.effects import ExplainFailure
+from sdwatch.policy.lane.events import FailureExplained
 from sdwatch.system.failpoints import failpoint
-from sdwatch.webui.http.call import CallHandle, Captured
+from sdwatch.webui.http.call import CallHandle
 from sdwatch.webui.http.checked_reply import ReplyChecks
 from sdwatch.webui.http.roles import CallSettings, SupervisedProcess
 from sdwatch.webui.log.log_lines import split_lines, without_probes
@@ -53,7 +53,18 @@ class NothingPrinted:
 
 
 @dataclass(frozen=True)
-class TailSource:
+class FailureEvidence:
+    """What a failed POST left behind. `tails`: the WebUI's last lines; `own_lines`: those of the
+    call alone, None where they cannot be separated; `host_snapshot`: as in machine.json."""
+
+    facts: FailureFacts
+    tails: Mapping[str, str]
+    host_snapshot: Mapping[str, Any]
+    own_lines: tuple[str, ...] | None
+
+
+@dataclass(frozen=True)
+class EvidenceSource:
     """Where the evidence of a WebUI comes from. `node`: returns the node of a workflow that it was
     seen in last, or ''."""
 
@@ -63,7 +74,7 @@ class TailSource:
     printed: PrintedSource
     node: Callable[[], str]
 
-    def capture(self, effect: CaptureTail, handle: CallHandle) -> TailCaptured:
+    def explain(self, effect: ExplainFailure, handle: CallHandle) -> FailureExplained:
         """Return what the failed POST left behind, explained."""
         error = effect.error
         if isinstance(error, WebUIReplyError):
@@ -72,29 +83,29 @@ class TailSource:
         # The log of somebody else's generation does not explain a call that is queued behind it.
         explanation = diagnose(facts, () if effect.lost else self._signatures)
         payload = handle.call.payload
-        failpoint("TailCaptured", Path(handle.call.stage))
-        key = what_failed(explanation, error, checkpoint_named(payload))
-        return TailCaptured(
+        failpoint("FailureExplained", Path(handle.call.stage))
+        key = key_to_trace(explanation, error, checkpoint_named(payload))
+        return FailureExplained(
             effect.call,
             error,
             explanation,
             key and handle.shared(key, payload),
-            self._captured(facts, effect),
+            self._evidence(facts, effect),
             unchanged=error.kind == "upscale_unchanged",
         )
 
-    def _captured(self, facts: FailureFacts, effect: CaptureTail) -> Captured:
+    def _evidence(self, facts: FailureFacts, effect: ExplainFailure) -> FailureEvidence:
         if effect.without_log:
-            return Captured(facts, {"output": _TOOK_TOO_LONG}, {}, None)
+            return FailureEvidence(facts, {"output": _TOOK_TOO_LONG}, {}, None)
         host = self.settings.host_snapshots
-        return Captured(
+        return FailureEvidence(
             facts,
             self.process.get_tail_logs(),
             host.at_failure() if host is not None else {},
             self._own_lines(facts.log, effect),
         )
 
-    def _facts(self, effect: CaptureTail, handle: CallHandle, error: WebUIError) -> FailureFacts:
+    def _facts(self, effect: ExplainFailure, handle: CallHandle, error: WebUIError) -> FailureFacts:
         gone, code = self._exit(effect, error)
         host = self.settings.host_snapshots
         before = host.memory_before() if host is not None else None
@@ -112,7 +123,7 @@ class TailSource:
         wanted = () if effect.without_log else printed_once(facts, self._signatures)
         return replace(facts, once_lines=self.printed.first_lines_with(wanted)) if wanted else facts
 
-    def _exit(self, effect: CaptureTail, error: WebUIError) -> tuple[bool, int | None]:
+    def _exit(self, effect: ExplainFailure, error: WebUIError) -> tuple[bool, int | None]:
         """Return whether the process of this POST ended, and its exit code."""
         if effect.exited and (may_follow(error) or isinstance(error, WebUIUnreachableError)):
             return True, effect.code
@@ -125,7 +136,7 @@ class TailSource:
         known = self.settings.signatures
         return builtin_signatures() if known is None else known
 
-    def _own_lines(self, log: Sequence[str], effect: CaptureTail) -> tuple[str, ...] | None:
+    def _own_lines(self, log: Sequence[str], effect: ExplainFailure) -> tuple[str, ...] | None:
         """Return the lines of `log` that belong to this call, without the access lines of probes;
         None where they cannot be separated from the lines of others' calls."""
         if effect.lost or not self.printed.is_known:
