@@ -236,7 +236,7 @@ def test_an_exception_names_the_node_the_class_and_the_text(comfy: Comfy) -> Non
 
 
 def test_the_error_of_a_loader_names_the_file_that_is_to_be_replaced(comfy: Comfy) -> None:
-    """`Download that file again` alone leaves open which (ComfyUI 0.33.0's exception names none)."""
+    """`Download that file again` leaves open which: ComfyUI 0.33.0's exception names none."""
     damaged = {"sd_model_checkpoint": "simulated-corrupt"}
     words = r"CheckpointLoaderSimple, which loads simulated-corrupt\.safetensors, failed: "
     with pytest.raises(WebUIServerError, match=words):
