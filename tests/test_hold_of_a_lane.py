@@ -9,7 +9,7 @@ import pytest
 
 from sdwatch.config import WebUIConfig
 from sdwatch.lane.context import LaneSettings
-from sdwatch.lane.hold_view import held_of
+from sdwatch.lane.hold_view import held_of, tried_words
 from sdwatch.lane.lane import Lane
 from sdwatch.policy.failure.facts import Diagnosis
 from sdwatch.policy.failure.hold_reason import Cure, Held, HoldCode, HoldKey, HoldReason, NoCall
@@ -61,6 +61,15 @@ def test_the_history_of_a_hold_starts_with_its_causes_and_ends_with_a_success() 
     hold = hold.succeeded()
     hold = hold.update(HoldReason("refused", key=HoldKey(HoldCode.NO_ANSWER)), NOW)
     assert tried(hold) == ["refused"]
+
+
+def test_the_run_of_a_crash_keeps_its_name_where_that_is_in_a_prompt() -> None:
+    """castle.yaml with the prompt `castle`: what is withheld of a prompt must not hide which run
+    it was."""
+    run = "20261129-211847.185-castle-687f"
+    crash = CrashSeen(Diagnosis.CRASH, "it died at castle", 5.0, run)
+    words = tried_words(crash, lambda text: text.replace("castle", "…"))
+    assert words == f"crash, cooling down for 5 s: {run}: it died at …"
 
 
 def test_the_reason_it_started_with_is_restored() -> None:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Iterator
 from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
+
+import pytest
 
 from sdwatch.lane.inventory import Inventory
 from sdwatch.policy.job.calls.catalogue import Catalogue
@@ -37,6 +40,32 @@ def test_what_a_call_shows_while_the_lists_are_read_again_is_kept() -> None:
     inventory._reader = Reader()  # type: ignore[assignment]
     inventory.read_again(["upscalers"])
     assert inventory.catalogue.cannot == {"extra-single-image": "no upscaler"}
+
+
+def test_what_jobs_are_not_checked_against_is_a_line_for_each_reason_and_said_once(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """ComfyUI has none of seven lists, and said so in seven lines at each of its starts."""
+    inventory = inventory_of_nothing()
+    found = Catalogue().without_list("loras", "none").without_list("sd-vae", "none")
+
+    class Reader:
+        unfinished = False
+
+        def read(self) -> Catalogue:
+            return found
+
+    inventory._reader = Reader()  # type: ignore[assignment]
+    with caplog.at_level(logging.INFO):
+        inventory.read()
+        inventory.read()
+        assert caplog.messages == ["sim: jobs are not checked against loras, sd-vae: none"]
+        found = found.without_list("samplers", "it did not answer")
+        inventory.read()
+    assert caplog.messages[1:] == [
+        "sim: jobs are not checked against loras, sd-vae: none",
+        "sim: jobs are not checked against samplers: it did not answer",
+    ]
 
 
 class NotedLock:

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
 
 from sdwatch.lane.context import LaneContext
@@ -42,6 +42,7 @@ class Inventory:
             context.remembered,
             may_try,
         )
+        self._said: Mapping[str, str] = {}  # what jobs are not checked against, as the log has it
         self._idle_reads = 0
         # Held while the WebUI is asked, for seconds: what was asked first is also stored first.
         self._reading = threading.Lock()
@@ -71,11 +72,16 @@ class Inventory:
                 ):
                     break
                 self._store(catalogue := self._reader.read())
+        if catalogue.missing == self._said:
+            return
+        self._said, routes = catalogue.missing, dict[str, list[str]]()
         for route, why in catalogue.missing.items():
+            routes.setdefault(why, []).append(route)
+        for why, lacking in routes.items():
             log.info(
                 "%s: jobs are not checked against %s: %s",
                 self._context.config.name,
-                route,
+                ", ".join(lacking),
                 why,
                 extra=about(LogEvent.WEBUI_UNKNOWN),
             )

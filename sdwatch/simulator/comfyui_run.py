@@ -298,9 +298,15 @@ def _as_crash(error: CrashedError | OSError) -> CrashedError:
 
 def _frames(kind: str, error: CrashedError) -> list[str]:
     where = f'  File "<comfyui>/nodes.py", line 1, in {kind}\n    {error.code}\n'
-    return [f'  File "<comfyui>/{f}", line {n}, in {i}\n    {c}\n' for f, n, i, c in _FRAMES] + [
-        where
-    ]
+    above = [f'  File "<comfyui>/{f}", line {n}, in {i}\n{_marked(c)}' for f, n, i, c in _FRAMES]
+    return [*above, where]
+
+
+def _marked(code: str) -> str:
+    """Return a line of code; Python 3.11 and later mark the part of it that failed."""
+    assigned, sign, call = code.partition(" = ")
+    marks = f"    {' ' * len(assigned + sign)}{'^' * len(call)}\n" if sign else ""
+    return f"    {code}\n{marks}"
 
 
 def _as_text(value: Any) -> Any:

@@ -280,8 +280,10 @@ class ComfySite(Site):
         try:
             outputs, errors = validation.outputs(body.get("partial_execution_targets"))
         except RefusedPromptError as e:
+            voice.not_valid(validation.printed)
             voice.invalid_prompt(e.error)
             return answer({"error": e.error, "node_errors": e.node_errors}, 400)
+        voice.not_valid(validation.printed)
         extra = dict(body.get("extra_data", {}))
         if "client_id" in body:
             extra["client_id"] = body["client_id"]
@@ -337,15 +339,23 @@ class ComfySite(Site):
             prompt_id = json.loads(request.raw).get("prompt_id")
         except ValueError:
             prompt_id = None
+        voice = self.machine.comfy_voice
         if prompt_id:
-            self.machine.prompts.interrupt_running(prompt_id)
+            voice.interrupting(prompt_id, runs=self.machine.prompts.interrupt_running(prompt_id))
         else:
+            voice.interrupting_whatever_runs()
             self.machine.interrupt()
         return _EMPTY
 
     def _cancel(self, prompt_id: str) -> bool:
-        prompts = self.machine.prompts
-        return prompts.remove(prompt_id) or prompts.interrupt_running(prompt_id)
+        prompts, voice = self.machine.prompts, self.machine.comfy_voice
+        if prompts.remove(prompt_id):
+            voice.cancelling("pending", prompt_id)
+            return True
+        if prompts.interrupt_running(prompt_id):
+            voice.cancelling("running", prompt_id)
+            return True
+        return False
 
     def _cancel_many(self, request: Request) -> Any:
         try:

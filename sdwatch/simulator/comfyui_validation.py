@@ -40,13 +40,14 @@ def error_of(kind: str, message: str, details: str = "", **extra: Any) -> Error:
 @dataclass
 class Validation:
     """One workflow held against the classes of nodes. `check_file`: returns whether LoadImage would
-    find a file of this name."""
+    find a file of this name. `printed`: the lines about what is wrong, for the log."""
 
     prompt: Prompt
     classes: dict[str, Any]
     check_file: Callable[[str], bool]
     results: dict[str, tuple[bool, list[Error]]] = field(default_factory=dict)
     path: list[str] = field(default_factory=list)
+    printed: list[str] = field(default_factory=list)
 
     def outputs(self, only: list[str] | None) -> tuple[list[str], dict[str, Any]]:
         """Return the save nodes that can be run, and what is wrong with the others. Values are
@@ -63,7 +64,11 @@ class Validation:
                 good.append(node_id)
                 continue
             details += [f"{e['message']}: {e['details']}" for e in errors]
+            self.printed.append(f"Failed to validate prompt for output {node_id}:")
+            if errors:
+                self._print("(prompt)", errors)
             self._blame(node_id, node_errors)
+            self.printed.append("Output will be ignored")
         if not good:
             message = "Prompt outputs failed validation"
             error = error_of("prompt_outputs_failed_validation", message, "\n".join(details))
@@ -100,16 +105,21 @@ class Validation:
 
     def _blame(self, output: str, node_errors: dict[str, Any]) -> None:
         for node_id, (valid, errors) in self.results.items():
-            if not valid and errors:
-                entry = node_errors.setdefault(
-                    node_id,
-                    {
-                        "errors": errors,
-                        "dependent_outputs": [],
-                        "class_type": self.prompt[node_id]["class_type"],
-                    },
-                )
-                entry["dependent_outputs"].append(output)
+            if valid or not errors:
+                continue
+            if node_id not in node_errors:
+                kind = self.prompt[node_id]["class_type"]
+                node_errors[node_id] = {
+                    "errors": errors,
+                    "dependent_outputs": [],
+                    "class_type": kind,
+                }
+                self._print(f"{kind} {node_id}", errors)
+            node_errors[node_id]["dependent_outputs"].append(output)
+
+    def _print(self, what: str, errors: list[Error]) -> None:
+        reasons = (f"  - {e['message']}: {e['details']}" for e in errors)
+        self.printed += [f"* {what}:", *reasons]
 
     # -- one node
 

@@ -140,6 +140,24 @@ class ComfyVoice(Voice):
     def invalid_prompt(self, error: object) -> None:
         say(f"invalid prompt: {error}", "WARNING")
 
+    def not_valid(self, lines: list[str]) -> None:
+        """Print what is wrong with the parts of a workflow that will not run."""
+        for line in lines:
+            say(line, "ERROR")
+
+    def cancelling(self, state: str, prompt_id: str) -> None:
+        """Print each request to cancel a prompt, however often it is asked."""
+        say(f"Cancelling {state} prompt {prompt_id}")
+
+    def interrupting(self, prompt_id: str, *, runs: bool) -> None:
+        if runs:
+            say(f"Interrupting prompt {prompt_id}")
+        else:
+            say(f"Prompt {prompt_id} is not currently running, skipping interrupt")
+
+    def interrupting_whatever_runs(self) -> None:
+        say("Global interrupt (no prompt_id specified)")
+
     def foreign_origin(self, host: str, origin: str) -> None:
         say(
             f"WARNING: request with non matching host and origin {host} != {origin}, returning 403",

@@ -235,7 +235,10 @@ def test_a_failure_names_its_node_and_no_evidence_has_the_prompt(tmp_path: Path)
             text = path.read_text(encoding="utf-8")
             assert "Xanadu" not in text, path.name
             assert "Ozymandias" not in text, path.name
-        assert "node sample-1 of class KSampler" in (run / "WHY.txt").read_text(encoding="utf-8")
+        why = (run / "WHY.txt").read_text(encoding="utf-8")
+        assert "node sample-1 of class KSampler" in why
+        assert "execution.py" in why
+        assert "^^^" not in why
 
 
 # -- people

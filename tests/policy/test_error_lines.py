@@ -39,6 +39,19 @@ def test_a_traceback_is_shown_by_its_exception_its_innermost_frame_and_what_was_
     ]
 
 
+def test_the_marks_below_a_line_of_code_take_no_place() -> None:
+    """Python 3.11 and later underline what failed in a line (ComfyUI 0.33.0: in four frames of
+    five)."""
+    marked = [
+        line
+        for n in range(20)
+        for line in (f'  File "f{n}.py", line {n}, in f', f"    x = g{n}()", "        ~~^^")
+    ]
+    chosen = lines_that_matter(tail(AFTER, [*BEFORE, TRACEBACK[0], *marked, TRACEBACK[-1], *AFTER]))
+    shown = [line for line in marked if "^" not in line][-4:]
+    assert chosen == [*BEFORE[-3:], TRACEBACK[0], *shown, TRACEBACK[-1], AFTER[-1]]
+
+
 def test_of_the_stack_of_a_crash_the_frames_nearest_to_it_are_shown() -> None:
     """faulthandler prints the last call first (ComfyUI 0.33.0 turns it on): the custom node stands
     at its top, threading.py at its end."""

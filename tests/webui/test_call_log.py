@@ -188,3 +188,18 @@ def test_the_log_of_a_call_that_was_left_starts_at_its_offset(written: Written) 
 def test_of_a_log_that_was_cut_to_its_cap_since_what_is_left_is_read(written: Written) -> None:
     written.write("new\n")
     assert CallLog((written.path,), written.clock, offsets=(4096,)).lines() == ("new",)
+
+
+def test_of_a_bar_that_moves_from_one_reading_to_the_next_the_last_frame_stays(
+    written: Written,
+) -> None:
+    """Real steps take seconds, so each reading of the log finds another frame (ComfyUI 0.33.0 on a
+    CPU: of a call's ten lines four were its bar)."""
+    log = written.log()
+    written.write("got prompt\n")
+    for step in range(6):
+        written.write(f"\r{step * 20:3}%|{'█' * step:5}| {step}/5 [00:0{step}<00:05,  1.00s/it]")
+        log.poll()
+    written.write("\nPrompt executed in 5.00 seconds\n")
+    bar, frame = "█" * 5, "5/5 [00:05<00:05,  1.00s/it]"
+    assert log.lines() == ("got prompt", f"100%|{bar}| {frame}", "Prompt executed in 5.00 seconds")

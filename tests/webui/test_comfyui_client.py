@@ -40,7 +40,7 @@ from sdwatch.webui.http.prompt_reply import folder_of, reply_from
 from sdwatch.webui.http.reply import Reply
 from tests.support.fakes import picture
 from tests.support.helpers import wait_until
-from tests.webui.comfy import MODEL, Comfy, comfyui, empty, node, plain, saved, txt2img
+from tests.webui.comfy import MODEL, Comfy, comfyui, empty, node, plain, saved, through, txt2img
 
 PAYLOAD = {
     "prompt": "a castle",
@@ -235,6 +235,14 @@ def test_an_exception_names_the_node_the_class_and_the_text(comfy: Comfy) -> Non
     assert caught.value.said
 
 
+def test_the_error_of_a_loader_names_the_file_that_is_to_be_replaced(comfy: Comfy) -> None:
+    """`Download that file again` leaves open which: ComfyUI 0.33.0's exception names none."""
+    damaged = {"sd_model_checkpoint": "simulated-corrupt"}
+    words = r"CheckpointLoaderSimple, which loads simulated-corrupt\.safetensors, failed: "
+    with pytest.raises(WebUIServerError, match=words):
+        generate(client_of(comfy), override_settings=damaged)
+
+
 # -- steps, interrupts, and giving up
 
 
@@ -305,6 +313,18 @@ def test_what_nobody_waits_for_is_cancelled_before_the_next(comfy: Comfy) -> Non
     generate(client_of(comfy, owner="b"))
     status = comfy.ended(orphan)["status"]
     assert status["messages"][-1][0] == "execution_interrupted"
+
+
+def test_a_prompt_that_hangs_is_not_cancelled_more_than_once_a_second(comfy: Comfy) -> None:
+    """ComfyUI 0.33.0 prints a line for each request; of a node that asks nobody whether it was
+    interrupted there were fifty in ten seconds."""
+    client, id = client_of(comfy, owner="d"), new_id()
+    hangs = through("SimulatedSleep", color=71, seconds=2.5)
+    comfy.queue(hangs, prompt_id=id, client_id=f"d-{id}")
+    wait_until(lambda: id in client.queue(5)[0], 20, "it runs")
+    generate(client, seed=16)
+    asked = [line for line in comfy.sim.lines() if f"Cancelling running prompt {id}" in line]
+    assert 1 <= len(asked) <= 4
 
 
 # -- what earlier attempts left

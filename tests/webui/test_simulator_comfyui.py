@@ -6,6 +6,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import re
 import socket
 import struct
 import subprocess
@@ -48,6 +49,11 @@ def comfy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Comfy]:
 def slow(color: int, steps: int = 20_000) -> dict[str, Any]:
     """A prompt that runs until it is interrupted, for a test's purposes."""
     return through("SimulatedSteps", color=color, steps=min(steps, 10_000), delay=0.02)
+
+
+def printed(comfy: Comfy) -> str:
+    """Return the log, without colours."""
+    return re.sub(r"\x1b\[[\d;]*m", "", comfy.sim.log.read_text(encoding="utf-8"))
 
 
 # -- the cache
@@ -212,9 +218,31 @@ def test_an_output_that_is_invalid_is_left_out_and_the_run_is_a_success(comfy: C
     assert list(reply.json()["node_errors"]) == ["7"]
     entry = comfy.ended(reply.json()["prompt_id"])
     assert (entry["status"]["completed"], list(entry["outputs"])) == (True, ["9"])
+    assert (
+        "[ERROR] Failed to validate prompt for output 8:\n[ERROR] * LoadImage 7:\n"
+        "[ERROR]   - Custom validation failed for node: image - Invalid image file: no.png\n"
+        "[ERROR] Output will be ignored\n"
+    ) in printed(comfy)
 
 
 # -- interrupts
+
+
+def test_each_request_to_end_a_prompt_is_a_line_of_the_log(comfy: Comfy) -> None:
+    running, waiting, unknown = (str(uuid.uuid4()) for _ in range(3))
+    comfy.queue(slow(166), prompt_id=running)
+    wait_until(lambda: comfy.json("queue")["queue_running"], 20, "it runs")
+    comfy.queue(plain(167), prompt_id=waiting)
+    for prompt_id in (waiting, running, unknown):
+        comfy.post(f"api/jobs/{prompt_id}/cancel", {})
+    comfy.ended(running)
+    comfy.post("interrupt", {"prompt_id": unknown})
+    comfy.post("interrupt", {})
+    log = printed(comfy)
+    assert f"[INFO] Cancelling pending prompt {waiting}\n" in log
+    assert f"[INFO] Cancelling running prompt {running}\n" in log
+    assert f"[INFO] Prompt {unknown} is not currently running, skipping interrupt\n" in log
+    assert log.endswith("[INFO] Global interrupt (no prompt_id specified)\n")
 
 
 def test_an_interrupt_ends_a_run_at_its_next_step_and_an_idle_one_hits_nobody(

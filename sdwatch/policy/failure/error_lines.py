@@ -24,6 +24,8 @@ from sdwatch.policy.failure.tail_marks import (
 MOST_ALIKE = 3
 """So many lines alike may stand below each other."""
 
+_MARKS = " \t^~"
+"""Python marks with these, below a line of code, what in it failed."""
 _NO_DIGITS = str.maketrans("", "", "0123456789")
 
 
@@ -247,7 +249,7 @@ def _read(tail: str) -> tuple[list[str], int]:
             is_pinned = True
         elif _STREAM.fullmatch(line) or is_heading(line):
             is_pinned = False
-        elif line.strip() and not is_placeholder(line):
+        elif line.strip(_MARKS) and not is_placeholder(line):
             # Pinned lines go to the front, so that one number marks them.
             lines.insert(pinned, line) if is_pinned else lines.append(line)
             pinned += is_pinned

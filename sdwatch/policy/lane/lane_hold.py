@@ -55,11 +55,12 @@ def is_waited_for(
 @dataclass(frozen=True)
 class CrashSeen:
     """A crash, as a hold's history has it. `why`: what was seen, in words; `wait`: the cool-down
-    after it, in seconds."""
+    after it, in seconds; `during`: whose call was under way, '' for none."""
 
     diagnosis: Diagnosis
     why: str = ""
     wait: float = 0.0
+    during: str = ""
 
 
 @dataclass(frozen=True)

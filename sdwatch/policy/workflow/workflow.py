@@ -67,6 +67,12 @@ class Node:
         CLIPTextEncode`. Where its title is that class, once is enough."""
         return self.shown if self.title == kind else f"{self.shown} of class {shortly(kind)}"
 
+    @property
+    def model_files(self) -> list[str]:
+        """Return the files of models that it loads, by their endings, for messages."""
+        texts = (value for value in self.inputs.values() if isinstance(value, str))
+        return [shortly(text) for text in texts if _MODEL_FILE.fullmatch(text)]
+
     def links(self) -> Iterator[tuple[str, Link]]:
         """Return each input that is a link, with its name."""
         for name, value in self.inputs.items():
@@ -79,6 +85,7 @@ class Node:
 
 
 _LONGEST_SHOWN = 60
+_MODEL_FILE = re.compile(r"(?i).+\.(?:safetensors|sft|ckpt|gguf|pth?|bin)")
 
 
 def shortly(name: str) -> str:

@@ -322,7 +322,8 @@ class ComfyUIClient(ComfyUIQuestions):
         one that runs on, since no interrupt has an effect inside a node: what is sent now would
         wait behind it."""
         wanted = {prompt.id, *(sent.id for sent in prompt.before)}
-        deadline = time.monotonic() + self.interrupt_limit
+        next_cancel = time.monotonic()
+        deadline = next_cancel + self.interrupt_limit
         while True:
             queued = {
                 id: client for part in self.queue(self.answer_limit) for id, client in part.items()
@@ -334,8 +335,10 @@ class ComfyUIClient(ComfyUIQuestions):
             ]
             if not orphans:
                 break
-            for id in orphans:
-                self.cancel(id, self.answer_limit)
+            if time.monotonic() >= next_cancel:  # it prints a line for each
+                for id in orphans:
+                    self.cancel(id, self.answer_limit)
+                next_cancel = time.monotonic() + _LOOK_EVERY_S
             if given_up():
                 raise WebUINotSentError(_GIVEN_UP)
             if time.monotonic() >= deadline:

@@ -78,6 +78,8 @@ def failed(result: PromptResult) -> WebUIServerError:
         node.with_class(failure.kind) if node else f"{failure.node or '?'} of class {failure.kind}"
     )
     raised = bounded(": ".join(filter(None, (failure.exception, failure.message))))
+    loads = ", ".join(node.model_files) if node else ""
+    named += f", which loads {loads}," if loads else ""
     words = f"node {named} failed: {raised}"
     error = WebUIServerError(words, kind=bounded(failure.exception), said=bounded(failure.message))
     error.node = failure.kind

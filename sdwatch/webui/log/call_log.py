@@ -18,6 +18,7 @@ from sdwatch.policy.failure.tracebacks import Raised, may_follow, raised_by, tra
 from sdwatch.policy.lane.turn import TRACEBACK_WAIT
 from sdwatch.system.clock import Clock
 from sdwatch.webui.log.follower import MOST_BEHIND, POLL_BYTES, LogFollower
+from sdwatch.webui.log.log_lines import LogLine, last_frames
 from sdwatch.webui.log.log_reader import LOCAL, LogReader
 
 _STEP = 0.005
@@ -61,7 +62,7 @@ class CallLog:
         self._reading = threading.Lock()  # several threads of the lane read it
         self._lock = threading.Lock()  # of the lines; never held while something is read
         self._pinned: list[str] = []
-        self._lines: list[str] = []
+        self._lines: list[LogLine] = []
         self._read = 0  # lines so far, including dropped ones
         self._owed = before.owed() if before else ()
         self._failed: _Owed | None = None
@@ -76,9 +77,12 @@ class CallLog:
 
     def _poll(self) -> None:
         with self._reading:
-            new = [line for follower in self._followers for line in follower.poll()]
+            new = [line for follower in self._followers for line in follower.poll_lines()]
             with self._lock:
-                self._lines += new
+                bars: list[LogLine] = []  # at the end: real steps take longer than a poll
+                while self._lines and self._lines[-1].bar is not None:
+                    bars.insert(0, self._lines.pop())
+                self._lines += last_frames([*bars, *new])
                 self._read += len(new)
                 if len(self._lines) > 2 * _MOST_LINES:
                     self._pin()
@@ -138,13 +142,14 @@ class CallLog:
                 break
             self.poll()
         with self._lock:
-            return (*self._pinned, *self._lines)
+            return (*self._pinned, *(line.text for line in self._lines))
 
     def _pin(self) -> None:
         """Drop the oldest lines, but no traceback, not even in part."""
-        cut = len(self._lines) - _MOST_LINES
-        blocks = [block for block in error_blocks(self._lines) if block.traceback]
+        texts = [line.text for line in self._lines]
+        cut = len(texts) - _MOST_LINES
+        blocks = [block for block in error_blocks(texts) if block.traceback]
         cut = min([cut, *(b.start for b in blocks if b.start < cut < b.end)])
-        kept = [line for b in blocks if b.end <= cut for line in self._lines[b.start : b.end]]
+        kept = [line for b in blocks if b.end <= cut for line in texts[b.start : b.end]]
         self._pinned = [*self._pinned, *kept][-_MOST_PINNED:]
         del self._lines[:cut]

@@ -62,6 +62,10 @@ class LogFollower:
         return decoded(self._pending)
 
     def poll(self) -> list[str]:
+        """Return the text of `poll_lines`."""
+        return [line.text for line in self.poll_lines()]
+
+    def poll_lines(self) -> list[LogLine]:
         """Return new complete lines, and the last frame of a bar that has moved, in order. At most
         `POLL_BYTES` are read, see `is_behind`. Whoever is further behind than `MOST_BEHIND` gets
         of what lies between only the errors."""
@@ -83,7 +87,7 @@ class LogFollower:
         seen = [*errors, *lines, *bars]
         self._activity += sum(map(self._is_progress, seen))
         news = [line for line in seen if self._is_news(line)]
-        return [line.text for line in last_frames(news)]
+        return last_frames(news)
 
     def _read_new(self) -> tuple[list[LogLine], bytes]:
         """Return the errors in what is skipped; the unfinished bytes of the last poll and the new
