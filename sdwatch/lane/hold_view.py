@@ -31,7 +31,8 @@ def tried_words(what: HoldReason | CrashSeen, redact: Redact) -> str:
     if isinstance(what, HoldReason):
         return redact(what.cause)
     because = shortened(redact(what.why).partition("\n")[0], _LONGEST_WHY)
-    return f"{what.diagnosis}, cooling down for {what.wait:g} s: {because}"
+    where = f"{what.run}: " if what.run else ""
+    return f"{what.diagnosis}, cooling down for {what.wait:g} s: {where}{because}"
 
 
 def news_words(notify: Notify, redact: Redact, *, managed: bool) -> str:

@@ -145,7 +145,7 @@ def _conclude(turn: Turn, call: LaneCall, decision: Decision) -> None:
     if crashed:
         request = call.request
         where = request.run or request.job or "a call"
-        mark_crashed(turn, diagnosis, f"{where}: {tail.explanation.cause}", call.exited)
+        mark_crashed(turn, diagnosis, tail.explanation.cause, call.exited, where)
     elif turn.state.setup.supervised:
         _hold_if_needed(turn, call, tail, decision)
     if decision.ground is Ground.TRACED_BEFORE:

@@ -18,11 +18,13 @@ UNTIL_IDLE = math.inf
 @dataclass(frozen=True)
 class CrashSeen:
     """A crash, as a hold's history has it. `why`: what was seen, in words; `wait`: the cool-down
-    after it, in seconds."""
+    after it, in seconds. `run`: whose call it was, '' without one; it may have been named after its
+    prompt, and is never redacted."""
 
     diagnosis: Diagnosis
     why: str = ""
     wait: float = 0.0
+    run: str = ""
 
 
 @dataclass(frozen=True)
