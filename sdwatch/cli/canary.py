@@ -20,6 +20,7 @@ from sdwatch.policy.failure.facts import FailureFacts
 from sdwatch.policy.failure.signatures import Signature
 from sdwatch.policy.job.calls.catalogue import Catalogue
 from sdwatch.policy.job.stage.stage_kinds import TXT2IMG
+from sdwatch.policy.kinds.kind import Dialect
 from sdwatch.policy.privacy.printable import printable_text
 from sdwatch.spool.folders import Spool
 from sdwatch.spool.heartbeat import is_alive_here, read_heartbeats
@@ -181,7 +182,10 @@ class _Monitors:
 
 
 def _what_it_waits_for(client: FoundClient, webui: WebUIConfig, catalogue: Catalogue) -> str:
-    """Return what the WebUI waits for; only SD.Next says whether its checkpoint is loaded."""
+    """Return what the WebUI waits for; only SD.Next says whether its checkpoint is loaded, and the
+    picture of a ComfyUI needs none."""
+    if catalogue.kind.dialect is Dialect.PROMPTS:
+        return "sent; the picture needs no checkpoint"
     if catalogue.kind.says_if_loaded:
         with suppress(WebUIError):
             if not client.sdapi.is_without_model(webui.health.timeout):
