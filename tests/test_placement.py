@@ -194,6 +194,24 @@ def test_a_job_that_every_box_refused_fails_with_what_they_said() -> None:
     assert "box: it has no LoRA" in str(refusal)
 
 
+def test_a_job_that_a_box_refused_says_so_while_it_waits_for_one_that_is_off() -> None:
+    box, off = (FakeLane(f"{name}/x", has("a"), box=name) for name in ("box", "off"))
+    off.serves = False
+    placement = Placement([], MOST)
+    placement.remote = lambda: [box, off]
+    assert placement.can_do(box, wants("a"))
+    assert placement.waiting() == {}
+    placement.note_refusal("job.yaml", "box", "box: it has no LoRA")
+    assert placement.refusal(wants("a")) is None
+    assert placement.waiting() == {
+        "job.yaml": "was refused, and waits for another machine: box: it has no LoRA"
+    }
+    off.serves = True
+    assert placement.waiting() == {}
+    off.serves, box.incarnation = False, 2  # another WebUI, which may do it
+    assert placement.waiting() == {}
+
+
 def test_what_boxes_said_is_said_with_the_name_of_each_box_once() -> None:
     lanes = [FakeLane(f"{box}/x", has("a"), box=box) for box in ("one", "two")]
     placement = Placement([], MOST)

@@ -17,9 +17,11 @@ from sdwatch.errors import NotFoundError, WebUIError
 from sdwatch.known_signatures import load_signatures
 from sdwatch.policy.failure.diagnosis import diagnose
 from sdwatch.policy.failure.facts import FailureFacts
+from sdwatch.policy.failure.lifecycle import State
 from sdwatch.policy.failure.signatures import Signature
 from sdwatch.policy.job.calls.catalogue import Catalogue
 from sdwatch.policy.job.stage.stage_kinds import TXT2IMG
+from sdwatch.policy.kinds.kind import Dialect
 from sdwatch.policy.privacy.printable import printable_text
 from sdwatch.spool.folders import Spool
 from sdwatch.spool.heartbeat import is_alive_here, read_heartbeats
@@ -30,6 +32,8 @@ from sdwatch.webui.http.reply import Reply
 from sdwatch.webui.log.call_log import CallLog
 
 _LOOKS_APART = 2.0  # seconds
+
+_RESTARTS = frozenset({State.DOWN, State.STARTING, State.COOLING_DOWN})
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -65,6 +69,8 @@ def main(args: argparse.Namespace) -> ExitCode:
 
 
 def _self_test(webui: WebUIConfig, chosen: ChosenConfig, signatures: tuple[Signature, ...]) -> str:
+    # One that is starting, or hangs, may take a while for each answer.
+    print(f"{webui.name}: checking {webui.url}", flush=True)
     with closing(client_of(webui)) as client:
         _wait_until_idle(client, webui, chosen.spool)
         catalogue = catalogue_of(client, webui)
@@ -140,9 +146,15 @@ def _wait_until_idle(client: FoundClient, webui: WebUIConfig, spool: Spool) -> N
         return  # what stands still is what a failed upscale has left
     print(f"{webui.name}: {STILL_BUSY}", flush=True)
     print(f"  {_whose(first)}", flush=True)
+    restarts = ""
     while True:
         time.sleep(_LOOKS_APART)
         moves, now = occupancy.is_busy(), monitors.call_under_way()
+        if monitors.restarts:  # what is sent now would find nobody, or take the retry's place
+            if monitors.restarts != restarts:
+                restarts = monitors.restarts
+                print(f"  it is being restarted: {restarts}", flush=True)
+            continue
         if (first and now != first) or not (first or moves):
             return
 
@@ -161,16 +173,21 @@ class _Monitors:
         self._spool = spool
         self._url = url
         self._counts: dict[str, Any] = {}
+        self.restarts = ""
+        """The state of its lane at the last look, where that is restarting it; or ''."""
 
     def call_under_way(self) -> dict[str, Any] | None:
         """Return the run whose call it works on now, and where that is; None for none."""
         before, beats = self._counts, read_heartbeats(self._spool.root)
         self._counts = {str(beat.get("worker")): beat.get("beat") for beat in beats}
-        lives = (
+        lives = [
             beat
             for beat in beats
             if is_alive_here(beat) or beat.get("beat") != before.get(str(beat.get("worker")))
-        )
+        ]
+        lanes = (lane for beat in lives for lane in beat.get("lanes", []))
+        ours = (lane for lane in lanes if lane["url"] == self._url and not lane.get("hold"))
+        self.restarts = next((o["state"] for o in ours if o["state"] in _RESTARTS), "")
         return next(filter(None, map(self._calling, lives)), None)
 
     def _calling(self, beat: dict[str, Any]) -> dict[str, Any] | None:
@@ -181,7 +198,10 @@ class _Monitors:
 
 
 def _what_it_waits_for(client: FoundClient, webui: WebUIConfig, catalogue: Catalogue) -> str:
-    """Return what the WebUI waits for; only SD.Next says whether its checkpoint is loaded."""
+    """Return what the WebUI waits for; only SD.Next says whether its checkpoint is loaded, and the
+    picture of a ComfyUI needs none."""
+    if catalogue.kind.dialect is Dialect.PROMPTS:
+        return "sent; the picture needs no checkpoint"
     if catalogue.kind.says_if_loaded:
         with suppress(WebUIError):
             if not client.sdapi.is_without_model(webui.health.timeout):

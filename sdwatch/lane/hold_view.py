@@ -31,8 +31,8 @@ def tried_words(what: HoldReason | CrashSeen, redact: Redact) -> str:
     if isinstance(what, HoldReason):
         return redact(what.cause)
     because = shortened(redact(what.why).partition("\n")[0], _LONGEST_WHY)
-    during = f"{what.during}: " if what.during else ""  # a name: a prompt may be a word of it
-    return f"{what.diagnosis}, cooling down for {what.wait:g} s: {during}{because}"
+    where = f"{what.run}: " if what.run else ""
+    return f"{what.diagnosis}, cooling down for {what.wait:g} s: {where}{because}"
 
 
 def news_words(notify: Notify, redact: Redact, *, managed: bool) -> str:

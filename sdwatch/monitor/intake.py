@@ -13,7 +13,7 @@ from sdwatch.config import Config
 from sdwatch.errors import JobError
 from sdwatch.monitor.later_jobs import LaterJobs
 from sdwatch.monitor.suspended import REFUSAL_PASSES, REFUSED_FOR
-from sdwatch.policy.failure.lasting import LastingStates, key_of
+from sdwatch.policy.failure.lasting import LastingStates, Recurring, key_of
 from sdwatch.policy.job.calls.call_sizes import KnownSizes, listed_sizes
 from sdwatch.policy.privacy.printable import printable
 from sdwatch.spool import archive
@@ -79,8 +79,8 @@ class Intake:
         self._scanned_at, self._took = -math.inf, 0.0  # the last scan
         self._round_not_before = 0.0
         self._refusals = LastingStates()
-        self._named: set[str] = set()  # looks like a job, and was reported
-        self._unreadable: set[str] = set()  # was reported
+        # Whoever exchanges a folder for a link again and again must not fill the log.
+        self._named, self._unreadable = Recurring(), Recurring()
         self._sizes = KnownSizes()
         self._refused: dict[str, float] = {}  # source -> when it may be claimed again
 
@@ -137,25 +137,21 @@ class Intake:
             self._inbox.note_waiting("inbox", f"cannot be read: {disk.in_words(error)}")
         self.scans += 1
         self._report_refused(now)
-        self._unreadable = {
-            each
-            for each in self._unreadable
-            if each in self._inbox.for_a_person or each in self._inbox.sources
-        }
         self._report_unreadable()
+        self._unreadable.forget(now, but=self._inbox.sources)
         for source, why in self._inbox.ignored.items():
-            if source not in self._named:
+            if self._named.is_new(source, now):
                 self._report(f"{printable(source)}: {why}")
-        self._named = set(self._inbox.ignored)
+        self._named.forget(now)
         self._scanned_at, self._took = now, self._clock.monotonic() - now
 
     def _report_unreadable(self) -> None:
         """Report once what cannot be read, by a scan or later."""
-        if not self._inbox.for_a_person <= self._unreadable:
-            for source, why in self._inbox.reasons():
-                if source in self._inbox.for_a_person and source not in self._unreadable:
-                    self._report(f"{printable(source)}: {why}")
-            self._unreadable |= self._inbox.for_a_person
+        now = self._clock.monotonic()
+        new = {each for each in self._inbox.for_a_person if self._unreadable.is_new(each, now)}
+        for source, why in self._inbox.reasons() if new else ():
+            if source in new:
+                self._report(f"{printable(source)}: {why}")
 
     def _report_refused(self, now: float) -> None:
         """Say in `waiting` what could not be claimed a short while ago. What was refused longer ago
@@ -282,9 +278,7 @@ class Intake:
 
     def _note_news(self) -> None:
         """Ask about what has become ready, and report what cannot be read."""
-        news = self._inbox.newly_ready()
-        self._unasked += news
-        self._unreadable.difference_update(arrival.source for arrival in news)
+        self._unasked += self._inbox.newly_ready()
         self._report_unreadable()
 
     def status(

@@ -137,7 +137,7 @@ class Placement:
     def can_do(self, lane: Candidate, offered: WaitingJob) -> bool:
         """Return whether this lane can do it, as far as is known."""
         fit = self._fit(lane, offered)
-        return fit is not None and not fit.problems and not self._was_refused(lane, offered)
+        return fit is not None and not fit.problems and not self._was_refused(lane, offered.source)
 
     def refusal(self, offered: WaitingJob) -> JobUnfitError | None:
         """Return why no lane can do this job; None where one can, or may be able to. Where other
@@ -201,7 +201,15 @@ class Placement:
         for source, lacks in self._lacks.items():
             near = "".join(nearest(tag, tags) for tag in lacks[:1]) if tags else ""
             waits[source] = f"waits for a machine with {_tags(lacks)}{near}"
+        for (source, _), refusal in self._refused.items():
+            if not any(self._takes(lane, source) for lane in lanes):
+                why = f"was refused, and waits for another machine: {refusal.problem.message}"
+                waits.setdefault(source, why)
         return waits
+
+    def _takes(self, lane: Candidate, source: str) -> bool:
+        fit = self._fits.get(lane.alike, {}).get(source)
+        return fit is not None and not fit.problems and not self._was_refused(lane, source)
 
     def keep_only(self, *sources: Container[str]) -> None:
         """Forget all jobs that are in none of these: they have left the inbox."""
@@ -217,12 +225,12 @@ class Placement:
         for key in [key for key in list(self._refused) if is_gone(key[0])]:
             self._refused.pop(key, None)
 
-    def _was_refused(self, lane: Candidate, offered: WaitingJob) -> Problem | None:
+    def _was_refused(self, lane: Candidate, source: str) -> Problem | None:
         if not self._refused or not lane.box:
             return None
-        if (everywhere := self._refused.get((offered.source, ANY_BOX))) is not None:
+        if (everywhere := self._refused.get((source, ANY_BOX))) is not None:
             return everywhere.problem
-        refusal = self._refused.get((offered.source, lane.box))
+        refusal = self._refused.get((source, lane.box))
         if refusal is None or refusal.lanes.get(lane.name) != _as_now(lane):
             return None
         return refusal.problem
@@ -230,7 +238,7 @@ class Placement:
     def _answer(self, lane: Candidate, offered: WaitingJob) -> _Fit | None:
         """Return what is known of a job on a lane, where its machine has refused it too."""
         fit = self._fit(lane, offered)
-        if fit is None or fit.problems or (why := self._was_refused(lane, offered)) is None:
+        if fit is None or fit.problems or (why := self._was_refused(lane, offered.source)) is None:
             return fit
         return _Fit(fit.version, fit.catalogue, (why,), waits=False)
 

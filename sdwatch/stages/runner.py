@@ -336,6 +336,8 @@ class StageRunner:
         assert self._run.job is not None
         reply = made.reply
         facts = {"seconds": self._recorder.seconds, **what_made_it(reply.info)}
+        if reply.taken_from:
+            facts["prompt_id"] = reply.taken_from
         if call.point:
             facts["values"] = self._run.job.values_for_others(call.point)
         if made.added:

@@ -11,7 +11,7 @@ from sdwatch.cluster.remote_run import REFUSAL_STARTS
 from sdwatch.errors import JobUnfitError, Problem
 from sdwatch.policy.report.envelope import job_envelope
 from tests.cluster.machines import Cluster, Machine, cluster, shown
-from tests.cluster.test_boxes_as_lanes import box_of, boxes, drop, order, takes_jobs
+from tests.cluster.test_boxes_as_lanes import beat, box_of, boxes, drop, order, takes_jobs
 from tests.cluster.test_cluster import check_once, first_image
 from tests.support.helpers import wait_until
 from tests.support.monitored import job
@@ -45,6 +45,7 @@ def test_a_job_that_one_box_refuses_is_drawn_by_another_one(
         wait_until(lambda: boxes(dispatcher)[able.name]["drained"], 30)
         drop(dispatcher, "castle", job("a castle", **SCRIPT))
         wait_until(lambda: refused(dispatcher, plain), 60)
+        wait_until(lambda: "Wildcards" in str(beat(dispatcher)["waiting"]), 30, "it says why")
         order(dispatcher, "resume", able.name)
         assert box_of(dispatcher, "castle") == able.name
 

@@ -1,13 +1,17 @@
 from __future__ import annotations
 
 import json
+import os
 import zlib
 from pathlib import Path
 from typing import Any
 
+import psutil
+
 from sdwatch.cli.shared.exit_codes import ExitCode
 from sdwatch.webui.http.canary import SIDE, flaw_in
 from tests.functional.cli import drop, heartbeat, make_spool, running, sdwatch
+from tests.support import warm
 from tests.support.fakes import picture
 from tests.support.helpers import PATIENCE, wait_until
 from tests.webui.recorded_webui import RecordedWebUI, recorded
@@ -48,7 +52,7 @@ def test_what_is_wrong_with_its_reply_is_explained(tmp_path: Path) -> None:
         configure(tmp_path, server.url)
         told = sdwatch(tmp_path, "canary")
     assert told.returncode == ExitCode.ERROR
-    _, failed, advice = told.stdout.splitlines()
+    _, _, failed, advice = told.stdout.splitlines()
     assert failed.startswith("mine: ")
     assert "memory" in failed
     assert "the WebUI answered 500" in failed
@@ -81,7 +85,7 @@ def test_the_canary_waits_while_it_generates_for_somebody_and_says_so(tmp_path: 
         configure(tmp_path, server.url)
         told = sdwatch(tmp_path, "canary")
     assert told.returncode == ExitCode.OK, told.stdout + told.stderr
-    assert told.stdout.startswith(f"{BUSY}\n  no job of this spool is being worked on there\n")
+    assert told.stdout.startswith(f"mine: checking {server.url}\n{BUSY}\n  no job of this spool ")
     assert "mine: healthy: " in told.stdout
     assert len(server.posts) == 1
 
@@ -94,11 +98,29 @@ def test_the_canary_waits_for_the_call_of_a_job_and_says_which_job(tmp_path: Pat
         told = sdwatch(tmp_path, "canary")
         assert told.returncode == ExitCode.OK, told.stdout + told.stderr
         lines = told.stdout.splitlines()
-        assert lines[0] == BUSY.replace("mine", "simulator")
+        assert lines[1] == BUSY.replace("mine", "simulator")
         where = "stage 1 of 1 (txt2img), call 1 of 1"
-        assert lines[1] == f"  it works on castle.yaml ({where})  [{run['run_id']}]"
+        assert lines[2] == f"  it works on castle.yaml ({where})  [{run['run_id']}]"
         assert "simulator: healthy: " in told.stdout
         assert list(tmp_path.glob("done/*/run.json")), "the call was waited for"
+
+
+def test_the_canary_waits_for_a_restart_and_the_retry_and_says_so(tmp_path: Path) -> None:
+    make_spool(tmp_path, "--step-time", str(4 * PATIENCE), cooldown=[5])
+    with running(tmp_path):
+        drop(tmp_path, "castle.yaml")
+        wait_until(lambda: calling(tmp_path), 60, "a call is under way")
+        out = tmp_path / "canary.out"
+        words = ("-m", "sdwatch", "canary")
+        canary = warm.begin(*words, out=out, cwd=tmp_path, env=dict(os.environ))
+        wait_until(lambda: "still busy" in out.read_text(), 60, "it waits")
+        identity = tmp_path / "state" / "webui-simulator" / "identity.json"
+        psutil.Process(json.loads(identity.read_text())["pid"]).kill()
+        assert canary.wait(100) == ExitCode.OK, out.read_text()
+        assert list(tmp_path.glob("done/*/run.json")), "the retry was waited for"
+    told = out.read_text()
+    assert "  it is being restarted: cooling down\n" in told
+    assert told.index("it is being restarted") < told.index("simulator: healthy: ")
 
 
 def calling(cwd: Path) -> dict[str, Any] | None:

@@ -25,6 +25,7 @@ def test_the_canary_of_a_comfyui_needs_no_model(tmp_path: Path) -> None:
         told = sdwatch(tmp_path, "canary")
     assert told.returncode == ExitCode.OK, told.stdout + told.stderr
     assert "mine: healthy: ComfyUI 0.33.0" in told.stdout
+    assert "mine: sent; the picture needs no checkpoint\n" in told.stdout
     assert len(list(tmp_path.glob("canary-mine-*.png"))) == 1
 
 

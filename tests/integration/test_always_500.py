@@ -45,3 +45,15 @@ def test_with_recovery_off_it_fails_after_one_post_with_evidence(tmp_path: Path)
         assert spool.stats()["posts"] == 1
         assert spool.stats()["starts"] == 1
         assert (spool.failed()[0] / "stage_failure_payload.json").is_file()
+
+
+def test_the_crash_of_a_job_that_is_named_after_its_prompt_names_its_run(tmp_path: Path) -> None:
+    plan = "- fault: opaque-500\n  when: {prompt: castle}\n  times: always\n"
+    with monitored(tmp_path, faults=plan) as spool:
+        spool.drop("castle.yaml", job("castle"))
+        spool.start()
+        spool.wait_for(failed=1)
+        spool.stop()
+        (run,) = spool.failed()
+        (crash,) = [line for line in spool.told if "cooling down" in line]
+        assert f": {run.name}: the WebUI answered 500" in crash

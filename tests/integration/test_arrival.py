@@ -530,6 +530,33 @@ def test_no_scan_is_under_way_when_a_job_settles(
     assert intake.first(lambda _: True) is not None
 
 
+@pytest.mark.posix_only("a link needs no privilege")
+def test_a_folder_that_becomes_a_link_again_and_again_is_reported_once(box: Monitored) -> None:
+    clock, told = FakeClock(), list[str]()
+    spool = Spool(box.spool, "worker")
+    spool.prepare()
+    folder, link, zz = box.spool / "folder", box.spool / "link", box.inbox / "zz"
+    folder.mkdir()
+    link.symlink_to(box.spool)
+    config = box.config.model_copy(update={"watch": "poll"})
+    intake = Intake(spool, config, clock=clock, wake=lambda: None, report=told.append)
+
+    def scan_with(there: Path) -> None:
+        there.rename(zz)
+        clock.advance(config.scan_interval)
+        intake.scan()
+        zz.rename(there)
+
+    for _ in range(50):
+        scan_with(link)
+        scan_with(folder)
+    assert told == ["zz: a link is never followed; put the file or folder itself here"]
+    for _ in range(int(60 / config.scan_interval) + 1):  # it stays a folder
+        scan_with(folder)
+    scan_with(link)
+    assert len(told) == 2
+
+
 def test_a_job_that_cannot_be_read_is_reported_once_also_where_no_scan_found_that(
     box: Monitored, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -110,6 +110,8 @@ def test_a_prompt_outlives_the_monitor_and_is_not_sent_again(tmp_path: Path) -> 
         sent = [r["prompt_id"] for r in records if r["event"] == "call_started"]
         assert sent[0] == prompt_id
         assert len(sent) == 2
+        (call,) = manifest(spool.done()[0])["calls"]
+        assert call["attempts"][-1]["prompt_id"] == prompt_id  # whose result it is
         assert [folder.name for folder in output(tmp_path).iterdir()] == [prompt_id]
 
 

@@ -103,6 +103,8 @@ def test_a_claim_never_takes_what_a_racing_link_leads_to(tmp_path: Path, victim:
                 wait_until(lambda: not is_full(held) or not running(), 90, "it is claimed")
         os.close(held)
         assert len(jobs) > 1 or "no link is followed" in spool.monitor_log, "nothing was raced"
+        seen = [line for line in spool.monitor_log.splitlines() if line.startswith("zz")]
+        assert len(seen) == len(set(seen)), "each is said once"
         wait_until_all_ended(spool, jobs)
 
 

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from sdwatch.policy.failure.lasting import LastingStates, in_words
+from sdwatch.policy.failure.lasting import LastingStates, Recurring, in_words
 from tests.support.tables import table
 
 FULL = "No space left on device: /spool/working/run-1 (12 bytes)"
@@ -31,6 +31,20 @@ def test_what_comes_back_is_reported_again_at_once() -> None:
     assert disk.is_on("run")
     disk.is_over("run", 1)
     assert disk.persists("run", 28, FULL, 2) == FULL
+
+
+def test_what_comes_and_goes_is_new_once_until_it_was_away_for_a_minute() -> None:
+    links = Recurring()
+    assert links.is_new("zz", 0)
+    for at in (30, 80, 130):
+        links.forget(at - 1)
+        assert not links.is_new("zz", at)
+    links.forget(189)
+    assert not links.is_new("zz", 189)
+    links.forget(1000, but=("zz",))
+    assert not links.is_new("zz", 1000)
+    links.forget(1060)
+    assert links.is_new("zz", 1061)
 
 
 @table(

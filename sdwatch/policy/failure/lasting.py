@@ -1,9 +1,10 @@
 """Report a lasting state (a full disk, a missing share) once, then at growing intervals, and when
-it ends. Pure: the caller passes the time, in seconds on a monotonic clock."""
+it ends; or what comes and goes, once while it does. Pure: the caller passes the time,
+in seconds on a monotonic clock."""
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+from collections.abc import Container, Hashable
 from dataclasses import dataclass
 
 FIRST = 60.0
@@ -55,6 +56,25 @@ class LastingStates:
         """Note that the state has ended; return how long it lasted, in words, or ''."""
         state = self._states.pop(name, None)
         return "" if state is None else in_words(now - state.since)
+
+
+class Recurring:
+    """What comes and goes, by its name: it is over when it was away for FIRST. For one thread."""
+
+    def __init__(self) -> None:
+        self._seen: dict[str, float] = {}  # when it was seen last
+
+    def is_new(self, name: str, now: float) -> bool:
+        """Note that it is there; return whether it was not before, or is over since then."""
+        is_new = name not in self._seen
+        self._seen[name] = now
+        return is_new
+
+    def forget(self, now: float, but: Container[str] = ()) -> None:
+        """Forget what is over. `but`: what is there, although it was not noted."""
+        self._seen = {
+            name: seen for name, seen in self._seen.items() if now - seen < FIRST or name in but
+        }
 
 
 def key_of(error: Exception) -> Hashable:

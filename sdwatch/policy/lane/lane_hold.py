@@ -55,12 +55,13 @@ def is_waited_for(
 @dataclass(frozen=True)
 class CrashSeen:
     """A crash, as a hold's history has it. `why`: what was seen, in words; `wait`: the cool-down
-    after it, in seconds; `during`: whose call was under way, '' for none."""
+    after it, in seconds. `run`: whose call it was, '' without one; it may have been named after its
+    prompt, and is never redacted."""
 
     diagnosis: Diagnosis
     why: str = ""
     wait: float = 0.0
-    during: str = ""
+    run: str = ""
 
 
 @dataclass(frozen=True)

@@ -17,21 +17,17 @@ from sdwatch.policy.lane.turn import Turn
 
 
 def mark_crashed(
-    turn: Turn,
-    diagnosis: Diagnosis,
-    why: str,
-    ended: ProcessExited | None = None,
-    during: str = "",
+    turn: Turn, diagnosis: Diagnosis, why: str, ended: ProcessExited | None = None, run: str = ""
 ) -> None:
     """Mark the WebUI as crashed: it must be restarted, and its cool-down starts now. `why`: what
-    was seen, for people. `ended`: its process, None if that was not seen. `during`: see
+    was seen, for people. `ended`: its process, None if that was not seen. `run`: as in
     CrashSeen."""
     state = turn.state
     code = ended.code if ended else None
     turn.write(state.history.crashed(diagnosis, turn.now, exit_code=code))
     turn.change_life(LifeEvent.CRASHED)
     history = turn.state.history
-    seen = CrashSeen(diagnosis, why, history.entry(history.in_a_row), during)
+    seen = CrashSeen(diagnosis, why, history.entry(history.in_a_row), run)
     # What starts in its place has a checkpoint of its own.
     freed = Freed.NO if state.freed is Freed.UNLOADED else state.freed
     turn.change(up=Up.NO, hold=state.hold.record(seen, turn.now), freed=freed)

@@ -168,7 +168,7 @@ _FEW = 12
 def _wrong_number(value: Any, rule: InputRule) -> str:
     number = _number(value)
     if number is None:
-        return "must be a number"
+        return "must be a whole number" if rule.type == "INT" else "must be a number"
     if rule.type == "INT" and isinstance(number, float) and not number.is_integer():
         return f"must be a whole number, not {number:g}"  # ComfyUI would cut the rest off
     if rule.minimum is not None and number < rule.minimum:

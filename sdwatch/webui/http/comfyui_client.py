@@ -13,6 +13,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -192,7 +193,7 @@ class ComfyUIClient(ComfyUIQuestions):
                 if (found := self._result_of(sent, stage, payload, given_up)) is not None:
                     event = about(LogEvent.RESULT_TAKEN, prompt=sent.id)
                     log.info("%s: took the result of an earlier attempt", stage, extra=event)
-                    return found
+                    return replace(found, taken_from=sent.id)
             if not prompt.may_send:
                 raise WebUINoResultError("no earlier attempt has a result in ComfyUI")
             if prompt.before:

@@ -85,7 +85,8 @@ class Reply:
     `first_image`: how many grids come before them. `info`: what the WebUI says it did. `sizes`:
     width and height of each image, () if not measured. `one_colour`: whether each image is of one
     colour, None if not measured. `is_plain`: it is a test picture that was asked for in one colour.
-    `files`: what else it made: videos, sounds, latents, meshes, texts.
+    `files`: what else it made: videos, sounds, latents, meshes, texts. `taken_from`: the id of the
+    prompt of an earlier attempt whose result it is; '' for that of the prompt that was sent.
     """
 
     images: tuple[PictureData, ...]
@@ -95,6 +96,7 @@ class Reply:
     one_colour: tuple[bool | None, ...] = field(default=(), compare=False)
     is_plain: bool = False
     files: tuple[MadeFile, ...] = ()
+    taken_from: str = ""
 
 
 def receive(stage: str, parts: Iterable[bytes], folder: Path | None = None) -> Arrived:

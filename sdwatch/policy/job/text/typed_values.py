@@ -376,5 +376,5 @@ def as_written(node: Scalar, now: Any) -> Any:
             return int(text)
         if _NUMBER.fullmatch(text) and math.isfinite(float(text)):
             return float(text)
-        raise ValueError("a number such as 7 or 7.5")
+        raise ValueError("a number")  # only ComfyUI knows whether it must be whole
     return free(node)
