@@ -27,6 +27,13 @@ def queued_in(status: Mapping[str, Any]) -> int:
     return max(0, int(status.get("queued", 0)) - suspended_in(status))
 
 
+def not_ready_in(status: Mapping[str, Any]) -> int:
+    """Return how many jobs are not ready: still arriving, or waiting for a WebUI or a person. What
+    waits for its time is ready."""
+    waiting = status.get("waiting_count", len(status.get("waiting", {})))
+    return int(waiting - status.get("waiting_for_time", 0))
+
+
 def _parts(status: Mapping[str, Any]) -> Iterator[str]:
     suspended = suspended_in(status)
     running = len(status["runs"]) - suspended
