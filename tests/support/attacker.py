@@ -1,7 +1,7 @@
 """Somebody who may write to a folder, and exchanges one in it for a link as fast as the system can.
 
-`python tests/support/attacker.py FOLDER LINK COUNT` exchanges the two names so many times, and goes
-on until its standard input is closed; always an even number, so that at the end everything lies
+`python tests/support/attacker.py FOLDER LINK COUNT` exchanges the two names so many times, and more
+until its standard input is closed; always an even number, so that at the end everything lies
 where it was. An exchange is one call (renameat2 with RENAME_EXCHANGE, Linux): there is no moment in
 which nothing has the name.
 """
