@@ -18,7 +18,13 @@ from sdwatch.policy.kinds.table import kind_named
 from sdwatch.policy.page.sections import memory
 from sdwatch.policy.privacy.printable import counted, printable, printable_text
 from sdwatch.policy.report.notice import config_edited
-from sdwatch.policy.report.status_line import box_lines, queued_in, status_line, suspended_in
+from sdwatch.policy.report.status_line import (
+    box_lines,
+    crashes_in_words,
+    queued_in,
+    status_line,
+    suspended_in,
+)
 from sdwatch.spool.heartbeat import (
     INTERVAL,
     QUIET_INTERVAL,
@@ -238,8 +244,7 @@ def _lane(lane: dict[str, Any]) -> str:
         if runs := lane.get("failed_runs"):
             words.append(f"to retry its failed jobs: sdwatch retry {' '.join(runs)}")
     if lane["crashes_in_a_row"]:
-        last = f", the last: {lane['last_crash']}" if lane.get("last_crash") else ""
-        words.append(counted(lane["crashes_in_a_row"], "crash", "crashes") + " in a row" + last)
+        words.append(crashes_in_words(lane["crashes_in_a_row"], lane.get("last_crash", "")))
     if lane["cooldown_left"]:
         words.append(f"cooling down for {lane['cooldown_left']:.0f} s")
     if lane.get("gpu"):
