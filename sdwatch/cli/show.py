@@ -79,7 +79,7 @@ def _run(folder: Path, spool: Spool) -> Iterator[str]:
         yield f"  ended       {local(ended)}"
     for webui in _mappings([manifest.get("webui")]):
         facts = (webui.get("name"), webui.get("kind"), webui.get("version"), webui.get("url"))
-        yield f"  WebUI       {', '.join(str(fact) for fact in facts if fact)}"
+        yield f"  WebUI       {', '.join(str(fact) for fact in facts if fact) or 'none'}"
     envelope = envelope_of(folder)
     calls = [] if run.broken else list(each_call(lambda: records))
     yield from _points(calls, manifest, failed_points_in(envelope))

@@ -14,11 +14,19 @@ from sdwatch.cli.shared.chosen_config import ChosenConfig, add_config_argument, 
 from sdwatch.cli.shared.exit_codes import ExitCode
 from sdwatch.cli.shared.progress_text import progress_in_words
 from sdwatch.cli.shared.run_by_name import archived_runs, near_misses, waiting_jobs, working_runs
+from sdwatch.policy.failure.lasting import in_words
 from sdwatch.policy.kinds.table import kind_named
 from sdwatch.policy.page.sections import memory
+from sdwatch.policy.page.times import wall_of
 from sdwatch.policy.privacy.printable import counted, printable, printable_text
 from sdwatch.policy.report.notice import config_edited
-from sdwatch.policy.report.status_line import box_lines, queued_in, status_line, suspended_in
+from sdwatch.policy.report.status_line import (
+    box_lines,
+    crashes_in_words,
+    queued_in,
+    status_line,
+    suspended_in,
+)
 from sdwatch.spool.heartbeat import (
     INTERVAL,
     QUIET_INTERVAL,
@@ -27,6 +35,7 @@ from sdwatch.spool.heartbeat import (
     is_dead_here,
     read_heartbeat,
     read_heartbeats,
+    watched_for,
 )
 from sdwatch.spool.hold_note import notes_in
 from sdwatch.system.state_folder import StateFolder
@@ -78,6 +87,7 @@ def _status_of(chosen: ChosenConfig) -> dict[str, Any]:
     )
     for beat in beats:
         beat["own"] = beat.get("worker") == own
+        beat["silent_for"] = _silent_for(beat)
     return {
         "spool": str(spool.root),
         "hold": held.name if not gone and (held := spool.hold_file()) else "",
@@ -118,6 +128,14 @@ def _with_life(read: Callable[[], list[Beat]]) -> list[Beat]:
         {"running": str(beat.get("worker")) in moved, **moved.get(str(beat.get("worker")), beat)}
         for beat in beats
     ]
+
+
+def _silent_for(beat: Beat) -> float:
+    """Return for how many seconds a monitor of this machine, whose process is there, has shown no
+    sign of life; 0.0 for less than it may, and for another machine, whose clock is not ours."""
+    at = wall_of(beat.get("at")) if is_certainly_here(beat) else None
+    silent = 0.0 if at is None else time.time() - at
+    return silent if silent > watched_for(beat) else 0.0
 
 
 # -- in words
@@ -177,6 +195,11 @@ def _gone(beat: Beat) -> str:
 
 def _monitor(beat: Beat) -> Iterator[str]:
     yield f"worker {beat['worker']} is running: process {beat['pid']} on {beat['host']}"
+    if silent := beat["silent_for"]:
+        yield (
+            f"  its last sign of life is {in_words(silent)} old: it may be frozen. If it stays so, "
+            "end that process and start sdwatch again: no job is lost"
+        )
     if beat["hold"]:
         yield f"  on hold: {beat['hold']}"
     if (left := beat.get("stopping")) is not None:
@@ -238,8 +261,7 @@ def _lane(lane: dict[str, Any]) -> str:
         if runs := lane.get("failed_runs"):
             words.append(f"to retry its failed jobs: sdwatch retry {' '.join(runs)}")
     if lane["crashes_in_a_row"]:
-        last = f", the last: {lane['last_crash']}" if lane.get("last_crash") else ""
-        words.append(counted(lane["crashes_in_a_row"], "crash", "crashes") + " in a row" + last)
+        words.append(crashes_in_words(lane["crashes_in_a_row"], lane.get("last_crash", "")))
     if lane["cooldown_left"]:
         words.append(f"cooling down for {lane['cooldown_left']:.0f} s")
     if lane.get("gpu"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections import deque
 from collections.abc import Callable, Container, Iterator, Mapping
@@ -20,10 +21,13 @@ from sdwatch.spool import archive
 from sdwatch.spool.arrival import Arrival
 from sdwatch.spool.folders import Spool
 from sdwatch.spool.inbox import Inbox
+from sdwatch.spool.patient_disk import DiskRefusals
 from sdwatch.spool.run import Run
 from sdwatch.spool.watch import InboxWatch
 from sdwatch.system import disk
 from sdwatch.system.clock import Clock
+
+log = logging.getLogger("sdwatch.monitor")
 
 _SCAN_SHARE, _LONG_PAUSE = 5, 5.0
 """The next scan starts this many times as long after the start of the last one as that took: a
@@ -71,6 +75,9 @@ class Intake:
             config.unfinished_timeout,
             config.rules,
             on_share=not self._by_events,
+        )
+        self._unscanned = DiskRefusals(
+            clock, log, "the inbox cannot be read", "the inbox can be read again"
         )
         self._watch = InboxWatch(spool.inbox, self._hint, self._inbox.renamed_in)
         self._unasked: deque[Arrival] = deque()  # whether a lane can do it
@@ -135,6 +142,9 @@ class Intake:
             self._inbox.scan()
         except OSError as error:
             self._inbox.note_waiting("inbox", f"cannot be read: {disk.in_words(error)}")
+            self._unscanned.note(error)
+        else:
+            self._unscanned.are_over()
         self.scans += 1
         self._report_refused(now)
         self._report_unreadable()

@@ -30,7 +30,9 @@ from watchdog.observers.api import BaseObserver
 
 from sdwatch import system
 from sdwatch.system import disk
+from sdwatch.system.links import FileIdentity
 from sdwatch.system.log_events import LogEvent, about
+from sdwatch.system.renames import identity_of
 
 log = logging.getLogger("sdwatch.spool")
 
@@ -50,8 +52,8 @@ _EVENTS: list[type[FileSystemEvent]] = [
 
 
 _AGAIN_AFTER_S = 3600.0
-"""A watch that has ended is started again no more often: what a thread of watchdog held that ended
-by an error is not given back."""
+"""The same folder is watched again no more often: what a thread of watchdog held that ended by an
+error is not given back."""
 
 
 class InboxWatch(FileSystemEventHandler):
@@ -66,15 +68,17 @@ class InboxWatch(FileSystemEventHandler):
         self._changed = changed
         self._renamed_in = renamed_in
         self._observer: BaseObserver | None = None
+        self._folder: FileIdentity | None = None  # that was watched last
         self._not_again_before = -math.inf
 
     def start(self) -> None:
         """Start to watch. A failure (too many watches, no thread left, a share) is logged, and the
         scans find everything without it."""
+        self._folder = self._folder_now()
         try:
-            observer = _make_observer()
-            observer.schedule(self, str(self._watched), recursive=True, event_filter=_EVENTS)
-            observer.start()
+            self._observer = _make_observer()
+            self._observer.schedule(self, str(self._watched), recursive=True, event_filter=_EVENTS)
+            self._observer.start()
         except (OSError, queue.Empty, RuntimeError) as error:
             # queue.Empty: watchdog 7.1 on Windows, for a folder that it could not open within 2 s.
             why = disk.in_words(error)
@@ -84,14 +88,17 @@ class InboxWatch(FileSystemEventHandler):
                 why,
                 extra=about(LogEvent.WATCH_LOST),
             )
-            return
-        self._observer = observer
+            self.stop()
 
     def keep(self, now: float) -> None:
-        """Start again where it could not be started, or has ended: with the folder, or because a
-        thread of watchdog died (gorakhargosh/watchdog#701; 7.1 of a KeyError when events were lost
-        and folders exchanged). `now`: of the monotonic clock."""
-        if self._is_alive() or now < self._not_again_before:
+        """Start again where it could not be started, has ended (with the folder, or because a
+        thread of watchdog died: gorakhargosh/watchdog#701; 7.1 of a KeyError when events were lost
+        and folders exchanged), or where another folder has the name now. `now`: of the monotonic
+        clock."""
+        folder = self._folder_now()
+        if folder is None:
+            return  # the scan says so
+        if folder == self._folder and (self._is_alive() or now < self._not_again_before):
             return
         self._not_again_before = now + _AGAIN_AFTER_S
         if self._observer is not None:
@@ -99,6 +106,12 @@ class InboxWatch(FileSystemEventHandler):
             log.warning(again, self._root, extra=about(LogEvent.WATCH_LOST))
             self.stop()
         self.start()
+
+    def _folder_now(self) -> FileIdentity | None:
+        try:
+            return identity_of(self._watched.stat())
+        except OSError:
+            return None
 
     def _is_alive(self) -> bool:
         if self._observer is None:
@@ -122,7 +135,8 @@ class InboxWatch(FileSystemEventHandler):
                 error,
                 extra=about(LogEvent.WATCH_LOST),
             )
-        observer.join()
+        with suppress(RuntimeError):  # it never started
+            observer.join()
 
     def dispatch(self, event: FileSystemEvent) -> None:
         """Handle an event of watchdog. What leaves the inbox, as in every claim, needs no scan."""

@@ -128,7 +128,8 @@ def session_members(session: int) -> list[psutil.Process]:
         try:
             process = psutil_race.ask(psutil.Process, pid)
             # Asked again: a process in it was given its number a moment ago, perhaps.
-            if session_of(pid) == session and process.uids().real == os.getuid():
+            user = psutil_race.ask(process.uids).real
+            if session_of(pid) == session and user == os.getuid():
                 found.append(process)
         except psutil.Error:
             continue  # gone meanwhile

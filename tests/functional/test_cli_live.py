@@ -43,7 +43,13 @@ def test_steps_time_left_and_the_queue_are_drawn() -> None:
     assert "b.yaml" in lines[2]
     assert "step 5 of 20  1:23 left" in lines[3]
     assert "a.yaml" in lines[4]
-    assert "queue 12   arriving 1   done 31   failed 2   cancelled 0" in lines[6]
+    assert "queue 12   not ready 1   done 31   failed 2   cancelled 0" in lines[6]
+
+
+def test_what_waits_for_its_time_is_not_counted_as_not_ready() -> None:
+    waits = {"waiting": {"night.yaml": "waits until 22:00"}, "waiting_count": 1}
+    lines = _drawn({**STATUS, **waits, "waiting_for_time": 1})
+    assert any("queue 12   not ready 0 " in line for line in lines)
 
 
 @pytest.mark.parametrize(

@@ -1,12 +1,16 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import socket
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 from sdwatch.cli.shared.exit_codes import ExitCode
 from sdwatch.cli.shared.progress_text import progress_in_words
+from sdwatch.system import start_mark
 from tests.functional.cli import drop, heartbeat, make_spool, running, sdwatch
 from tests.support.helpers import wait_until
 
@@ -126,6 +130,21 @@ def test_a_heartbeat_of_another_machine_counts_only_when_it_moves(tmp_path: Path
     (folder / "heartbeat.json").write_text(json.dumps(beat))
     assert [beat["running"] for beat in _status(tmp_path)["monitors"]] == [False]
     assert "sdwatch run --take-over other-1" in sdwatch(tmp_path, "status").stdout
+
+
+def test_a_monitor_that_shows_no_sign_of_life_is_said_to_be_frozen_perhaps(tmp_path: Path) -> None:
+    spool = make_spool(tmp_path)
+    folder = spool / "working" / "box-1"
+    folder.mkdir(parents=True)
+    us = {"host": socket.gethostname(), "pid": os.getpid(), "started": start_mark(os.getpid())}
+    for ago, says in ((600, "its last sign of life is 10 min old"), (0, "")):
+        at = datetime.now(UTC) - timedelta(seconds=ago)
+        beat = {"worker": "box-1", **us, "beat": 7, "every": 1.0, "at": at.isoformat()}
+        (folder / "heartbeat.json").write_text(json.dumps(beat))
+        told = sdwatch(spool, "status").stdout
+        assert "worker box-1 is running" in told
+        assert (says or "running") in told
+        assert bool(says) == ("may be frozen" in told)
 
 
 def test_a_heartbeat_that_cannot_be_read_does_not_mean_that_no_monitor_runs(

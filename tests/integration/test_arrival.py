@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import errno
 import json
+import logging
 import os
 import shutil
 import threading
@@ -555,6 +556,25 @@ def test_a_folder_that_becomes_a_link_again_and_again_is_reported_once(box: Moni
         scan_with(folder)
     scan_with(link)
     assert len(told) == 2
+
+
+@pytest.mark.posix_only("Windows keeps the name of a folder that is watched")
+def test_an_inbox_that_is_gone_is_logged_once_and_that_it_is_back(
+    box: Monitored, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "sdwatch.monitor")
+    clock = FakeClock()
+    spool = Spool(box.spool, "worker")
+    spool.prepare()
+    intake = Intake(spool, box.config, clock=clock, wake=lambda: None, report=print)
+    spool.inbox.rename(spool.root / "old")
+    for _ in range(3):
+        intake.is_empty_now()
+        clock.advance(5)
+    (spool.root / "old").rename(spool.inbox)
+    intake.is_empty_now()
+    gone = f"the inbox cannot be read: No such file or directory: {spool.inbox}"
+    assert caplog.messages == [gone, "the inbox can be read again, after 15 s"]
 
 
 def test_a_job_that_cannot_be_read_is_reported_once_also_where_no_scan_found_that(

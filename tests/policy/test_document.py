@@ -31,6 +31,7 @@ def problems_of(data: bytes) -> list[tuple[int, int, str]]:
 UNREADABLE = {
     "empty": (b"", 1, 1, "the file is empty"),
     "blank": (b" \n\n", 1, 1, "the file is empty"),
+    "all zeros": (b"\x00" * 9, 1, 1, "only zero bytes; it was not written completely"),
     "only comments": (b"# nothing\n", 1, 1, "only comments"),
     "PNG": (b"\x89PNG\r\n\x1a\n\x00\x00", 1, 1, "not a text file (looks like a PNG picture)"),
     "JPEG": (b"\xff\xd8\xff\xe0\x00\x10JFIF", 1, 1, "looks like a JPEG picture"),
@@ -38,6 +39,13 @@ UNREADABLE = {
     "random bytes": (b"a\x01\x02\xfe\xfd", 1, 4, "this is not a text file"),
     "control character": (b"prompt: a\nsteps: \x1b2\n", 2, 8, "control character (U+001B)"),
     "Latin-1": ("prompt: a\nname: café\n".encode("latin-1"), 2, 10, 'in Latin-1 it is "é"'),
+    "Latin-1 at the end": (
+        b"prompt: Schlo\xdf",
+        1,
+        14,
+        'in Latin-1 it is "ß"',
+    ),
+    "cut off in a character": (b"prompt: Schlo\xc3", 1, 14, "it may also be cut off here"),
     "Latin-1 after a BOM": (b"\xef\xbb\xbfname: caf\xe9\n", 1, 10, "save the file as UTF-8"),
     "UTF-16": ("prompt: a".encode("utf-16"), 1, 1, "save the file as UTF-8"),
     "UTF-16 without BOM": ("prompt: a".encode("utf-16-le"), 1, 1, "save it as UTF-8"),

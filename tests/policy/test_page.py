@@ -30,6 +30,7 @@ from sdwatch.policy.page.overview import (
 )
 from sdwatch.policy.page.sections import memory, share_of
 from sdwatch.policy.page.times import clock_time, duration, iso, wall_of, zone
+from sdwatch.policy.report.status_line import crashes_in_words
 from tests.policy.pages import NOW, ReadPage, active, busy, ended, lane, overview
 from tests.support.tables import table
 
@@ -91,6 +92,20 @@ def test_a_time_without_a_date_is_shown_as_the_nearest_one(wall: float, offset: 
     years = ("1970-", "9998-", "9999-")
     assert clock_time(wall, offset, NOW).startswith(years)
     assert iso(wall).startswith(years)
+
+
+@pytest.mark.parametrize(
+    ("in_a_row", "last", "says"),
+    [
+        (1, "", "1 crash"),
+        (1, "crash", "1 crash"),
+        (1, "stuck", "1 crash (stuck)"),
+        (2, "", "2 crashes in a row"),
+        (3, "stuck", "3 crashes in a row, the last: stuck"),
+    ],
+)
+def test_crashes_are_counted_in_words(in_a_row: int, last: str, says: str) -> None:
+    assert crashes_in_words(in_a_row, last) == says
 
 
 def test_zones_and_times_are_as_people_and_the_journal_write_them() -> None:

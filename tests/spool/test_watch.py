@@ -102,7 +102,7 @@ def keeps_hearing(heard: Heard, folder: Path, now: float) -> None:
 
 
 @pytest.mark.posix_only("Windows keeps the name of a folder that is watched")
-def test_a_folder_that_was_removed_and_made_again_is_watched_again(tmp_path: Path) -> None:
+def test_a_folder_that_was_removed_and_made_again_is_watched_at_once(tmp_path: Path) -> None:
     inbox = tmp_path / "inbox"
     inbox.mkdir()
     heard = Heard(inbox)
@@ -110,14 +110,45 @@ def test_a_folder_that_was_removed_and_made_again_is_watched_again(tmp_path: Pat
     try:
         inbox.rmdir()
         wait_until(lambda: not heard.watch._is_alive(), why="the watch ends with it")
-        heard.watch.keep(0)
-        assert not heard.watch._is_alive(), "there is no folder"
+        heard.watch.keep(0)  # a scan while there is none
         inbox.mkdir()
-        heard.watch.keep(_AGAIN_AFTER_S - 1)
-        assert not heard.watch._is_alive(), "it was asked for a moment ago"
-        keeps_hearing(heard, inbox, _AGAIN_AFTER_S)
+        keeps_hearing(heard, inbox, 1)
     finally:
         heard.watch.stop()
+
+
+@pytest.mark.posix_only("Windows keeps the name of a folder that is watched")
+def test_another_folder_by_the_same_name_is_watched_and_the_old_one_is_not(tmp_path: Path) -> None:
+    inbox, old = tmp_path / "inbox", tmp_path / "old"
+    inbox.mkdir()
+    (tmp_path / "castle.yaml").write_text("prompt: a")
+    heard = Heard(inbox)
+    heard.watch.start()
+    try:
+        inbox.rename(old)
+        inbox.mkdir()
+        keeps_hearing(heard, inbox, 0)
+        (tmp_path / "castle.yaml").rename(old / "castle.yaml")
+        keeps_hearing(heard, inbox, 1)
+    finally:
+        heard.watch.stop()
+    assert heard.renamed_in == []
+
+
+def test_a_watch_that_could_not_be_started_leaves_nothing_behind_and_waits_for_its_folder(
+    tmp_path: Path,
+) -> None:
+    inbox = tmp_path / "inbox"
+    heard = Heard(inbox)
+    threads = set(threading.enumerate())
+    heard.watch.start()
+    assert set(threading.enumerate()) <= threads
+    inbox.mkdir()
+    try:
+        keeps_hearing(heard, inbox, 0)
+    finally:
+        heard.watch.stop()
+    assert set(threading.enumerate()) <= threads
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the thread that reads inotify")
@@ -129,12 +160,20 @@ def test_a_thread_of_watchdog_that_died_is_started_again(
     minute (tests/support/attacker.py)."""
     inotify: Any = pytest.importorskip("watchdog.observers.inotify")
     heard = Heard(tmp_path)
-    heard.watch.start()
-    try:
+
+    def its_thread_dies() -> None:
         with monkeypatch.context() as patched:
             patched.setattr(inotify.InotifyWatchGroup, "on_event", lambda *_: {}[b"inbox/zz"])
             (tmp_path / "castle.yaml").write_text("prompt: a")
             wait_until(lambda: not heard.watch._is_alive(), why="the thread died")
+
+    heard.watch.start()
+    try:
+        its_thread_dies()
         keeps_hearing(heard, tmp_path, 0)
+        its_thread_dies()
+        heard.watch.keep(_AGAIN_AFTER_S - 1)
+        assert not heard.watch._is_alive(), "it was started again less than an hour ago"
+        keeps_hearing(heard, tmp_path, _AGAIN_AFTER_S)
     finally:
         heard.watch.stop()

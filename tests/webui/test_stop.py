@@ -1,12 +1,13 @@
 from __future__ import annotations
 
+import math
 import os
 import socket
 import subprocess
 import sys
 import threading
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
@@ -478,7 +479,6 @@ def test_a_process_that_may_not_be_read_is_still_waited_for(
         assert end.result(20) is None
 
 
-@pytest.mark.posix_only("zombies")
 @pytest.mark.skipif(sys.platform != "linux", reason="psutil reads /proc")
 def test_a_stop_outlasts_files_that_are_gone_while_psutil_reads_them(
     setup: Setup, monkeypatch: pytest.MonkeyPatch
@@ -487,21 +487,29 @@ def test_a_stop_outlasts_files_that_are_gone_while_psutil_reads_them(
     FileNotFoundError where it otherwise raises NoSuchProcess."""
     manager = setup.ready("child", "escapee", "ignore-term")
     pids = pids_of(manager)
-    read, asked = psutil._pslinux.bcat, Counter[str]()  # type: ignore[attr-defined]
+    asked = Counter[str]()
 
-    def gone_now_and_then(path: str, *args: object, **more: object) -> object:
-        asked[path] += path.endswith("/stat")
-        if asked[path] % 5 == 1:  # one question asks up to three times
-            raise FileNotFoundError(2, "No such file or directory", path)
-        return read(path, *args, **more)
+    def gone_now_and_then(read: Callable[..., object]) -> Callable[..., object]:
+        def reads(path: str, *args: object, **more: object) -> object:
+            asked[path] += path.endswith(("/stat", "/status"))
+            # No four squares are equally far apart: no question meets one in each of its tries.
+            if asked[path] and math.isqrt(asked[path]) ** 2 == asked[path]:
+                raise FileNotFoundError(2, "No such file or directory", path)
+            return read(path, *args, **more)
+
+        return reads
 
     with monkeypatch.context() as patched:
-        patched.setattr(psutil._pslinux, "bcat", gone_now_and_then)  # type: ignore[attr-defined]
+        for reads in ("bcat", "open_binary"):
+            psutil_reads = getattr(psutil._pslinux, reads)  # type: ignore[attr-defined]
+            patched.setattr(f"psutil._pslinux.{reads}", gone_now_and_then(psutil_reads))
         assert manager.stop(grace=0.2)
     assert alive(pids) == []
-    assert len(asked) >= len(pids)
+    assert len([path for path in asked if path.endswith("/stat")]) >= len(pids)
+    assert any(path.endswith("/status") for path in asked)
 
 
+@pytest.mark.posix_only("zombies")
 def test_a_zombie_leaves_nothing_to_stop(zombie: psutil.Process) -> None:
     left = process_tree.stop_whole(
         lambda: [zombie], group=None, job_name="", grace=0, clock=SystemClock()

@@ -19,7 +19,7 @@ from sdwatch.cli.shared.progress_text import clock
 from sdwatch.policy.failure.lifecycle import State
 from sdwatch.policy.privacy.printable import printable_text
 from sdwatch.policy.report.notice import Notice, Topic, config_edited
-from sdwatch.policy.report.status_line import box_state, queued_in
+from sdwatch.policy.report.status_line import box_state, not_ready_in, queued_in
 
 REFRESHED = 2.0
 """Times a second."""
@@ -170,12 +170,11 @@ def _bar(progress: dict[str, Any]) -> RenderableType:
 
 def _counts(status: dict[str, Any]) -> Text:
     counts = status["counts"]
-    waiting = len(status["waiting"])
     return Text.assemble(
         ("queue ", "dim"),
         str(queued_in(status)),
-        ("   arriving ", "dim"),
-        str(waiting),
+        ("   not ready ", "dim"),
+        str(not_ready_in(status)),
         ("   done ", "dim"),
         (str(counts["done"]), "green" if counts["done"] else ""),
         ("   failed ", "dim"),

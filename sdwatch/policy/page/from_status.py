@@ -24,7 +24,7 @@ from sdwatch.policy.page.overview import (
     Unreached,
 )
 from sdwatch.policy.page.times import wall_of
-from sdwatch.policy.report.status_line import box_state, queued_in, suspended_in
+from sdwatch.policy.report.status_line import box_state, not_ready_in, queued_in, suspended_in
 
 _CHECKPOINTS = 5
 """Of each WebUI of another machine so many are named."""
@@ -223,11 +223,10 @@ def remarks_of(found: Mapping[str, str]) -> tuple[Remark, ...]:
 
 def totals_of(status: Status, *, done: int, failed: int) -> Totals:
     """Return the counts."""
-    waiting = status.get("waiting_count", len(status.get("waiting", {})))
     refused = sum(_is_refused(job, status) for job in status.get("queue", ()))
     return Totals(
         queued=max(0, queued_in(status) - refused),
-        waiting=waiting - status.get("waiting_for_time", 0),
+        waiting=not_ready_in(status),
         suspended=suspended_in(status),
         done=done,
         failed=failed,

@@ -30,6 +30,7 @@ from sdwatch.policy.page.overview import (
 )
 from sdwatch.policy.page.times import clock_time, duration, iso
 from sdwatch.policy.privacy.printable import counted
+from sdwatch.policy.report.status_line import crashes_in_words
 
 _MINUTE = 60.0  # seconds
 
@@ -106,8 +107,7 @@ def _lane_facts(lane: LaneCard) -> Iterator[str]:
     if lane.hold and lane.cooldown_left > 0:
         yield f"cooling down, {duration(lane.cooldown_left)} left"
     if lane.crashes_in_a_row:
-        last = f", the last: {lane.last_crash}" if lane.last_crash else ""
-        yield f"{counted(lane.crashes_in_a_row, 'crash', 'crashes')} in a row{last}"
+        yield crashes_in_words(lane.crashes_in_a_row, lane.last_crash)
     if lane.last_failure and not lane.hold and lane.crashes_in_a_row:
         yield lane.last_failure
     if lane.gpu:

@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from sdwatch.policy.failure.facts import Diagnosis
 from sdwatch.policy.failure.lasting import in_words
 from sdwatch.policy.kinds.table import title_of
 from sdwatch.policy.privacy.printable import counted
@@ -25,6 +26,21 @@ def suspended_in(status: Mapping[str, Any]) -> int:
 def queued_in(status: Mapping[str, Any]) -> int:
     """Return how many jobs wait in inbox/. The heartbeat counts what is suspended as queued too."""
     return max(0, int(status.get("queued", 0)) - suspended_in(status))
+
+
+def not_ready_in(status: Mapping[str, Any]) -> int:
+    """Return how many jobs are not ready: still arriving, or waiting for a WebUI or a person. What
+    waits for its time is ready."""
+    waiting = status.get("waiting_count", len(status.get("waiting", {})))
+    return int(waiting - status.get("waiting_for_time", 0))
+
+
+def crashes_in_words(in_a_row: int, last: str) -> str:
+    """Return `1 crash`, `1 crash (stuck)` or `3 crashes in a row, the last: stuck`. `last`: what
+    the last of them was, "" where that is not known."""
+    if in_a_row == 1:
+        return "1 crash" if last in ("", Diagnosis.CRASH) else f"1 crash ({last})"
+    return f"{in_a_row} crashes in a row" + (f", the last: {last}" if last else "")
 
 
 def _parts(status: Mapping[str, Any]) -> Iterator[str]:

@@ -198,7 +198,9 @@ def text_of(data: bytes) -> str:
         )
         raise UnreadableError(1, 1, message)
     if not data.strip(_BLANK):
-        raise UnreadableError(1, 1, "the file is empty", unfinished=True)
+        zeros = "the file has only zero bytes; it was not written completely"
+        message = zeros if b"\x00" in data else "the file is empty"
+        raise UnreadableError(1, 1, message, unfinished=True)
     if b"\x00" in data.rstrip(_BLANK):
         raise UnreadableError(1, 1, "this is not a text file (it has zero bytes); save it as UTF-8")
     if b"\x00" in data:  # space is allocated before it is written; a power cut leaves it empty
@@ -273,15 +275,14 @@ def _indent(line: str) -> int:
 def _not_utf8(data: bytes, error: UnicodeDecodeError) -> UnreadableError:
     # The codec counts from after a BOM; `object` is what it counted in.
     line, column = _place(error.object[: error.start].decode("utf-8", "replace"))
-    if _is_only_cut_off(data):
-        message = "the file ends in the middle of a character; it was not written completely"
-        return UnreadableError(line, column, message, unfinished=True)
     if re.search(rb"[\x00-\x08\x0e-\x1a]", data):
         return UnreadableError(line, column, "this is not a text file")
     byte = error.object[error.start]
     meant = shown(bytes([byte]).decode("cp1252", "replace"))
     message = f"byte 0x{byte:02X} is not UTF-8 (in Latin-1 it is {meant}); save the file as UTF-8"
-    return UnreadableError(line, column, message)
+    if is_cut_off := _is_only_cut_off(data):
+        message += "; it may also be cut off here"
+    return UnreadableError(line, column, message, unfinished=is_cut_off)
 
 
 def _is_only_cut_off(data: bytes) -> bool:
