@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TypeAlias
 
 from sdwatch import system
+from sdwatch.policy.job.files.job_images import FolderNames
 from sdwatch.system import EntryKind, disk, links
 
 Fingerprint: TypeAlias = tuple[tuple[str, int, int, int], ...]
@@ -57,20 +58,21 @@ DEEPEST = 32
 TOO_DEEP = f"a job folder has at most {DEEPEST} levels of folders in it, and this one has more"
 
 
-def folder_files(folder: Path) -> frozenset[str]:
-    """Return all plain files below a folder, relative, with forward slashes. Links are left out,
-    and so is what lies deeper than DEEPEST."""
-    return _names_below(folder, EntryKind.FILE)
+def folder_files(folder: Path) -> FolderNames:
+    """Return all plain files below a folder, relative, with forward slashes. What lies deeper than
+    DEEPEST is left out."""
+    entries = list(disk.entries_below(folder, DEEPEST))
+    files, links = (
+        [name for name, kind in entries if kind is wanted]
+        for wanted in (EntryKind.FILE, EntryKind.LINK)
+    )
+    return FolderNames(files, links)
 
 
 def placeholders(folder: Path) -> frozenset[str]:
     """Return the same for files whose content is not on this machine."""
-    return _names_below(folder, EntryKind.PLACEHOLDER)
-
-
-def _names_below(folder: Path, wanted: EntryKind) -> frozenset[str]:
     entries = disk.entries_below(folder, DEEPEST)
-    return frozenset(name for name, kind in entries if kind is wanted)
+    return frozenset(name for name, kind in entries if kind is EntryKind.PLACEHOLDER)
 
 
 def is_too_deep(folder: Path) -> bool:

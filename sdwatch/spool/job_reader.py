@@ -8,7 +8,7 @@ from pathlib import Path
 
 from sdwatch import system
 from sdwatch.errors import JobError, Problem
-from sdwatch.policy.job.files.job_images import AnyName, is_missing, on_disk
+from sdwatch.policy.job.files.job_images import NO_LINK, AnyName, FolderNames, is_missing, on_disk
 from sdwatch.policy.job.job import Job, parse_job
 from sdwatch.policy.job.stage.confinement import JobRules
 from sdwatch.policy.privacy.printable import printable
@@ -29,7 +29,7 @@ from sdwatch.system import disk
 @dataclass(frozen=True)
 class NotYet:
     """A job that is not ready after all. `why`: for people; `missing`: images that it names and
-    that are not there; `for_a_person`: it stays so until somebody does something."""
+    that are not there, for people; `for_a_person`: it stays so until somebody does something."""
 
     why: str
     missing: tuple[str, ...] = ()
@@ -115,16 +115,15 @@ def _waits_for(wrong: Problem) -> NotYet:
     return NotYet(f"waits until this is corrected: {wrong.located('')}", for_a_person=True)
 
 
-def _missing_images(
-    folder: Path, named: set[str], there: frozenset[str], late: bool
-) -> NotYet | None:
+def _missing_images(folder: Path, named: set[str], there: FolderNames, late: bool) -> NotYet | None:
     missing = sorted(name for name in named if is_missing(name, there))
     elsewhere = placeholders(folder) if missing else frozenset()
     if online := [name for name in missing if on_disk(name, elsewhere) in elsewhere]:
         # However long that takes.
         return NotYet(f"{', '.join(online)} {NOT_LOCAL}", for_a_person=True)
     if missing and not late:
-        return NotYet(f"waits for {', '.join(missing)}", tuple(missing))
+        awaited = [f"{name}, which {NO_LINK}" if there.has_link(name) else name for name in missing]
+        return NotYet(f"waits for {', '.join(awaited)}", tuple(awaited))
     return None
 
 

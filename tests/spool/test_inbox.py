@@ -787,7 +787,11 @@ def test_a_link_inside_a_job_folder_is_not_one_of_its_images(
     folder = folder_job(spool, "sketch", SKETCH)
     (folder / "sketch.png").symlink_to(tmp_path / "secret.png")
     settled(inbox, clock)
-    assert dict(inbox.reasons()) == {"sketch": "waits for sketch.png"}
+    why = "is a link, which is never followed; put the file itself into the job folder"
+    assert dict(inbox.reasons()) == {"sketch": f"waits for sketch.png, which {why}"}
+    clock.advance(inbox.arrival_timeout)
+    (arrival,) = settled(inbox, clock)
+    assert why in str(arrival.error)
 
 
 # -- order and sources

@@ -77,6 +77,8 @@ class JobImages:
         if several := several_on_disk(name, self.names):
             names = " and ".join(map(shown, several))
             return f"{shown(name)} is ambiguous; it matches {names}: write the exact name"
+        if isinstance(self.names, FolderNames) and self.names.has_link(name):
+            return f"{shown(name)} {NO_LINK}"
         return f"{shown(name)} is not in the job folder{_near_image(name, self.names)}"
 
     def _why_unusable(self, image: str) -> str:
@@ -202,6 +204,25 @@ def _odd(part: str) -> str:
 def is_missing(name: str, there: frozenset[str]) -> bool:
     """Return whether an image may still come. If several may be meant, none is waited for."""
     return on_disk(name, there) not in there and not several_on_disk(name, there)
+
+
+NO_LINK = "is a link, which is never followed; put the file itself into the job folder"
+
+
+class FolderNames(frozenset[str]):
+    """The names of the files in a job folder, without the links beside them."""
+
+    _links: frozenset[str]
+
+    def __new__(cls, files: Iterable[str], links: Iterable[str]) -> FolderNames:
+        """Make the set."""
+        made = super().__new__(cls, files)
+        made._links = frozenset(links)
+        return made
+
+    def has_link(self, name: str) -> bool:
+        """Return whether a name is that of a link."""
+        return on_disk(name, self._links) in self._links
 
 
 class AnyName(frozenset[str]):
