@@ -210,7 +210,7 @@ NO_LINK = "is a link, which is never followed; put the file itself into the job 
 
 
 class FolderNames(frozenset[str]):
-    """The names of the files in a job folder. The links beside them are no files of the job."""
+    """The names of the files in a job folder, without the links beside them."""
 
     _links: frozenset[str]
 
