@@ -328,14 +328,15 @@ class LaneLoop(CallLoop):
         self._slow(lambda effect: self._evidence.explain(effect, handle), effect)
 
     def _interrupt(self, effect: Interrupt) -> None:
-        if effect.but_queued and self._context.client.dialect is Dialect.PROMPTS:
+        is_queued = self._context.client.dialect is Dialect.PROMPTS
+        if effect.but_queued if is_queued else effect.only_queued:
             return
         self._note_interrupt(effect)
-        interrupt, over = super()._interrupt, self._poster.note_interrupt()
+        over = self._poster.note_interrupt()
 
         def act() -> None:
             try:
-                interrupt(effect)
+                self._send_interrupt(effect)
             finally:
                 over.set()
 

@@ -106,6 +106,27 @@ def test_an_external_comfyui_is_waited_for_until_a_cancelled_prompt_ends(tmp_pat
             spool.stop()
 
 
+def test_a_cancel_takes_its_own_prompt_out_of_the_queue_of_an_external_comfyui(
+    tmp_path: Path,
+) -> None:
+    """It would be made for nobody, once that of somebody else in front of it has ended."""
+    base = tmp_path / "comfyui"
+    with comfyui(tmp_path, webui=EXTERNAL) as spool:
+        flags = ("--kind", "comfyui", "--base-directory", str(base))
+        with running(tmp_path, *flags, port=spool.port):
+            spool.start()
+            _is_ready(spool)
+            others = ask(spool, "prompt", prompt=sleeping(8, 3)).json()["prompt_id"]
+            spool.drop("castle.yaml", job())
+            wait_until(lambda: ask(spool, "queue")["queue_pending"], 60, "ours waits")
+            cancelled(spool)
+            wait_until(lambda: not ask(spool, "queue")["queue_pending"], 5, "ours is gone")
+            assert runs_now(spool) == [others], "before the other one has ended"
+            wait_until(lambda: ask(spool, f"history/{others}"), 60, "theirs has ended")
+            assert ask(spool, f"history/{others}")[others]["status"]["status_str"] == "success"
+            spool.stop()
+
+
 def test_the_hanging_prompt_of_a_run_that_is_gone_costs_nobody_anything(tmp_path: Path) -> None:
     """It was cancelled while no monitor was there: the next one adopts a ComfyUI that hangs."""
     with comfyui(tmp_path, webui=PATIENT) as spool:

@@ -688,9 +688,12 @@ def test_a_cancelled_call_is_interrupted_and_not_waited_for() -> None:
     assert history.tell(Replied(1, 1)).effects == (), "a late reply"
 
 
-def test_nobody_elses_webui_is_interrupted() -> None:
+def test_in_nobody_elses_webui_more_is_ended_than_a_prompt_of_our_own() -> None:
     history = calling(managed=False).tell(Cancelled(1))
-    assert not history.has(Interrupt)
+    assert history.one(Interrupt) == Interrupt(1, only_queued=True)
+    assert calling(managed=False).tell(RunGone(1)).one(Interrupt).only_queued
+    stopped = calling(managed=False).tell(Stop(), Cancelled(1))
+    assert stopped.one(Interrupt).but_queued, "its result is taken at the next start"
 
 
 def test_the_next_call_waits_until_a_call_that_was_given_up_is_cleaned_up() -> None:

@@ -353,10 +353,10 @@ def _explain(turn: Turn, call: LaneCall) -> None:
 
 def on_given_up(turn: Turn, call: LaneCall, _: LaneEvent) -> None:
     """End a call that nobody needs any more. Its generation is not waited for."""
-    state = turn.state
-    if call.in_flight and state.setup.managed:
-        stays = state.stopping and state.setup.leaves_running
-        turn.do(Interrupt(call.id, but_queued=stays))
+    state, managed = turn.state, turn.state.setup.managed
+    if call.in_flight:
+        stays = state.stopping and (state.setup.leaves_running or not managed)
+        turn.do(Interrupt(call.id, but_queued=stays, only_queued=not managed))
     abandoned(turn, call)
     turn.answer(call, GivenUp())
 

@@ -146,11 +146,13 @@ class Abandon(Effect):
 class Interrupt(Effect):
     """End the generation of the POST in flight. Slow: InterruptRefused where that fails. `waits`:
     its reply is still waited for. `but_queued`: a prompt in the queue of a ComfyUI stays there, and
-    the next start takes its result."""
+    the next start takes its result. `only_queued`: nothing but such a prompt is ended, which has an
+    id: what another WebUI generates may be somebody else's."""
 
     call: int
     waits: bool = False
     but_queued: bool = False
+    only_queued: bool = False
 
 
 @dataclass(frozen=True)

@@ -244,8 +244,7 @@ def _on_run_gone(turn: Turn, call: LaneCall) -> None:
     if call.phase is P.EXPLAINING:
         turn.do(LetGo())
     if call.in_flight:
-        if turn.state.setup.managed:
-            turn.do(Interrupt(call.id))
+        turn.do(Interrupt(call.id, only_queued=not turn.state.setup.managed))
         turn.do(Abandon(call.id))
     if call.phase in (P.TESTING, P.TESTING_SIZE):
         turn.do(CutShort())

@@ -209,6 +209,10 @@ class CallLoop:
         self._client.abandon()
 
     def _interrupt(self, effect: Interrupt) -> None:
+        if not effect.only_queued:  # a call without a lane is in no queue
+            self._send_interrupt(effect)
+
+    def _send_interrupt(self, effect: Interrupt) -> None:
         self._note_interrupt(effect)
         if not self._client.interrupt() and effect.waits:
             self.tell(InterruptRefused(effect.call))
