@@ -155,18 +155,15 @@ def start_failed(
     how: str,
     known: Signature | None,
     failure: StartFailure = StartFailure.ENDED,
-    lack: Lack | None = None,
     advice: str = "",
     kind: Kind = UNKNOWN,
 ) -> HoldReason:
     """Return the reason that a managed WebUI did not start.
 
     `how`: it ended, or was not ready in time, in words; `known`: the signature that its output
-    fits; `lack`: what its own answers say it lacks, which leaves nothing to guess; `advice`: where
-    the caller has its own; `kind`: that of an earlier incarnation, as far as it is known.
+    fits; `advice`: where the caller has its own; `kind`: that of an earlier incarnation, as far as
+    it is known.
     """
-    if lack is not None:
-        return seen_by_probe(how, lack, managed=True, kind=kind)
     if failure is StartFailure.PORT_TAKEN:
         return not_started(how, advice, failure)
     key = HoldKey(HoldCode.START_FAILED, (failure, known.name if known else ""))
