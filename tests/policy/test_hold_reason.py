@@ -267,6 +267,17 @@ def test_the_advice_about_a_password_is_a_whole_sentence(kind: Kind) -> None:
     assert re.search("Put those (of its --|that the proxy)", advice)
 
 
+def test_a_wrong_password_is_the_setups_fault_and_calls_for_no_restart_of_the_webui() -> None:
+    reason = seen_by_probe("401", Lack.PASSWORD, managed=False)
+    assert YOURSELF not in reason.advice
+    assert reason.blame is Blamed.PERSON
+
+
+def test_a_webui_that_is_not_ready_may_be_running() -> None:
+    advice = no_answer("its certificate is not trusted", managed=False).advice
+    assert advice.startswith("If it is not running, start it")
+
+
 @table("blame", Blamed)
 def test_the_note_has_words_for_everyone_who_may_be_to_blame(blame: Blamed) -> None:
     text = hold_text("sim", Held(HoldReason("x", blame=blame), "2026-11-23T14:21:37.000Z"))

@@ -199,6 +199,8 @@ def seen_by_probe(
     advice = kind.fitted(_WITHOUT[lack])
     cause = f"the WebUI cannot be used: {reason}"
     key = HoldKey(HoldCode.LACKS_SOMETHING, (lack, *facts))
+    if lack is Lack.PASSWORD:  # the config is wrong, and the WebUI as it should be
+        return HoldReason(cause, advice, Blamed.PERSON, key=key)
     return HoldReason(cause, _restart_too(advice, managed), key=key)
 
 
@@ -209,8 +211,8 @@ def no_answer(reason: str, *, managed: bool, facts: tuple[Hashable, ...] = ()) -
     if managed:
         return HoldReason(cause, _IT_MAY_COME, cure=Cure.TIME, key=key)
     advice = (
-        "Start your WebUI yourself, or check that `url` in the config is its address: sdwatch did "
-        "not start it and cannot restart it."
+        "If it is not running, start it yourself: sdwatch did not start it and cannot restart it. "
+        "If it is running, check that `url` in the config is its address."
     )
     return HoldReason(cause, advice, Blamed.PERSON, key=key)
 
