@@ -352,6 +352,9 @@ class LaneLoop(CallLoop):
 
     def _prepare_and_send(self, handle: CallHandle, sent: Sent) -> None:
         self._poster.wait_for_interrupt()  # else it would hit this one
+        if self._poster.was_interrupted:
+            self.effects.wait_for_interrupted(lambda: sent.given_up)
+            self._poster.was_interrupted = False
         self.effects.before_post(handle)
         if sent.given_up:  # the next one may be watched by now
             self.tell(NotPosted(handle.id, sent.number))

@@ -1,4 +1,5 @@
-"""The generation that an earlier monitor left behind in the WebUI that is adopted.
+"""The generation that an earlier monitor left behind in the WebUI that is adopted, and one that
+was cancelled.
 
 A client that disconnects does not cancel its request (measured with Forge dfdcbab6), so a call
 would queue behind it. An interrupted generation ends after its step and the decode, and only the
@@ -9,6 +10,7 @@ from __future__ import annotations
 
 import logging
 import threading
+from collections.abc import Callable
 
 from sdwatch.errors import WebUIError, WebUINotUsableError
 from sdwatch.system.clock import Clock
@@ -57,6 +59,25 @@ def end_orphan(
             seen, moved = position, now
         if now - moved >= patience or now - started >= limit:
             return False
+
+
+def wait_for_interrupted(
+    client: SDWebUIClient | FoundClient,
+    clock: Clock,
+    over: Callable[[], bool],
+    *,
+    timeout: float,
+    limit: float,
+) -> None:
+    """Wait until the generation that was interrupted has ended, or `over` returns true. A call that
+    is sent before that waits behind it in the WebUI: its progress is that of the other one, and an
+    interrupt would not reach it (measured with Forge dfdcbab6).
+
+    Times are in seconds. `timeout`: of one answer; `limit`: in all."""
+    never, pause, ends = threading.Event(), _FIRST_PAUSE_S, clock.monotonic() + limit
+    while not over() and _position(client, timeout) is not None and clock.monotonic() < ends:
+        clock.wait(never, pause)
+        pause = PROBE_INTERVAL_S
 
 
 _UNKNOWN = "no answer"

@@ -163,6 +163,22 @@ class WebUIEffects:
             limit=config.call_limit,
         )
 
+    def wait_for_interrupted(self, over: Callable[[], bool]) -> None:
+        """Wait until the generation of a call that was given up has ended, or `over` returns true;
+        not for somebody else's."""
+        context = self._context
+        if context.client.dialect is Dialect.PROMPTS or not context.managed:
+            return
+        from sdwatch.lane.orphan import wait_for_interrupted  # only after an interrupt
+
+        wait_for_interrupted(
+            context.client,
+            context.clock,
+            lambda: bool(over() or self._why_over()),
+            timeout=self._timeout,
+            limit=self._config.stall / 2,  # one that hangs is for the next call to find
+        )
+
     def _seems_sound(self) -> bool:
         """Return whether the log of the call that the earlier monitor left in flight says nothing
         else: nobody was there to read it, and a WebUI that cannot generate still answers."""

@@ -88,6 +88,8 @@ class Poster:
         self._last_sent = Sent(0)
         self._no_interrupt = threading.Event()
         self._no_interrupt.set()
+        self.was_interrupted = False
+        """Whether a generation may be left of the POST before."""
 
     def post(self, sent: Sent, act: Act, failed: Failed = lambda _: None) -> None:
         """Have `act` send this POST. `failed`: gets an internal error."""
@@ -110,6 +112,7 @@ class Poster:
     def note_interrupt(self) -> threading.Event:
         """Note that an interrupt is under way, until the event that is returned is set."""
         self._no_interrupt = threading.Event()
+        self.was_interrupted = True
         return self._no_interrupt
 
     def wait_for_interrupt(self) -> None:

@@ -43,7 +43,7 @@ def why_not(kind: str, instead: Mapping[str, Answer]) -> str:
         ("forge", {"progress": (401, b"{}")}, "set `username` and `password` in the con"),
         ("a1111", {"sd-models": (200, b"[]")}, "put one into its models folder"),
         ("sdnext", LOADS, "wait until the model is loaded, then try again"),
-        ("forge", {"progress": (500, b"{}")}, "start it, then try again"),
+        ("forge", {"progress": (500, b"{}")}, "if it is not running, start it, then try again"),
     ],
 )
 def test_the_reason_says_what_to_do(kind: str, instead: Mapping[str, Answer], advice: str) -> None:

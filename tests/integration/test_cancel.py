@@ -32,6 +32,25 @@ def test_a_cancel_file_in_a_running_run_ends_it_and_interrupts_the_webui(
         assert spool.stats()["starts"] == 1
 
 
+def test_of_two_runs_that_are_cancelled_at_once_neither_is_generated_to_its_end(
+    tmp_path: Path,
+) -> None:
+    """An interrupt ends what runs, after its step. What waits behind that in the WebUI would not be
+    interrupted (measured with Forge)."""
+    with monitored(tmp_path, flags=["--step-time", "5"]) as spool:
+        for name in ("first", "second"):
+            spool.drop(f"{name}.yaml", job(steps=100))
+        spool.start()
+        spool.wait_posts(1)
+        wait_until(lambda: len(spool.working()) == 2, 30, "the second waits for its turn")
+        for number, run in enumerate(spool.working(), start=1):
+            (run / "cancel").touch()
+            spool.wait_for(failed=number)
+        spool.drop("next.yaml", job(steps=1))
+        spool.wait_for(done=1, failed=2)
+        assert spool.events("crash") == []
+
+
 @pytest.mark.parametrize("flag", ["--crash-on-start=3", "--never-ready"])
 def test_a_run_that_waits_for_a_webui_that_does_not_come_up_can_be_cancelled(
     tmp_path: Path, flag: str

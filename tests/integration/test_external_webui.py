@@ -101,7 +101,7 @@ def test_while_it_is_down_jobs_stay_in_the_inbox_and_go_when_it_comes_up(tmp_pat
         note = spool.spool / "HOLD-sim.txt"
         wait_until(note.exists, 20, "the note")
         text = note.read_text(encoding="utf-8")
-        assert "Start your WebUI yourself" in text
+        assert "start it yourself" in text
         assert "sdwatch did not start it and cannot" in text
 
         hands.start()

@@ -70,6 +70,7 @@ def test_it_is_started_once_left_running_and_asked_again(
         assert spool.webui_pid() == pid
         assert pid in {process.pid for process in spool.processes()}
         assert spool.waiting() == ["castle.yaml"]
+        assert sum(f"on hold: {spool.lane()['hold']}" in line for line in spool.told) == 1
         note = (spool.spool / "HOLD-sim.txt").read_text(encoding="utf-8")
         assert why in note.splitlines()[0]
         assert_no_crash(spool)

@@ -123,10 +123,19 @@ OOM = WebUIServerError(
 def test_the_cause_is_what_the_job_adds_only_if_it_adds_something(
     payload: dict[str, object], adds: bool
 ) -> None:
-    text = size_advice(SizeTest.PASSED, "Lower it.", payload)
+    text = size_advice(SizeTest.PASSED, Diagnosis.OUT_OF_MEMORY, "Lower it.", payload)
     assert ("what the job adds" in text) is adds
     assert ("Run the job again as it is." in text) is not adds
     assert text.endswith("Lower it.")
+
+
+@pytest.mark.parametrize("size_test", [SizeTest.FAILED, SizeTest.PASSED_BEFORE])
+def test_nans_in_a_plain_picture_are_blamed_on_the_checkpoint_and_not_on_memory(
+    size_test: SizeTest,
+) -> None:
+    text = size_advice(size_test, Diagnosis.NAN, "Use another checkpoint.", {"prompt": "a castle"})
+    assert "memory" not in text
+    assert "checkpoint" in text.removesuffix("Use another checkpoint.")
 
 
 @pytest.mark.parametrize("kind", ["size", BadReply.NO_IMAGE, ""])
@@ -141,5 +150,6 @@ def test_advice_for_what_a_job_may_lack_starts_with_if(kind: str) -> None:
 
 def test_the_sample_in_the_readme_has_the_advice_that_the_code_gives() -> None:
     failed = diagnose(FailureFacts(OOM, kind=FORGE), BUILTIN)
-    advice = size_advice(SizeTest.FAILED, failed.advice, {"prompt": "a castle"})
+    payload = {"prompt": "a castle"}
+    advice = size_advice(SizeTest.FAILED, failed.diagnosis, failed.advice, payload)
     assert f"What to do:\n  {advice}\n" in (DOCS / "WHY.txt").read_text(encoding="utf-8")

@@ -44,7 +44,7 @@ def verdict_on(error: WebUIError) -> Explanation:
 
 
 OOM = verdict_on(WebUIServerError("500", status=500, said="CUDA out of memory"))
-TAKEN, UNUSABLE_START = StartFailure.PORT_TAKEN, StartFailure.UNUSABLE
+TAKEN = StartFailure.PORT_TAKEN
 KNOWN = next(s for s in builtin_signatures() if s.name == "flag unknown")
 
 
@@ -121,9 +121,7 @@ def test_a_full_disk_cannot_be_tried_sooner() -> None:
         (start_failed("exit code 2", KNOWN), f"{KNOWN.cause} (exit code 2)", "command", "WebUI"),
         (start_failed("exit code 1", None), "did not start: exit code 1", "by hand", "WebUI"),
         (
-            start_failed(
-                "it has no checkpoint: put one there", None, UNUSABLE_START, Lack.CHECKPOINT
-            ),
+            seen_by_probe("it has no checkpoint: put one there", Lack.CHECKPOINT, managed=True),
             "cannot be used: it has no checkpoint",
             "models folder",
             "WebUI",
@@ -199,7 +197,6 @@ UNUSABLE = verdict_on(WebUINotUsableError("x", status=401))
         (start_failed("it ended: exit code 3", None), Cure.RESTART),
         (start_failed("exit code 2", KNOWN), Cure.PERSON),
         (start_failed("port 1: x", None, TAKEN, advice="End it."), Cure.PERSON),
-        (start_failed("x", None, UNUSABLE_START, Lack.CHECKPOINT), Cure.PERSON),
         (not_started("working folder not found: x"), Cure.PERSON),
         (seen_by_probe("x", Lack.PASSWORD, managed=True), Cure.PERSON),
         (no_answer("it loads", managed=True), Cure.TIME),
@@ -268,6 +265,17 @@ def test_the_advice_about_a_password_is_a_whole_sentence(kind: Kind) -> None:
     advice = seen_by_probe("401", Lack.PASSWORD, managed=True, kind=kind).advice
     assert "in the config in its" not in advice
     assert re.search("Put those (of its --|that the proxy)", advice)
+
+
+def test_a_wrong_password_is_the_setups_fault_and_calls_for_no_restart_of_the_webui() -> None:
+    reason = seen_by_probe("401", Lack.PASSWORD, managed=False)
+    assert YOURSELF not in reason.advice
+    assert reason.blame is Blamed.PERSON
+
+
+def test_a_webui_that_is_not_ready_may_be_running() -> None:
+    advice = no_answer("its certificate is not trusted", managed=False).advice
+    assert advice.startswith("If it is not running, start it")
 
 
 @table("blame", Blamed)

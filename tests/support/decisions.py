@@ -174,8 +174,10 @@ def _starts() -> Iterator[Any]:
         yield known and known.name, ends_start(sample.text, signatures)
         for failure in StartFailure if known else ():
             yield _of(start_failed("it ended", known, failure))
-    for failure, lack in itertools.product(StartFailure, (None, *Lack)):
-        yield _of(start_failed("port 1 is taken by busy", None, failure, lack))
+    for failure in StartFailure:
+        yield _of(start_failed("port 1 is taken by busy", None, failure))
+    for lack, managed in itertools.product(Lack, (True, False)):
+        yield _of(seen_by_probe("port 1 is taken by busy", lack, managed=managed))
 
 
 def _of(hold_reason: HoldReason) -> Any:

@@ -260,7 +260,16 @@ def test_a_certificate_that_nobody_signed_is_refused_until_the_system_trusts_it(
 
     with peer(serve) as url:
         url = url.replace("http:", "https:")
-        with pytest.raises(WebUIUnreachableError, match=r"no secure connection.*self-signed"):
+        with pytest.raises(WebUIUnreachableError, match="self-signed") as caught:
             SDWebUIClient(url).progress(60)
+        assert "SSL_CERT_FILE" in str(caught.value)
+        assert "http://" not in str(caught.value), "`url` is right"
         monkeypatch.setenv("SSL_CERT_FILE", str(CERTIFICATE))
         assert SDWebUIClient(url).progress(60) == {}
+
+
+def test_a_webui_without_tls_is_not_one_with_a_wrong_certificate() -> None:
+    with peer(sends(b"HTTP/1.1 400 Bad Request\r\n\r\n")) as url:
+        with pytest.raises(WebUIUnreachableError, match="`url` must start with") as caught:
+            SDWebUIClient(url.replace("http:", "https:")).progress(60)
+    assert "SSL_CERT_FILE" not in str(caught.value)

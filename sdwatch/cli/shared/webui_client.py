@@ -54,7 +54,7 @@ def _advice(found: ProbeResult, webui: WebUIConfig) -> str:
         return ""
     start = "start it with `sdwatch run`" if webui.command else "start it"
     passing = _PASSING.get(found.seen) if found.seen is not None else None
-    return f"\n  {passing or f'{start}, then try again'}"
+    return f"\n  {passing or f'if it is not running, {start}, then try again'}"
 
 
 def catalogue_of(client: FoundClient, webui: WebUIConfig) -> Catalogue:

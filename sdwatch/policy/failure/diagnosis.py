@@ -367,16 +367,25 @@ _SIZE_TESTS = {
     ),
 }
 
+_PLAIN_FAILS_TOO = (
+    "A plain picture in two steps with the same checkpoint failed, too, so neither the prompt nor "
+    "the steps are the cause."
+)
+
 
 def depends_on_size(diagnosis: str) -> bool:
     """Return whether the advice depends on a size test."""
     return diagnosis in _MEMORY_OR_NAN
 
 
-def size_advice(size_test: SizeTest, advice: str, payload: Mapping[str, Any]) -> str:
+def size_advice(
+    size_test: SizeTest, diagnosis: str, advice: str, payload: Mapping[str, Any]
+) -> str:
     """Return the advice for a failure of memory or NaNs, with what the size test showed. `payload`:
     of the call that failed."""
     shown = _SIZE_TESTS.get(size_test, "")
+    if diagnosis == Diagnosis.NAN and size_test in (SizeTest.FAILED, SizeTest.PASSED_BEFORE):
+        shown = _PLAIN_FAILS_TOO  # the size test was made with the same checkpoint
     if size_test is SizeTest.PASSED and _adds_something(payload):
         shown = _ADDED_FAILS
     return " ".join(filter(None, (shown, advice)))

@@ -155,18 +155,15 @@ def start_failed(
     how: str,
     known: Signature | None,
     failure: StartFailure = StartFailure.ENDED,
-    lack: Lack | None = None,
     advice: str = "",
     kind: Kind = UNKNOWN,
 ) -> HoldReason:
     """Return the reason that a managed WebUI did not start.
 
     `how`: it ended, or was not ready in time, in words; `known`: the signature that its output
-    fits; `lack`: what its own answers say it lacks, which leaves nothing to guess; `advice`: where
-    the caller has its own; `kind`: that of an earlier incarnation, as far as it is known.
+    fits; `advice`: where the caller has its own; `kind`: that of an earlier incarnation, as far as
+    it is known.
     """
-    if lack is not None:
-        return seen_by_probe(how, lack, managed=True, kind=kind)
     if failure is StartFailure.PORT_TAKEN:
         return not_started(how, advice, failure)
     key = HoldKey(HoldCode.START_FAILED, (failure, known.name if known else ""))
@@ -202,6 +199,8 @@ def seen_by_probe(
     advice = kind.fitted(_WITHOUT[lack])
     cause = f"the WebUI cannot be used: {reason}"
     key = HoldKey(HoldCode.LACKS_SOMETHING, (lack, *facts))
+    if lack is Lack.PASSWORD:  # the config is wrong, and the WebUI as it should be
+        return HoldReason(cause, advice, Blamed.PERSON, key=key)
     return HoldReason(cause, _restart_too(advice, managed), key=key)
 
 
@@ -212,8 +211,8 @@ def no_answer(reason: str, *, managed: bool, facts: tuple[Hashable, ...] = ()) -
     if managed:
         return HoldReason(cause, _IT_MAY_COME, cure=Cure.TIME, key=key)
     advice = (
-        "Start your WebUI yourself, or check that `url` in the config is its address: sdwatch did "
-        "not start it and cannot restart it."
+        "If it is not running, start it yourself: sdwatch did not start it and cannot restart it. "
+        "If it is running, check that `url` in the config is its address."
     )
     return HoldReason(cause, advice, Blamed.PERSON, key=key)
 

@@ -337,7 +337,9 @@ class _RunsCall:
         if end.self_test_passed is None:
             return envelope
         if end.size_test is not None and depends_on_size(envelope.diagnosis):
-            advice = size_advice(end.size_test, envelope.advice, self._call.payload)
+            advice = size_advice(
+                end.size_test, envelope.diagnosis, envelope.advice, self._call.payload
+            )
             envelope = replace(envelope, advice=advice)
         return replace(
             envelope,

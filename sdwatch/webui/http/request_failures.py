@@ -29,6 +29,10 @@ class RequestFailure(StrEnum):
     CLOSED = "the WebUI closed the connection without an answer"
     CUT = "the WebUI's reply broke off in the middle"
     GIVEN_UP = "sdwatch gave the request up"
+    NOT_TRUSTED = (
+        "its certificate is not trusted: name a file with it, or with that of the authority that "
+        "signed it, in the environment variable SSL_CERT_FILE"
+    )
     NO_TLS = "no secure connection: check whether `url` must start with http:// or https://"
     NO_HTTP = "what answers there does not speak HTTP"
     OTHER = "no complete answer came"
@@ -45,6 +49,7 @@ class RequestFailure(StrEnum):
             RequestFailure.NO_CONNECTION,
             RequestFailure.NO_HOST,
             RequestFailure.NO_ROUTE,
+            RequestFailure.NOT_TRUSTED,
         )
 
     @property
@@ -66,6 +71,7 @@ _BY_TYPE: tuple[tuple[type[BaseException], RequestFailure], ...] = (
     (http.client.IncompleteRead, RequestFailure.CUT),
     (urllib3.exceptions.IncompleteRead, RequestFailure.CUT),
     (urllib3.exceptions.InvalidChunkLength, RequestFailure.CUT),
+    (ssl.SSLCertVerificationError, RequestFailure.NOT_TRUSTED),  # before its base
     (ssl.SSLError, RequestFailure.NO_TLS),
     (http.client.HTTPException, RequestFailure.NO_HTTP),
     (ValueError, RequestFailure.NO_HTTP),  # a chunk's length, a header

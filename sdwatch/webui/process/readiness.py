@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 from pathlib import Path
 
@@ -241,18 +241,19 @@ def explain_start_failure(
     with `exit_code` where that was seen. `memory`: what was left just before. `kind`: of an earlier
     incarnation.
     """
-    lack = probe.lacks if probe else None  # then the WebUI itself has said why
-    known = None
-    if not (lack or given_up):
-        known = _signature_of(tails, exit_code, memory, signatures)
     how = f"{failed.text}: {exit_in_words(exit_code)}" if ended else failed.text
+    if probe is not None and probe.lacks is not None:  # the WebUI itself has said why
+        return how, replace(probe, reason=how).hold_reason(managed=True, kind=kind)
+    known = None
+    if not given_up:
+        known = _signature_of(tails, exit_code, memory, signatures)
     why = f": {known.cause}. {kind.fitted(known.advice)}" if known else ""
     if failed.advice:
         why = f". {failed.advice}"
     # What was raised may quote a prompt: a hold reason is redacted before it is shown, the log
     # is not.
-    raised = how if lack or given_up else how + _last_error(tails)
-    return how + why, start_failed(raised, known, failed.failure, lack, failed.advice, kind)
+    raised = how if given_up else how + _last_error(tails)
+    return how + why, start_failed(raised, known, failed.failure, failed.advice, kind)
 
 
 def not_writable(state_dir: Path, error: OSError) -> tuple[str, HoldReason]:
