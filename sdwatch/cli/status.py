@@ -195,7 +195,7 @@ def _gone(beat: Beat) -> str:
 
 def _monitor(beat: Beat) -> Iterator[str]:
     yield f"worker {beat['worker']} is running: process {beat['pid']} on {beat['host']}"
-    if silent := beat["silent_for"]:
+    if silent := beat.get("silent_for"):
         yield (
             f"  its last sign of life is {in_words(silent)} old: it may be frozen. If it stays so, "
             "end that process and start sdwatch again: no job is lost"

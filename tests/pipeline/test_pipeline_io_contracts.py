@@ -281,7 +281,7 @@ def test_an_own_image_that_becomes_a_link_after_the_job_was_read_is_not_sent(
     assert [stage for stage, _ in client.posts] == ["txt2img"]
     told = envelope(place.failed())
     assert told["blame"] == "job"
-    assert '"sketch.png" is not in the job folder' in told["message"]
+    assert '"sketch.png" is a link, which is never followed' in told["message"]
 
 
 def test_all_images_of_a_call_are_bounded_together(
