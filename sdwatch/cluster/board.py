@@ -29,7 +29,7 @@ class _Bucket:
     def note(self, subject: str, seq: int, data: bytes) -> None:
         """Note a value. What cannot be read is none."""
         self.seq = seq
-        key = subject.rpartition(".")[2]
+        key = names.key_in(subject)
         self.values.pop(key, None)
         with suppress(ValueError):
             if isinstance(value := json.loads(data), dict):
@@ -37,7 +37,7 @@ class _Bucket:
 
     def keep_only(self, subjects: Iterable[str]) -> None:
         """Forget the keys that are no longer there."""
-        there = {subject.rpartition(".")[2] for subject in subjects}
+        there = {names.key_in(subject) for subject in subjects}
         self.values = {key: value for key, value in self.values.items() if key in there}
 
 
@@ -72,7 +72,7 @@ class Board:
             for subject in info.state.subjects or {}:
                 at = (await js.get_msg(stream, subject=subject)).time
                 if at is not None:
-                    ages[subject.rpartition(".")[2]] = max(0.0, (now - at).total_seconds())
+                    ages[names.key_in(subject)] = max(0.0, (now - at).total_seconds())
             return ages
 
         return self._broker.ask(get)
@@ -125,11 +125,16 @@ class Board:
             stream = f"KV_{bucket}"
             info = await js.stream_info(stream, subjects_filter=">")
             known.seq = min(known.seq, info.state.last_seq)
+            # Whoever shows itself anew meanwhile is no longer where it was, but after the last one.
+            unread = {names.key_in(subject) for subject in info.state.subjects or {}} - {
+                *known.values
+            }
             with suppress(NotFoundError):
-                while known.seq < info.state.last_seq:
+                while unread or known.seq < info.state.last_seq:
                     start = known.seq + 1
                     message = await js.get_msg(stream, seq=start, subject=">", next=True)
                     known.note(message.subject or "", int(message.seq or 0), message.data or b"")
+                    unread.discard(names.key_in(message.subject or ""))
             known.keep_only(info.state.subjects or {})
 
         self._broker.ask(get)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
+from nats.js.client import JetStreamContext
 
 from sdwatch.cluster.board import Board
 from sdwatch.cluster.boxes import Boxes
@@ -60,6 +62,25 @@ def test_of_many_boxes_only_those_are_read_that_have_shown_themselves(
     board.show("box-8", BoxShown())
     wait_until(lambda: board.boxes() and len(reads) >= 52, 30)
     assert len(reads) == 52, "one for each time that a box has shown itself"
+
+
+def test_a_box_that_shows_itself_anew_while_all_are_read_is_there(
+    board: Board, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("a", "b", "c"):
+        board.show(name, BoxShown())
+    real, shown = JetStreamContext.get_msg, list[str]()
+
+    async def get_msg(js: JetStreamContext, *args: Any, **more: Any) -> Any:
+        message = await real(js, *args, **more)
+        if not shown:  # a has been read
+            shown.append("b")
+            subject = names.key_subject(names.BOXES, "b")
+            await js.publish(subject, b"{}", stream=f"KV_{names.BOXES}")
+        return message
+
+    monkeypatch.setattr(JetStreamContext, "get_msg", get_msg)
+    assert board.boxes().keys() == {"a", "b", "c"}
 
 
 def test_a_box_that_is_removed_is_gone(board: Board) -> None:

@@ -70,6 +70,11 @@ def key_subject(bucket: str, key: str) -> str:
     return f"$KV.{bucket}.{key}"
 
 
+def key_in(subject: str) -> str:
+    """Return the key that a subject of `key_subject` has; one of more parts is not read so."""
+    return subject.rpartition(".")[2]
+
+
 def lists_key(box: str, lane: str) -> str:
     """Return the key of the lists of a lane of a box."""
     return f"{box}.{token_of(lane)}"
