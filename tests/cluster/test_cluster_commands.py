@@ -129,8 +129,9 @@ def test_a_server_that_a_killed_one_left_behind_is_ended(tmp_path: Path) -> None
     command = ("cluster", "up", "--port", port, "--config", site.config_file)
     first = started(site, *command)
     try:
+        # `cluster up` itself listens for a moment, to see whether the port is free.
+        (left,) = wait_until(lambda: psutil.Process(first.pid).children(), 60)
         wait_until(lambda: listens(port), 60)
-        (left,) = psutil.Process(first.pid).children()
         refused = sdwatch(tmp_path, *command)
         assert "already runs" in refused.stderr, "two at once"
         first.kill()

@@ -52,7 +52,7 @@ def shows(spool: Monitored, presence: str) -> bool:
 
 def test_the_page_follows_a_job_from_the_queue_to_its_picture(tmp_path: Path) -> None:
     with monitored(tmp_path, flags=SLOW) as spool:
-        spool.drop("castle.yaml", job(SECRET, steps=16, n_iter=2))
+        spool.drop("castle.yaml", job(SECRET, steps=30, n_iter=2))  # the page comes each 5 s
         spool.drop("tower.yaml.txt", job(SECRET))
         spool.drop("broken.yaml", "prompt: x\nstepz: 3\n")
         spool.start()

@@ -141,7 +141,10 @@ def test_a_timeout_in_a_matrix_leaves_points_that_are_retried_alone(tmp_path: Pa
         (failed,) = spool.failed()
         made = len(journal(failed, "call_finished"))
         assert made >= 1
-        assert failed_points_of(failed, JobRules()) == list(range(made + 1, 31))
+        # The last one that it came to is made again: it may lack more than the journal knows. It is
+        # finished where the time ended just between two calls.
+        again = failed_points_of(failed, JobRules())
+        assert again in (list(range(made + 1, 31)), list(range(made, 31)))
 
 
 def test_a_pause_between_calls_is_not_counted_and_holds_up_neither_jobs_nor_a_stop(
