@@ -125,7 +125,7 @@ class Board:
             stream = f"KV_{bucket}"
             info = await js.stream_info(stream, subjects_filter=">")
             known.seq = min(known.seq, info.state.last_seq)
-            # Whoever shows itself anew meanwhile is no longer where it was, but after the last one.
+            # Who shows itself again meanwhile is no longer where it was, but after the last one.
             unread = {names.key_in(subject) for subject in info.state.subjects or {}} - {
                 *known.values
             }

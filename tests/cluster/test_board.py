@@ -64,7 +64,7 @@ def test_of_many_boxes_only_those_are_read_that_have_shown_themselves(
     assert len(reads) == 52, "one for each time that a box has shown itself"
 
 
-def test_a_box_that_shows_itself_anew_while_all_are_read_is_there(
+def test_a_box_that_shows_itself_again_while_all_are_read_is_there(
     board: Board, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in ("a", "b", "c"):
