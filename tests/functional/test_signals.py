@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 
 from sdwatch.cli.shared.exit_codes import ExitCode
+from sdwatch.system import disk
 from tests.functional.cli import LIMIT, ROOT, _env, drop, make_spool, states
 from tests.support.helpers import wait_until
 
@@ -147,8 +148,14 @@ def in_a_call(cwd: Path, steps: int = 150, **more: Any) -> subprocess.Popen[str]
     make_spool(cwd, *SLOW)
     drop(cwd, "castle.yaml", f"prompt: a castle\nsteps: {steps}\n")
     process = started(cwd, "-m", "sdwatch", "run", **more)
-    wait_until(lambda: any("call_started" in p.read_text() for p in journals(cwd)), 60, "a call")
+    # Its start is recorded before it is sent: until then a stop need not wait for it.
+    wait_until(lambda: any(run["progress"].get("step") for run in runs_of(cwd)), 60, "a step")
     return process
+
+
+def runs_of(cwd: Path) -> list[dict[str, Any]]:
+    beats = (json.loads(disk.read(path)) for path in cwd.glob("working/*/heartbeat.json"))
+    return [run for beat in beats for run in beat["runs"]]
 
 
 def journals(cwd: Path) -> list[Path]:
@@ -177,10 +184,7 @@ def test_a_stop_that_waits_for_a_call_counts_down_and_a_second_ctrl_c_ends_it(
 
 
 def test_two_signals_at_once_are_one_request(tmp_path: Path) -> None:
-    make_spool(tmp_path, *SLOW)
-    drop(tmp_path, "castle.yaml", "prompt: a castle\nsteps: 20\n")
-    process = started(tmp_path, "-m", "sdwatch", "run")
-    wait_until(lambda: any("call_started" in p.read_text() for p in journals(tmp_path)), 60)
+    process = in_a_call(tmp_path, steps=50)
     process.send_signal(signal.SIGTERM)
     process.send_signal(signal.SIGTERM)
     process.send_signal(signal.SIGHUP)
