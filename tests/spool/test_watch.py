@@ -1,4 +1,4 @@
-"""The inbox's watch events: what is renamed in is named, what is renamed away is not told."""
+"""The inbox's watch events: what is renamed in is named, what is renamed away is not reported."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def test_a_rename_in_is_reported_and_a_rename_away_is_not(tmp_path: Path) -> Non
     try:
         (inbox / "old.yaml").rename(tmp_path / "claimed.yaml")
         (tmp_path / "new.yaml").rename(inbox / "new.yaml")
-        wait_until(lambda: heard.renamed_in, why="the rename-in is told")
+        wait_until(lambda: heard.renamed_in, why="the rename-in is reported")
     finally:
         heard.watch.stop()
     assert heard.renamed_in == [inbox / "new.yaml"]
@@ -45,7 +45,7 @@ def test_an_editors_save_by_temporary_and_rename_is_a_rename_in(tmp_path: Path) 
     try:
         (tmp_path / ".castle.yaml.tmp").write_text("prompt: a")
         (tmp_path / ".castle.yaml.tmp").rename(tmp_path / "castle.yaml")
-        wait_until(lambda: heard.renamed_in, why="the rename is told")
+        wait_until(lambda: heard.renamed_in, why="the rename is reported")
     finally:
         heard.watch.stop()
     assert heard.renamed_in == [tmp_path / "castle.yaml"]
@@ -56,10 +56,10 @@ def test_a_new_sub_folder_is_watched_too(tmp_path: Path) -> None:
     heard.watch.start()
     try:
         (tmp_path / "ann").mkdir()
-        wait_until(heard.changed.is_set, why="the new folder is told")
+        wait_until(heard.changed.is_set, why="the new folder is reported")
         heard.changed.clear()
         (tmp_path / "ann" / "a.yaml").write_text("prompt: a")
-        wait_until(heard.changed.is_set, why="a file in it is told")
+        wait_until(heard.changed.is_set, why="a file in it is reported")
     finally:
         heard.watch.stop()
 
@@ -98,7 +98,7 @@ def keeps_hearing(heard: Heard, folder: Path, now: float) -> None:
     heard.watch.keep(now)
     heard.changed.clear()
     (folder / f"{now}.yaml").write_text("prompt: a")
-    wait_until(heard.changed.is_set, why="the new file is told")
+    wait_until(heard.changed.is_set, why="the new file is reported")
 
 
 @pytest.mark.posix_only("Windows keeps the name of a folder that is watched")
